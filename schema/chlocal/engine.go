@@ -1,0 +1,92 @@
+package chlocal
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// Version is the ClickHouse that `make engine` fetches and that this package
+// is tested with. A later engine works too.
+const Version = "26.7.3-stable.1"
+
+// EngineVar is the environment variable that names an engine: a clickhouse
+// binary or a libchdb.so.
+const EngineVar = "TENANTWATCH_CLICKHOUSE"
+
+// library is the file name of ClickHouse as a shared library.
+const library = "libchdb.so"
+
+// Engine is the ClickHouse to run.
+type Engine struct {
+	Path string // absolute
+}
+
+// isLibrary reports whether the engine is the shared library, which is run
+// inside a child of our own, rather than a program.
+func (e Engine) isLibrary() bool { return strings.HasSuffix(e.Path, ".so") }
+
+// NoEngineError says that no ClickHouse was found, and where it was looked for.
+type NoEngineError struct {
+	Looked []string
+}
+
+func (e *NoEngineError) Error() string {
+	return "no ClickHouse engine found; looked at:\n  " + strings.Join(e.Looked, "\n  ") +
+		"\nget one in any of three ways:\n" +
+		"  1. run `make engine` in the source folder: fetches " + library + " " + Version + " into .cache\n" +
+		"  2. install ClickHouse, so that `clickhouse` is on PATH\n" +
+		"  3. set " + EngineVar + " to a clickhouse binary or a " + library + "\n" +
+		"or use a ClickHouse server: set CLICKHOUSE_DSN"
+}
+
+// FindEngine looks for ClickHouse: first named (the value of EngineVar, which
+// must exist when set), then a clickhouse on PATH, then the library that
+// `make engine` cached. The error is a *NoEngineError when there is none.
+func FindEngine(named string) (Engine, error) {
+	if named != "" {
+		path, err := filepath.Abs(named)
+		if err == nil {
+			_, err = os.Stat(path)
+		}
+		if err != nil {
+			return Engine{}, fmt.Errorf("%s=%q: %w: set it to a clickhouse binary or a %s, or unset it", EngineVar, named, err, library)
+		}
+		return Engine{Path: path}, nil
+	}
+	looked := []string{EngineVar + " (not set)"}
+	if path, err := exec.LookPath("clickhouse"); err == nil {
+		if path, err = filepath.Abs(path); err == nil {
+			return Engine{Path: path}, nil
+		}
+	}
+	looked = append(looked, "clickhouse on PATH")
+	for _, dir := range cacheDirs() {
+		path := filepath.Join(dir, "clickhouse-"+Version+"-"+runtime.GOARCH, library)
+		if _, err := os.Stat(path); err == nil {
+			return Engine{Path: path}, nil
+		}
+		looked = append(looked, path)
+	}
+	return Engine{}, &NoEngineError{Looked: looked}
+}
+
+// cacheDirs are the folders that may hold what `make engine` fetched: .cache
+// of the source folder, seen from the working directory and from a binary in
+// its bin folder, and the user's own cache.
+func cacheDirs() []string {
+	var dirs []string
+	if wd, err := os.Getwd(); err == nil {
+		dirs = append(dirs, filepath.Join(wd, ".cache"))
+	}
+	if exe, err := os.Executable(); err == nil {
+		dirs = append(dirs, filepath.Join(filepath.Dir(filepath.Dir(exe)), ".cache"))
+	}
+	if user, err := os.UserCacheDir(); err == nil {
+		dirs = append(dirs, filepath.Join(user, "tenantwatch"))
+	}
+	return dirs
+}

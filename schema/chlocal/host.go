@@ -1,0 +1,70 @@
+package chlocal
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+)
+
+// hostVar marks a process as the host of an engine; its value is the library's
+// path. It is set by Start for its own child only.
+const hostVar = "TENANTWATCH_ENGINE_HOST"
+
+// leashFD is the descriptor, in the host, of a pipe whose other end the parent
+// holds open for as long as it lives.
+const leashFD = 3
+
+// grace is how long a host may take to leave by itself after its parent has
+// died. Clean shutdowns take 0.1 s; a parent's death must not leave an engine
+// behind for more than 2 s.
+const grace = time.Second
+
+// Host turns this process into an engine when Start began it for that, and
+// does not return then. Call it first thing in main, and in TestMain of tests
+// that use Start.
+func Host() {
+	path := os.Getenv(hostVar)
+	if path == "" {
+		return
+	}
+	// The library starts threads and installs handlers of its own: it gets the
+	// main thread, as it would have in a program.
+	runtime.LockOSThread()
+	go func() {
+		leash := os.NewFile(leashFD, "leash")
+		_, _ = leash.Read(make([]byte, 1)) // ends when the parent does
+		time.Sleep(grace)
+		os.Exit(1)
+	}()
+	if err := runLibrary(path, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// runLibrary runs clickhouse-local with args until its queries have ended.
+func runLibrary(path string, args []string) error {
+	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_GLOBAL)
+	if err != nil {
+		return fmt.Errorf("load %s: %w", path, err)
+	}
+	const symbol = "chdb_query_cmdline"
+	if _, err := purego.Dlsym(lib, symbol); err != nil {
+		return fmt.Errorf("%s is not a libchdb: %w", path, err)
+	}
+	var cmdline func(argc int32, argv unsafe.Pointer) uintptr
+	purego.RegisterLibFunc(&cmdline, lib, symbol)
+	argv := make([]*byte, 0, len(args)+2)
+	for _, a := range append([]string{"clickhouse"}, args...) {
+		argv = append(argv, &append([]byte(a), 0)[0])
+	}
+	argv = append(argv, nil)
+	cmdline(int32(len(argv)-1), unsafe.Pointer(&argv[0]))
+	runtime.KeepAlive(argv)
+	return nil
+}
