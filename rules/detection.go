@@ -1,0 +1,425 @@
+package rules
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dlclark/regexp2"
+	"go.yaml.in/yaml/v3"
+)
+
+// maxExpanded bounds the values that one value with placeholders becomes.
+const maxExpanded = 10_000
+
+// missingVars says that a detection cannot be evaluated until variables are set.
+type missingVars []string
+
+func (e missingVars) Error() string {
+	return "set " + plural(len(e), "the variable ", "the variables ") + strings.Join(e, ", ")
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// detection compiles the search identifiers and the condition of one document.
+type detection struct {
+	doc      *document
+	fields   *fields
+	vars     Vars
+	names    []string
+	searches map[string]*yaml.Node
+	missing  missingVars
+	warnings []string
+}
+
+// compileDetection compiles the mapping at n, which has search identifiers and
+// a condition; skip names its other keys.
+func compileDetection(doc *document, n *yaml.Node, f *fields, vars Vars, skip ...string) (expr, []string, error) {
+	d := &detection{doc: doc, fields: f, vars: vars, searches: map[string]*yaml.Node{}}
+	var conditions []*yaml.Node
+	entries, err := mapping(n)
+	if err != nil {
+		return nil, nil, doc.errorf(n, "%w", err)
+	}
+	for _, e := range entries {
+		switch {
+		case e.key == "condition":
+			conditions = []*yaml.Node{e.value}
+			if e.value.Kind == yaml.SequenceNode {
+				conditions = e.value.Content // alternatives, as Sigma 1 had them
+			}
+		case e.key == "timeframe":
+			return nil, nil, doc.errorf(e.value, "detection.timeframe is not supported; write a correlation")
+		case slices.Contains(skip, e.key):
+		default:
+			d.searches[e.key] = e.value
+			d.names = append(d.names, e.key)
+		}
+	}
+	if len(conditions) == 0 {
+		return nil, nil, doc.errorf(n, "detection has no condition")
+	}
+	slices.Sort(d.names)
+	var list or
+	for _, c := range conditions {
+		x, err := parseCondition(c.Value, d.names, d.search)
+		if err != nil {
+			return nil, nil, doc.errorf(c, "%w", err)
+		}
+		list = append(list, x)
+	}
+	if len(d.missing) > 0 {
+		slices.Sort(d.missing)
+		return nil, d.warnings, slices.Compact(d.missing)
+	}
+	if len(list) == 1 {
+		return list[0], d.warnings, nil
+	}
+	return list, d.warnings, nil
+}
+
+// search compiles a search identifier: a map is a conjunction of fields, a list
+// an alternative of maps or of keywords.
+func (d *detection) search(name string) (expr, error) {
+	n := d.searches[name]
+	if n == nil {
+		return nil, fmt.Errorf("no search identifier %q", name)
+	}
+	x, err := d.item(n)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return x, nil
+}
+
+func (d *detection) item(n *yaml.Node) (expr, error) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		entries, err := mapping(n)
+		if err != nil {
+			return nil, err
+		}
+		var list and
+		for _, e := range entries {
+			x, err := d.fieldItem(e.key, e.value)
+			if err != nil {
+				return nil, fmt.Errorf("line %d: %s: %w", e.line, e.key, err)
+			}
+			list = append(list, x)
+		}
+		if len(list) == 0 {
+			return nil, fmt.Errorf("line %d: the map is empty", n.Line)
+		}
+		if len(list) == 1 {
+			return list[0], nil
+		}
+		return list, nil
+	case yaml.SequenceNode:
+		var list or
+		for _, c := range n.Content {
+			if c.Kind == yaml.SequenceNode {
+				return nil, fmt.Errorf("line %d: a list in a list has no meaning", c.Line)
+			}
+			x, err := d.item(c)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, x)
+		}
+		if len(list) == 0 {
+			return nil, fmt.Errorf("line %d: the list is empty", n.Line)
+		}
+		return list, nil
+	case yaml.ScalarNode:
+		return d.keywords([]*yaml.Node{n}, false)
+	}
+	return nil, fmt.Errorf("line %d: want a map or a list", n.Line)
+}
+
+func (d *detection) keywords(nodes []*yaml.Node, all bool) (expr, error) {
+	var list []expr
+	for _, n := range nodes {
+		if n.Kind != yaml.ScalarNode || n.Value == "" {
+			return nil, fmt.Errorf("line %d: a keyword must be text", n.Line)
+		}
+		text := slices.Concat([]rune{wildMany}, parsePattern(n.Value), []rune{wildMany})
+		list = append(list, keyword{newPattern(text, false)})
+	}
+	if all {
+		return and(list), nil
+	}
+	return or(list), nil
+}
+
+// modifiers is what stands after the | of a field name.
+type modifiers struct {
+	op                                        string // how a value is compared; "" is equality
+	shape                                     shape
+	all, cased, neq, expand, ref              bool
+	part                                      string // of a timestamp
+	ignoreCase, multiline, dotAll, hasReFlags bool
+}
+
+func parseModifiers(names []string) (modifiers, error) {
+	m := modifiers{}
+	set := func(op string) error {
+		if m.op != "" {
+			return fmt.Errorf("modifiers %s and %s exclude each other", m.op, op)
+		}
+		m.op = op
+		return nil
+	}
+	for _, name := range names {
+		var err error
+		switch name {
+		case "contains":
+			m.shape, err = contains, set(name)
+		case "startswith":
+			m.shape, err = prefix, set(name)
+		case "endswith":
+			m.shape, err = suffix, set(name)
+		case "re", "cidr", "exists", "lt", "lte", "gt", "gte":
+			err = set(name)
+		case "i", "m", "s":
+			m.hasReFlags = true
+			m.ignoreCase = m.ignoreCase || name == "i"
+			m.multiline = m.multiline || name == "m"
+			m.dotAll = m.dotAll || name == "s"
+		case "all":
+			m.all = true
+		case "cased":
+			m.cased = true
+		case "neq":
+			m.neq = true
+		case "expand":
+			m.expand = true
+		case "fieldref":
+			m.ref = true
+		case "minute", "hour", "day", "week", "month", "year":
+			if m.part != "" {
+				err = fmt.Errorf("modifiers %s and %s exclude each other", m.part, name)
+			}
+			m.part = name
+		case "base64", "base64offset", "utf16", "utf16le", "utf16be", "wide", "windash":
+			err = fmt.Errorf("modifier %s is not supported: no Auth0 field is encoded so", name)
+		default:
+			err = fmt.Errorf("unknown modifier %q", name)
+		}
+		if err != nil {
+			return m, err
+		}
+	}
+	ordered := m.op == "lt" || m.op == "lte" || m.op == "gt" || m.op == "gte"
+	textual := m.op == "" || m.shape != exact
+	switch {
+	case m.hasReFlags && m.op != "re":
+		return m, fmt.Errorf("modifiers i, m and s follow re")
+	case m.cased && !textual:
+		return m, fmt.Errorf("modifier cased has no meaning with %s", m.op)
+	case m.ref && (!textual || m.part != "" || m.expand):
+		return m, fmt.Errorf("modifier fieldref does not go with the others")
+	case m.part != "" && !(ordered || m.op == ""):
+		return m, fmt.Errorf("modifier %s compares numbers, not with %s", m.part, m.op)
+	case m.op == "exists" && len(names) > 1:
+		return m, fmt.Errorf("modifier exists stands alone")
+	}
+	return m, nil
+}
+
+func (d *detection) fieldItem(key string, n *yaml.Node) (expr, error) {
+	name, rest, _ := strings.Cut(key, "|")
+	var names []string
+	if rest != "" {
+		names = strings.Split(rest, "|")
+	}
+	mods, err := parseModifiers(names)
+	if err != nil {
+		return nil, err
+	}
+	nodes := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		nodes = n.Content
+	}
+	if name == "" {
+		if mods != (modifiers{all: mods.all}) {
+			return nil, fmt.Errorf("keywords take no modifier but all")
+		}
+		return d.keywords(nodes, mods.all)
+	}
+	if mods.op == "exists" {
+		var want bool
+		if len(nodes) != 1 || nodes[0].Tag != "!!bool" || nodes[0].Decode(&want) != nil {
+			return nil, fmt.Errorf("exists wants true or false")
+		}
+		return exists{d.fields.field(name), want}, nil
+	}
+	t := &test{field: d.fields.field(name), all: mods.all, negate: mods.neq}
+	texts := oneOf{}
+	for _, n := range nodes {
+		scalars, err := d.values(n, mods)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range scalars {
+			if n.Tag == "!!null" && !mods.ref {
+				if mods.op != "" || mods.part != "" {
+					return nil, fmt.Errorf("null cannot be compared with %s", strings.Join(names, "|"))
+				}
+				t.absent = true
+				continue
+			}
+			c, err := d.check(n, mods)
+			if err != nil {
+				return nil, err
+			}
+			if p, ok := c.(pattern); ok && p.shape == exact && !p.cased && !t.all {
+				texts[p.text] = struct{}{}
+				continue
+			}
+			t.checks = append(t.checks, c)
+		}
+	}
+	if len(texts) > 0 {
+		t.checks = slices.Insert(t.checks, 0, check(texts))
+	}
+	return t, nil
+}
+
+// placeholder is {name}, as Auth0's catalog writes what a reader must fill in.
+// Sigma's own form is %name% with the modifier expand.
+var (
+	placeholder = regexp.MustCompile(`\{([A-Za-z][A-Za-z0-9_.-]*)\}`)
+	expandable  = regexp.MustCompile(`%([A-Za-z][A-Za-z0-9_.-]*)%`)
+)
+
+// values resolves the placeholders of one value, which may make several of it,
+// or none.
+func (d *detection) values(n *yaml.Node, mods modifiers) ([]*yaml.Node, error) {
+	form := placeholder
+	if mods.expand {
+		form = expandable
+	}
+	switch {
+	case n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Content[1].Tag == "!!null":
+		// {name} without quotes is a YAML map.
+		n = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "{" + n.Content[0].Value + "}", Line: n.Line}
+		form = placeholder
+	case n.Kind != yaml.ScalarNode:
+		return nil, fmt.Errorf("line %d: a value must be a scalar", n.Line)
+	case n.Tag != "!!str" || mods.op == "re" && !mods.expand:
+		return []*yaml.Node{n}, nil // a regular expression has braces of its own
+	}
+	texts, done := []string{""}, 0
+	for _, at := range form.FindAllStringSubmatchIndex(n.Value, -1) {
+		name := n.Value[at[2]:at[3]]
+		replacements, ok := d.vars[name]
+		if !ok {
+			d.missing = append(d.missing, name)
+			continue
+		}
+		if len(texts)*len(replacements) > maxExpanded {
+			return nil, fmt.Errorf("line %d: %q expands to more than %d values", n.Line, n.Value, maxExpanded)
+		}
+		var longer []string
+		for _, text := range texts {
+			for _, r := range replacements {
+				longer = append(longer, text+n.Value[done:at[0]]+escape(r, mods))
+			}
+		}
+		texts, done = longer, at[1]
+	}
+	list := make([]*yaml.Node, len(texts))
+	for i, text := range texts {
+		list[i] = &yaml.Node{Kind: yaml.ScalarNode, Tag: n.Tag, Line: n.Line, Value: text + n.Value[done:]}
+	}
+	return list, nil
+}
+
+// escape makes a variable's value stand for itself where it is put in.
+func escape(s string, mods modifiers) string {
+	if mods.op == "re" {
+		return regexp.QuoteMeta(s)
+	}
+	if mods.op == "cidr" {
+		return s
+	}
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`).Replace(s)
+}
+
+// check compiles one value.
+func (d *detection) check(n *yaml.Node, mods modifiers) (check, error) {
+	numeric := n.Tag == "!!int" || n.Tag == "!!float"
+	switch {
+	case mods.ref:
+		return fieldRef{other: d.fields.field(n.Value), shape: mods.shape, cased: mods.cased}, nil
+	case mods.part != "" || mods.op == "lt" || mods.op == "lte" || mods.op == "gt" || mods.op == "gte":
+		f, err := strconv.ParseFloat(n.Value, 64)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %q is not a number", n.Line, n.Value)
+		}
+		if mods.part != "" {
+			return timePart{mods.part, ordering{mods.op, f}}, nil
+		}
+		return ordering{mods.op, f}, nil
+	case mods.op == "cidr":
+		p, err := netip.ParsePrefix(n.Value)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n.Line, err)
+		}
+		return network(p.Masked()), nil
+	case mods.op == "re":
+		return d.regex(n, mods)
+	case numeric && mods.op == "":
+		f, err := strconv.ParseFloat(n.Value, 64)
+		if err != nil {
+			break // 0x10 and 1_000 are numbers to YAML alone; compare them as written
+		}
+		return number{text: n.Value, f: f}, nil
+	}
+	text := parsePattern(n.Value)
+	switch mods.shape {
+	case contains:
+		text = slices.Concat([]rune{wildMany}, text, []rune{wildMany})
+	case prefix:
+		text = append(text, wildMany)
+	case suffix:
+		text = slices.Concat([]rune{wildMany}, text)
+	}
+	return newPattern(text, mods.cased), nil
+}
+
+func (d *detection) regex(n *yaml.Node, mods modifiers) (check, error) {
+	flags := ""
+	for _, f := range []struct {
+		on   bool
+		name string
+	}{{mods.ignoreCase, "i"}, {mods.multiline, "m"}, {mods.dotAll, "s"}} {
+		if f.on {
+			flags += f.name
+		}
+	}
+	source := n.Value
+	if flags != "" {
+		source = "(?" + flags + ")" + source
+	}
+	re, err := regexp.Compile(source)
+	if err == nil {
+		return regex{re}, nil
+	}
+	slow, slowErr := regexp2.Compile(source, regexp2.None)
+	if slowErr != nil {
+		return nil, fmt.Errorf("line %d: %w", n.Line, err)
+	}
+	slow.MatchTimeout = regexTimeout
+	d.warnings = append(d.warnings, fmt.Sprintf("%s:%d: the regular expression is outside RE2, so it backtracks, for at most %v an event",
+		d.doc.file, n.Line, regexTimeout))
+	return backtracking{slow}, nil
+}

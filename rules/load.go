@@ -1,0 +1,491 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Vars are the values of the placeholders in rules. A variable that is set to
+// an empty list is set: a test against it is false.
+type Vars map[string][]string
+
+// Set is a compiled set of rules. It does not change, and any number of
+// goroutines may use it.
+type Set struct {
+	rules []*Rule
+	root  *node
+	slots int
+}
+
+// Rules returns the rules that can be evaluated; their place is their index.
+func (s *Set) Rules() []*Rule { return s.rules }
+
+// Matcher returns a new Matcher.
+func (s *Set) Matcher() *Matcher {
+	return &Matcher{set: s, byType: map[string][]int{}, slots: make([]slot, s.slots)}
+}
+
+// Status says what became of a document.
+type Status string
+
+const (
+	Loaded   Status = "loaded"
+	Disabled Status = "disabled" // right, but needs something from the user first
+	Refused  Status = "refused"  // cannot be evaluated
+	Replaced Status = "replaced" // a later source has a document of the same id
+)
+
+// Report says what became of each document, in the order read.
+type Report struct {
+	Documents []Document
+}
+
+// Document is the fate of one document, or of a file that could not be read.
+type Document struct {
+	File     string
+	Line     int
+	Kind     string // detection, correlation or filter; empty when that is not known
+	ID       string
+	Title    string
+	Status   Status
+	Reason   string // why it is not loaded, with file and line where there is one
+	Warnings []string
+}
+
+// Count returns how many documents have a status.
+func (r *Report) Count(s Status) int {
+	n := 0
+	for _, d := range r.Documents {
+		if d.Status == s {
+			n++
+		}
+	}
+	return n
+}
+
+// loader compiles documents into a Set.
+type loader struct {
+	vars    Vars
+	docs    []*document
+	fates   map[*document]*Document
+	broken  []Document
+	fields  *fields
+	rules   map[*document]*Rule
+	order   []*Rule
+	links   map[*Rule][2][]*Rule // the detections of a correlation: rules, among
+	errs    map[*document]error
+	filters map[*document][]expr // by the detection they narrow
+	used    map[*document]bool   // detections that a correlation refers to
+	alone   map[*document]bool   // of these, those that alert by themselves all the same
+}
+
+// Load reads every .yml and .yaml file of the sources, except timeline tests
+// (.test.yml), and compiles what it can. It never fails as a whole: the Report
+// has the fate of each document. Of documents with the same id, the one in the
+// later source replaces the earlier; within one source, the second gets an id
+// of its own and a warning.
+func Load(vars Vars, sources ...fs.FS) (*Set, *Report) {
+	l := &loader{vars: vars, fates: map[*document]*Document{}, fields: newFields(), rules: map[*document]*Rule{},
+		links: map[*Rule][2][]*Rule{}, errs: map[*document]error{},
+		filters: map[*document][]expr{}, used: map[*document]bool{}, alone: map[*document]bool{}}
+	for _, source := range sources {
+		l.read(source)
+	}
+	l.markUsed()
+	l.compile(kindFilter, l.filter)
+	l.compile(kindDetection, l.detection)
+	l.compile(kindCorrelation, l.correlation)
+	return l.finish()
+}
+
+// read parses the files of one source and settles their ids.
+func (l *loader) read(source fs.FS) {
+	earlier := map[string]*document{}
+	for _, d := range l.docs {
+		if d.id != "" {
+			earlier[d.id] = d
+		}
+	}
+	seen := map[string]bool{}
+	err := fs.WalkDir(source, ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		ext := path.Ext(name)
+		if e.IsDir() || ext != ".yml" && ext != ".yaml" || strings.HasSuffix(name, ".test"+ext) {
+			return nil
+		}
+		data, err := fs.ReadFile(source, name)
+		if err != nil {
+			return err
+		}
+		docs, err := parseFile(name, data)
+		if err != nil {
+			l.broken = append(l.broken, Document{File: name, Line: errorLine(err, name), Status: Refused, Reason: err.Error()})
+		}
+		base, correlations := "", 0
+		for _, d := range docs {
+			fate := &Document{File: d.file, Line: d.line, Kind: d.kind, Title: d.title}
+			l.fates[d] = fate
+			l.docs = append(l.docs, d)
+			switch {
+			case d.id != "":
+			case d.kind == kindCorrelation && base != "":
+				correlations++
+				d.id = fmt.Sprintf("%s#%d", base, correlations)
+			default:
+				d.id = fmt.Sprintf("%s#%d", name, d.index)
+				if d.kind != kindFilter {
+					fate.Warnings = append(fate.Warnings, "no id: alerts are known by the file's name, and change when it does")
+				}
+			}
+			if d.kind == kindDetection {
+				base, correlations = d.id, 0
+			}
+			if seen[d.id] {
+				fate.Warnings = append(fate.Warnings, fmt.Sprintf("id %s is taken by another document; the file's name is added", d.id))
+				d.id += "@" + path.Base(name)
+				if d.kind == kindDetection {
+					base = d.id
+				}
+			}
+			seen[d.id] = true
+			if old := earlier[d.id]; old != nil {
+				old.replacedBy = d
+			}
+			fate.ID = d.id
+		}
+		return nil
+	})
+	if err != nil {
+		l.broken = append(l.broken, Document{Status: Refused, Reason: fmt.Sprintf("read rules: %v", err)})
+	}
+}
+
+// errorLine finds the line in an error that begins with the file's name.
+func errorLine(err error, file string) int {
+	text := strings.TrimPrefix(err.Error(), file)
+	for _, form := range []string{":%d:", ": yaml: line %d:"} {
+		line := 0
+		if _, err := fmt.Sscanf(text, form, &line); err == nil {
+			return line
+		}
+	}
+	return 0
+}
+
+// find resolves a reference by id or name: in the same file first, since the
+// files of a catalog repeat names, then everywhere.
+func (l *loader) find(from *document, ref string) *document {
+	for _, same := range []bool{true, false} {
+		for _, d := range l.docs {
+			if (d.file == from.file) != same || d == from || d.kind == kindFilter || ref != d.id && ref != d.name {
+				continue
+			}
+			for d.replacedBy != nil {
+				d = d.replacedBy
+			}
+			return d
+		}
+	}
+	return nil
+}
+
+// markUsed finds the detections that only serve correlations.
+func (l *loader) markUsed() {
+	for _, d := range l.docs {
+		if d.kind != kindCorrelation || d.replacedBy != nil {
+			continue
+		}
+		names, generate := d.references()
+		for _, name := range names {
+			if base := l.find(d, name); base != nil {
+				l.used[base] = true
+				l.alone[base] = l.alone[base] || generate
+			}
+		}
+	}
+}
+
+// compile runs f over the documents of a kind and notes their fate.
+func (l *loader) compile(kind string, f func(*document) error) {
+	for _, d := range l.docs {
+		if d.kind != kind {
+			continue
+		}
+		fate := l.fates[d]
+		if d.replacedBy != nil {
+			fate.Status, fate.Reason = Replaced, "by "+d.replacedBy.file
+			continue
+		}
+		err := f(d)
+		fate.Status = Loaded
+		if err != nil {
+			l.errs[d] = err
+			fate.Status, fate.Reason = Refused, err.Error()
+			if missing := (missingVars)(nil); errors.As(err, &missing) {
+				fate.Status = Disabled
+			}
+		}
+	}
+}
+
+// docVars returns the variables, with the document's own defaults beneath.
+func (l *loader) docVars(d *document) (Vars, error) {
+	n := d.keys[keyVars]
+	if n == nil {
+		return l.vars, nil
+	}
+	entries, err := mapping(n)
+	if err != nil {
+		return nil, d.errorf(n, "%s: %w", keyVars, err)
+	}
+	vars := Vars{}
+	for _, e := range entries {
+		if vars[e.key], err = texts(e.value); err != nil {
+			return nil, d.errorf(e.value, "%s.%s: %w", keyVars, e.key, err)
+		}
+	}
+	for name, values := range l.vars {
+		vars[name] = values
+	}
+	return vars, nil
+}
+
+func (l *loader) detection(d *document) error {
+	r, err := d.rule()
+	if err != nil {
+		return err
+	}
+	vars, err := l.docVars(d)
+	if err != nil {
+		return err
+	}
+	if r.Level == "" {
+		r.Level = defaultLevel
+	}
+	x, warnings, err := compileDetection(d, d.keys["detection"], l.fields, vars)
+	l.fates[d].Warnings = append(l.fates[d].Warnings, warnings...)
+	if err != nil {
+		return err
+	}
+	if filters := l.filters[d]; len(filters) > 0 {
+		x = append(and{x}, filters...)
+	}
+	r.match, r.types = x, x.types()
+	if r.types != nil {
+		r.Types = r.types.strings()
+	}
+	if !l.used[d] || l.alone[d] {
+		if r.Alert, err = d.alert(r, l.fields, nil, 1); err != nil {
+			return err
+		}
+	}
+	l.rules[d] = r
+	l.order = append(l.order, r)
+	return nil
+}
+
+func (l *loader) correlation(d *document) error {
+	r, err := d.rule()
+	if err != nil {
+		return err
+	}
+	c, err := d.correlation()
+	if err != nil {
+		return err
+	}
+	l.fates[d].Warnings = append(l.fates[d].Warnings, c.warnings...)
+	r.Correlation = &Correlation{Type: c.typ, Timespan: c.timespan, Last: c.last}
+	n := d.keys["correlation"]
+	bases, err := l.bases(d, n, c.rules)
+	if err != nil {
+		return err
+	}
+	among, err := l.bases(d, n, c.among)
+	if err != nil {
+		return err
+	}
+	for _, b := range bases {
+		if d.text("level") == "" && CompareLevels(b.Level, r.Level) > 0 {
+			r.Level = b.Level
+		}
+		r.Types = append(r.Types, b.Types...)
+	}
+	if slices.ContainsFunc(bases, func(b *Rule) bool { return b.Types == nil }) {
+		r.Types = nil
+	}
+	slices.Sort(r.Types)
+	r.Types = slices.Compact(r.Types)
+	// A correlation of the catalog has little more than a title; its detection
+	// says what it is about.
+	first := bases[0]
+	if r.Tags == nil {
+		r.Tags = first.Tags
+	}
+	if r.Description == "" {
+		r.Description = first.Description
+	}
+	if r.Prevention == "" {
+		r.Prevention = first.Prevention
+	}
+	if r.FalsePositives == nil {
+		r.FalsePositives = first.FalsePositives
+	}
+	groupBy, err := l.fields.list(c.groupBy)
+	if err != nil {
+		return d.errorf(n, "correlation.group-by: %w", err)
+	}
+	if r.Correlation.Values, err = l.fields.list(c.values); err != nil {
+		return d.errorf(n, "correlation.condition.field: %w", err)
+	}
+	if r.Alert, err = d.alert(r, l.fields, groupBy, c.threshold); err != nil {
+		return err
+	}
+	l.rules[d] = r
+	l.order = append(l.order, r)
+	l.links[r] = [2][]*Rule{bases, among}
+	return nil
+}
+
+// bases resolves a correlation's references to detections.
+func (l *loader) bases(d *document, n *yaml.Node, names []string) ([]*Rule, error) {
+	var list []*Rule
+	for _, name := range names {
+		base := l.find(d, name)
+		switch {
+		case base == nil:
+			return nil, d.errorf(n, "correlation refers to %q, which no rule is called", name)
+		case base.kind == kindCorrelation:
+			return nil, d.errorf(n, "correlation of %q: %w", name, notSupported("a correlation of correlations"))
+		case l.rules[base] == nil:
+			return nil, d.errorf(n, "correlation refers to %q: %w", name, l.errs[base])
+		}
+		list = append(list, l.rules[base])
+	}
+	return list, nil
+}
+
+// filter compiles a filter document and gives it to the detections it names:
+// they match where their own condition and the filter's hold.
+func (l *loader) filter(d *document) error {
+	if d.title == "" {
+		return d.errorf(nil, "title is missing")
+	}
+	n := d.keys["filter"]
+	entries, err := mapping(n)
+	if err != nil {
+		return d.errorf(n, "filter: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.key == "rules" {
+			if names, err = texts(e.value); err != nil {
+				return d.errorf(e.value, "filter.rules: %w", err)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return d.errorf(n, "filter.rules is missing")
+	}
+	targets, err := l.targets(d, names)
+	if err != nil {
+		return err
+	}
+	vars, err := l.docVars(d)
+	if err != nil {
+		return err
+	}
+	x, warnings, err := compileDetection(d, n, l.fields, vars, "rules")
+	l.fates[d].Warnings = append(l.fates[d].Warnings, warnings...)
+	if err != nil {
+		return err
+	}
+	for _, target := range targets {
+		l.filters[target] = append(l.filters[target], x)
+	}
+	return nil
+}
+
+// targets returns the detections that a filter names, or with "any" all of its
+// log source.
+func (l *loader) targets(d *document, names []string) ([]*document, error) {
+	var list []*document
+	if len(names) == 1 && names[0] == "any" {
+		for _, t := range l.docs {
+			if t.kind == kindDetection && t.replacedBy == nil && sameSource(d, t) {
+				list = append(list, t)
+			}
+		}
+		return list, nil
+	}
+	for _, name := range names {
+		t := l.find(d, name)
+		switch {
+		case t == nil:
+			return nil, d.errorf(d.keys["filter"], "filter refers to %q, which no rule is called", name)
+		case t.kind != kindDetection:
+			return nil, d.errorf(d.keys["filter"], "filter of the correlation %q: %w", name, notSupported("a filter of correlations"))
+		case !sameSource(d, t):
+			return nil, d.errorf(d.keys["logsource"], "%q is a rule for another log source", name)
+		}
+		list = append(list, t)
+	}
+	return list, nil
+}
+
+// sameSource reports whether all that the filter says of its log source holds
+// for the detection's.
+func sameSource(filter, detection *document) bool {
+	want, _ := mapping(filter.keys["logsource"])
+	have, _ := mapping(detection.keys["logsource"])
+	for _, w := range want {
+		if w.key != "definition" && !slices.ContainsFunc(have, func(h entry) bool {
+			return h.key == w.key && strings.EqualFold(h.value.Value, w.value.Value)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// finish drops the detections that nothing needs and numbers the rest.
+func (l *loader) finish() (*Set, *Report) {
+	needed := map[*Rule]bool{}
+	for _, link := range l.links {
+		for _, r := range slices.Concat(link[0], link[1]) {
+			needed[r] = true
+		}
+	}
+	set := &Set{root: l.fields.root, slots: len(l.fields.slots)}
+	index := map[*Rule]int{}
+	for _, r := range l.order {
+		if r.Alert != nil || needed[r] {
+			index[r] = len(set.rules)
+			set.rules = append(set.rules, r)
+		}
+	}
+	for r, link := range l.links {
+		for _, b := range link[0] {
+			r.Correlation.Rules = append(r.Correlation.Rules, index[b])
+		}
+		for _, b := range link[1] {
+			r.Correlation.Among = append(r.Correlation.Among, index[b])
+		}
+	}
+	report := &Report{Documents: l.broken}
+	for _, d := range l.docs {
+		fate := l.fates[d]
+		if r := l.rules[d]; r != nil && d.kind == kindDetection && r.Alert == nil && !needed[r] {
+			fate.Status, fate.Reason = Disabled, "it only serves a correlation that is not loaded"
+		}
+		report.Documents = append(report.Documents, *fate)
+	}
+	return set, report
+}

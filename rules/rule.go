@@ -1,0 +1,209 @@
+package rules
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Class says how an alert of a rule ends.
+type Class string
+
+const (
+	// Event is for what has happened and stays so, such as a changed setting. The
+	// alert fires once and closes silently after Alert.KeepFiringFor.
+	Event Class = "event"
+	// Condition is for what lasts and ends, such as a rate. The alert resolves
+	// when the count has been below Alert.ResolveBelow for Alert.KeepFiringFor.
+	Condition Class = "condition"
+)
+
+// Rule is one detection or correlation that can be evaluated. It does not
+// change; nor may its slices and maps be changed.
+type Rule struct {
+	ID             string
+	Name           string
+	Title          string
+	Description    string
+	Status         string
+	Level          string // informational, low, medium, high, critical
+	Tags           []string
+	FalsePositives []string
+	Prevention     string         // advice, from the key "prevention"
+	Explanation    string         // from the key "explanation"
+	Extra          map[string]any // top-level keys unknown to Sigma, as decoded
+	File           string
+	Line           int
+	Types          []string     // event types it can match, * being a wildcard; nil for any
+	Alert          *Alert       // how it alerts; nil when it only serves correlations
+	Correlation    *Correlation // nil for a detection
+
+	match expr
+	types types
+}
+
+// Alert is how a rule alerts.
+type Alert struct {
+	Class         Class
+	Levels        []Level       // by rising count, at least one; the first is the rule's own
+	ResolveBelow  uint64        // at least 1
+	KeepFiringFor time.Duration // see Class; 0 in the event class means the engine's default
+	Summary       string        // with {count}, {threshold}, {window}, {level}, {tenant} and {FIELD} of the group
+	GroupBy       []Field       // one alert for each combination of values
+}
+
+// Level is a severity and the count from which it applies.
+type Level struct {
+	Name  string
+	Count uint64
+}
+
+// Correlation is how a correlation counts.
+type Correlation struct {
+	Type     string // EventCount, ValueCount or LastEvents
+	Rules    []int  // the detections it counts, as indexes into Set.Rules
+	Among    []int  // LastEvents: the detections whose newest events are looked at
+	Last     int    // LastEvents: how many of them
+	Values   []Field
+	Timespan time.Duration
+}
+
+// The types of correlations.
+const (
+	EventCount = "event_count" // matches in the window
+	ValueCount = "value_count" // distinct values of Values among the matches in the window
+	LastEvents = "last_events" // matches among the last events of another rule; see the package comment
+)
+
+// levelNames are Sigma's levels by rising severity.
+var levelNames = [...]string{"informational", "low", "medium", "high", "critical"}
+
+// CompareLevels orders levels by severity; unknown ones come first.
+func CompareLevels(a, b string) int {
+	return cmp.Compare(slices.Index(levelNames[:], a), slices.Index(levelNames[:], b))
+}
+
+// defaultLevel is for the rules of Auth0's catalog that have none.
+const defaultLevel = "medium"
+
+func (d *document) rule() (*Rule, error) {
+	r := &Rule{
+		ID:             d.id,
+		Name:           d.name,
+		Title:          d.title,
+		Description:    d.text("description"),
+		Status:         d.text("status"),
+		Level:          strings.ToLower(d.text("level")),
+		Tags:           d.list("tags"),
+		FalsePositives: d.list("falsepositives"),
+		Prevention:     strings.Join(d.list("prevention"), "\n"),
+		Explanation:    strings.Join(d.list("explanation"), "\n"),
+		Extra:          d.extra(),
+		File:           d.file,
+		Line:           d.line,
+	}
+	if r.Title == "" {
+		return nil, d.errorf(nil, "title is missing")
+	}
+	if r.Level != "" && !slices.Contains(levelNames[:], r.Level) {
+		return nil, d.errorf(d.keys["level"], "unknown level %q", r.Level)
+	}
+	return r, nil
+}
+
+// alert compiles x-tenantwatch-alert over the defaults. groupBy and threshold
+// are the correlation's; a detection has neither.
+func (d *document) alert(r *Rule, f *fields, groupBy []Field, threshold uint64) (*Alert, error) {
+	a := &Alert{Class: Event, GroupBy: groupBy, Levels: []Level{{r.Level, threshold}}}
+	if r.Correlation != nil {
+		a.Class = Condition
+	}
+	n := d.keys[keyAlert]
+	var entries []entry
+	if n != nil {
+		var err error
+		if entries, err = mapping(n); err != nil {
+			return nil, d.errorf(n, "%s: %w", keyAlert, err)
+		}
+	}
+	keepSet, belowSet := false, false
+	for _, e := range entries {
+		err := error(nil)
+		switch e.key {
+		case "class":
+			if a.Class = Class(e.value.Value); a.Class != Event && a.Class != Condition {
+				err = fmt.Errorf("want event or condition, not %q", e.value.Value)
+			}
+		case "levels":
+			a.Levels, err = levels(a.Levels, e)
+		case "resolve_below":
+			belowSet = true
+			if err = e.value.Decode(&a.ResolveBelow); err == nil && a.ResolveBelow < 1 {
+				err = fmt.Errorf("want 1 or more: a count is never below 0")
+			}
+		case "keep_firing_for":
+			keepSet = true
+			a.KeepFiringFor, err = parseTimespan(e.value.Value)
+		case "summary":
+			a.Summary = strings.Join(strings.Fields(e.value.Value), " ")
+		case "group-by":
+			if r.Correlation != nil {
+				err = fmt.Errorf("a correlation has its own group-by")
+				break
+			}
+			a.GroupBy, err = f.list(e.value)
+		default:
+			err = fmt.Errorf("unknown key")
+		}
+		if err != nil {
+			return nil, d.errorf(e.value, "%s.%s: %w", keyAlert, e.key, err)
+		}
+	}
+	if r.Correlation == nil && len(a.Levels) > 1 {
+		return nil, d.errorf(n, "%s.levels: a detection counts nothing; write a correlation", keyAlert)
+	}
+	if a.ResolveBelow > threshold {
+		return nil, d.errorf(n, "%s.resolve_below: %d is above the threshold %d", keyAlert, a.ResolveBelow, threshold)
+	}
+	if a.ResolveBelow == 0 {
+		a.ResolveBelow = (threshold + 1) / 2
+	}
+	if a.Class == Condition && !keepSet {
+		a.KeepFiringFor = 15 * time.Minute
+	}
+	if r.Correlation != nil && r.Correlation.Type == LastEvents {
+		if a.Class != Condition || keepSet || belowSet {
+			return nil, d.errorf(n, "%s: last_events resolves as soon as its condition is false", keyAlert)
+		}
+		a.KeepFiringFor, a.ResolveBelow = 0, threshold
+	}
+	return a, nil
+}
+
+// levels adds the higher levels to the rule's own.
+func levels(list []Level, e entry) ([]Level, error) {
+	entries, err := mapping(e.value)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		l := Level{Name: e.key}
+		if err := e.value.Decode(&l.Count); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(levelNames[:], l.Name) {
+			return nil, fmt.Errorf("unknown level %q", l.Name)
+		}
+		list = append(list, l)
+	}
+	slices.SortStableFunc(list[1:], func(a, b Level) int { return cmp.Compare(a.Count, b.Count) })
+	for i := range list[1:] {
+		if list[i].Count >= list[i+1].Count || CompareLevels(list[i].Name, list[i+1].Name) >= 0 {
+			return nil, fmt.Errorf("%s from %d does not come after %s from %d",
+				list[i+1].Name, list[i+1].Count, list[i].Name, list[i].Count)
+		}
+	}
+	return list, nil
+}
