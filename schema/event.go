@@ -1,7 +1,11 @@
-// Package schema holds the words of the system.
 package schema
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
 
 // Source says which way an event came in.
 type Source string
@@ -32,4 +36,97 @@ type Event struct {
 	Type      string
 	Date      time.Time // event time, UTC
 	Raw       []byte    // the event's JSON, as received
+}
+
+// The header names of the events and deadletter topics.
+const (
+	headerTenant    = "tenant"
+	headerSource    = "source"
+	headerFetchedAt = "fetched_at"
+	headerReason    = "reason"
+	headerID        = "id"
+)
+
+// Record is the event as the events topic carries it: keyed by tenant, so that
+// one tenant's events stay in the order in which they were pulled.
+func (e *Event) Record() Record {
+	return Record{Key: []byte(e.Tenant), Value: e.Raw, Headers: []Header{
+		{headerTenant, []byte(e.Tenant)},
+		{headerSource, []byte(e.Source)},
+		{headerFetchedAt, e.FetchedAt.UTC().AppendFormat(nil, time.RFC3339Nano)},
+	}}
+}
+
+// EventOf reads back what Event.Record wrote, without a look at the event
+// itself: LogID, Type and Date are still to be had from Identify. Missing
+// headers, as of a record that another program wrote, leave their fields as the
+// record's key and time.
+func EventOf(r *Record) Event {
+	e := Event{Tenant: r.Header(headerTenant), Source: Source(r.Header(headerSource)), FetchedAt: r.Time, Raw: r.Value}
+	if e.Tenant == "" {
+		e.Tenant = string(r.Key)
+	}
+	if e.Source == "" {
+		e.Source = Tail
+	}
+	if t, err := time.Parse(time.RFC3339Nano, r.Header(headerFetchedAt)); err == nil {
+		e.FetchedAt = t
+	}
+	return e
+}
+
+// The reasons why an event cannot be stored.
+var (
+	ErrNotObject = errors.New("not a JSON object")
+	ErrNoID      = errors.New("neither log_id nor _id is a string")
+	ErrNoDate    = errors.New("neither date nor log_id tells a time between 1970 and 2261")
+)
+
+// Identify fills in LogID, Type and Date from Raw. The date falls back to the
+// time in the log_id, which never changes either. An error is one of the
+// reasons above, or says where the JSON is broken; the event is a dead letter.
+func (e *Event) Identify() error {
+	var r Row
+	if err := r.parse(e.Raw, false); err != nil {
+		return err
+	}
+	e.LogID, e.Type, e.Date = r.LogID, r.Type, r.Date
+	return nil
+}
+
+// dateLayout is how Auth0 writes event times.
+const dateLayout = "2006-01-02T15:04:05.000Z"
+
+// idPrefix begins every log_id.
+const idPrefix = "900"
+
+const (
+	idLayout = "20060102150405"
+	idDigits = 56
+)
+
+// IDTime is the moment at which Auth0 stored the event of a log_id, as the id
+// itself tells: 900, UTC year to second, then a fraction. It is not the event
+// time, which is up to seconds earlier.
+func IDTime(logID string) (time.Time, bool) {
+	if len(logID) != idDigits || logID[:len(idPrefix)] != idPrefix {
+		return time.Time{}, false
+	}
+	digits := logID[len(idPrefix):]
+	t, err := time.Parse(idLayout, digits[:len(idLayout)])
+	if err != nil {
+		return time.Time{}, false
+	}
+	// Of the fraction only the milliseconds are common to all generations of ids.
+	ms, err := strconv.ParseUint(digits[len(idLayout):len(idLayout)+3], 10, 16)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return t.Add(time.Duration(ms) * time.Millisecond), true
+}
+
+// SyntheticID is a log_id below which every event was stored before t, to the
+// second. Auth0 takes it as a checkpoint although no event has it.
+func SyntheticID(t time.Time) string {
+	return fmt.Sprintf("%s%s%039d", idPrefix, t.UTC().Format(idLayout), 0)
 }

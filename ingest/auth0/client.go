@@ -1,0 +1,296 @@
+// Package auth0 is a tenant's Management API as far as tenantwatch needs it:
+// pages of raw log events, the rate limit that came with them, and errors that
+// say what to do.
+//
+// Authentication and requests are go-auth0's; the events never pass through its
+// types, which drop what they do not know. There are no retries here: whoever
+// calls paces and repeats, and counts every call.
+package auth0
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/auth0/go-auth0/management"
+	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/oauth2"
+)
+
+// MaxTake is the most events that Auth0 returns in a page.
+const MaxTake = 100
+
+const (
+	// requestTimeout bounds one call with its body. Auth0 answers within a few
+	// seconds or not at all.
+	requestTimeout = 60 * time.Second
+	// maxBody is the largest page that is read: 100 events of 640 KB.
+	maxBody = 64 << 20
+)
+
+// Config is how to reach a tenant.
+type Config struct {
+	BaseURL      *url.URL // of the tenant, see ParseDomain
+	Audience     string   // of the Management API; empty for BaseURL/api/v2/
+	ClientID     string
+	ClientSecret string            // or PrivateKey
+	PrivateKey   string            // PEM, for private_key_jwt with RS256
+	Transport    http.RoundTripper // nil for Go's own
+	UserAgent    string
+}
+
+// Client calls one tenant's Management API. Its methods may run concurrently.
+type Client struct {
+	cfg  Config
+	host string
+
+	mu  sync.Mutex // guards api
+	api *management.Management
+}
+
+// Page is one answer of GET /api/v2/logs.
+type Page struct {
+	Events [][]byte // each as received; they share memory
+	Next   string   // the log_id in the Link header, empty without one
+	Limit  Limit
+}
+
+// Limit is the state of a rate limit, from the x-ratelimit headers.
+type Limit struct {
+	Known     bool
+	Limit     int           // the bucket's size
+	Remaining int           // what is left of it
+	Reset     time.Duration // from the answer on until more is there, by the server's clock; never negative
+}
+
+// ErrTooLarge says that a page is larger than is read; ask for fewer events.
+var ErrTooLarge = fmt.Errorf("the page is larger than %d MB", maxBody>>20)
+
+// ParseDomain reads a tenant's domain: acme.eu.auth0.com or a custom domain,
+// with or without https://. Plain http:// is only for loopback addresses.
+func ParseDomain(domain string) (*url.URL, error) {
+	text := strings.TrimSuffix(strings.TrimSpace(domain), "/")
+	if !strings.Contains(text, "://") {
+		text = "https://" + text
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
+		return nil, fmt.Errorf("%q is not a domain such as acme.eu.auth0.com", domain)
+	}
+	switch u.Scheme {
+	case "https":
+		return u, nil
+	case "http":
+		host := u.Hostname()
+		if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+			return u, nil
+		}
+		return nil, fmt.Errorf("%q: plain http is only for a simulated tenant on 127.0.0.1; write https", domain)
+	}
+	return nil, fmt.Errorf("%q: want https", domain)
+}
+
+// New returns a client. It calls nothing until it is asked to.
+func New(cfg Config) (*Client, error) {
+	if cfg.Audience == "" {
+		cfg.Audience = cfg.BaseURL.String() + "/api/v2/"
+	}
+	if cfg.Transport == nil {
+		cfg.Transport = http.DefaultTransport
+	}
+	if cfg.BaseURL.Scheme == "http" {
+		cfg.Transport = plain{cfg.Transport, cfg.BaseURL.Host}
+	}
+	c := &Client{cfg: cfg, host: cfg.BaseURL.Host}
+	var err error
+	c.api, err = c.connect()
+	return c, err
+}
+
+// plain undoes go-auth0's https for a simulated tenant.
+type plain struct {
+	http.RoundTripper
+	host string
+}
+
+func (p plain) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host == p.host {
+		r = r.Clone(r.Context())
+		r.URL.Scheme = "http"
+	}
+	return p.RoundTripper.RoundTrip(r)
+}
+
+// connect makes a go-auth0 client that has no token yet.
+func (c *Client) connect() (*management.Management, error) {
+	hc := &http.Client{Transport: c.cfg.Transport, Timeout: requestTimeout}
+	ctx := context.WithValue(context.Background(), oauth2.HTTPClient, hc)
+	credentials := management.WithClientCredentialsAndAudience(ctx, c.cfg.ClientID, c.cfg.ClientSecret, c.cfg.Audience)
+	if c.cfg.PrivateKey != "" {
+		credentials = management.WithClientCredentialsPrivateKeyJwtAndAudience(ctx, c.cfg.ClientID, c.cfg.PrivateKey, "RS256", c.cfg.Audience)
+	}
+	opts := []management.Option{credentials, management.WithNoRetries(),
+		management.WithClient(&http.Client{Transport: c.cfg.Transport, Timeout: requestTimeout})}
+	if c.cfg.UserAgent != "" {
+		opts = append(opts, management.WithUserAgent(c.cfg.UserAgent))
+	}
+	api, err := management.New(c.host, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("tenant %s: %w", c.host, err)
+	}
+	return api, nil
+}
+
+// Logs returns up to take events that were stored after the event with the id
+// from, which need not exist, in the order of their ids. An empty page means
+// that there are none yet.
+func (c *Client) Logs(ctx context.Context, from string, take int) (Page, error) {
+	return c.page(ctx, url.Values{"from": {from}, "take": {strconv.Itoa(take)}})
+}
+
+// Oldest returns some of the oldest events by event time. It is the way in for
+// a tenant that refuses ids that it has not issued itself.
+func (c *Client) Oldest(ctx context.Context) (Page, error) {
+	return c.page(ctx, url.Values{"sort": {"date:1"}, "page": {"0"}, "per_page": {strconv.Itoa(MaxTake)}})
+}
+
+// page calls GET /api/v2/logs. A token that is refused is replaced once.
+func (c *Client) page(ctx context.Context, query url.Values) (Page, error) {
+	c.mu.Lock()
+	api := c.api
+	c.mu.Unlock()
+	page, err := c.pageWith(ctx, api, query)
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized || refused.Path != pathLogs {
+		return page, err
+	}
+	if api, err = c.renew(api); err != nil {
+		return Page{}, err
+	}
+	return c.pageWith(ctx, api, query)
+}
+
+// renew drops the token of a client that was refused. Of several callers with
+// the same client only the first makes a new one.
+func (c *Client) renew(refused *management.Management) (*management.Management, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.api == refused {
+		api, err := c.connect()
+		if err != nil {
+			return nil, err
+		}
+		c.api = api
+	}
+	return c.api, nil
+}
+
+const (
+	pathLogs  = "/api/v2/logs"
+	pathToken = "/oauth/token"
+)
+
+func (c *Client) pageWith(ctx context.Context, api *management.Management, query url.Values) (Page, error) {
+	req, err := api.NewRequest(ctx, http.MethodGet, api.URI("logs")+"?"+query.Encode(), nil)
+	if err != nil {
+		return Page{}, &Error{Method: http.MethodGet, Path: pathLogs, Err: err}
+	}
+	res, err := api.Do(req)
+	if err != nil {
+		return Page{}, transportError(err)
+	}
+	defer res.Body.Close()
+	limit := limitOf(res.Header)
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	if err != nil {
+		return Page{}, &Error{Method: http.MethodGet, Path: pathLogs, Err: fmt.Errorf("the answer broke off after %d bytes: %w", len(body), err), Limit: limit}
+	}
+	if res.StatusCode != http.StatusOK {
+		return Page{}, answerError(res, body, limit)
+	}
+	if len(body) > maxBody {
+		return Page{}, &Error{Method: http.MethodGet, Path: pathLogs, Err: ErrTooLarge, Limit: limit}
+	}
+	events, err := splitArray(body)
+	if err != nil {
+		return Page{}, &Error{Method: http.MethodGet, Path: pathLogs, Err: fmt.Errorf("the answer (200, %s) is not an array of events: %w", res.Header.Get("Content-Type"), err), Limit: limit}
+	}
+	return Page{Events: events, Next: nextID(res.Header), Limit: limit}, nil
+}
+
+// splitArray cuts a JSON array into its elements without changing a byte of
+// them. Names that repeat and text that is not Unicode are the events' affair.
+func splitArray(body []byte) ([][]byte, error) {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if tok, err := dec.ReadToken(); err != nil {
+		return nil, err
+	} else if tok.Kind() != '[' {
+		return nil, errors.New("it begins with " + tok.Kind().String())
+	}
+	events := make([][]byte, 0, MaxTake)
+	for dec.PeekKind() != ']' {
+		value, err := dec.ReadValue()
+		if err != nil {
+			return nil, err
+		}
+		end := int(dec.InputOffset())
+		events = append(events, body[end-len(value):end:end])
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, err
+	}
+	if _, err := dec.ReadToken(); err != io.EOF {
+		return nil, errors.New("more text follows it")
+	}
+	return events, nil
+}
+
+// nextID is the from parameter of the Link header with rel="next". Only the id
+// is taken from it: where we call is up to us.
+func nextID(h http.Header) string {
+	for _, link := range h.Values("Link") {
+		for part := range strings.SplitSeq(link, ",") {
+			target, params, _ := strings.Cut(strings.TrimSpace(part), ">")
+			if !strings.Contains(strings.ReplaceAll(params, `"`, ""), "rel=next") {
+				continue
+			}
+			u, err := url.Parse(strings.TrimPrefix(target, "<"))
+			if err != nil {
+				continue
+			}
+			return u.Query().Get("from")
+		}
+	}
+	return ""
+}
+
+// limitOf reads the x-ratelimit headers. The reset is a time of the server's
+// clock, so it is held against the server's Date.
+func limitOf(h http.Header) Limit {
+	size, err1 := strconv.Atoi(h.Get("X-RateLimit-Limit"))
+	remaining, err2 := strconv.Atoi(h.Get("X-RateLimit-Remaining"))
+	if err1 != nil || err2 != nil {
+		return Limit{}
+	}
+	l := Limit{Known: true, Limit: size, Remaining: remaining}
+	if reset, err := strconv.ParseInt(h.Get("X-RateLimit-Reset"), 10, 64); err == nil {
+		now := time.Now()
+		if date, err := http.ParseTime(h.Get("Date")); err == nil {
+			now = date
+		}
+		l.Reset = min(max(time.Unix(reset, 0).Sub(now), 0), maxReset)
+	}
+	return l
+}
+
+// maxReset bounds what we believe of a reset header; a day is Auth0's longest quota.
+const maxReset = time.Hour

@@ -1,0 +1,305 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+// Settings of group membership. A process that dies is missed after the session
+// timeout; one that stops leaves the group at once.
+const (
+	sessionTimeout   = 10 * time.Second
+	heartbeat        = 2 * time.Second
+	rebalanceTimeout = 30 * time.Second
+	rejoinPause      = time.Second
+)
+
+// Fetch settings of one partition. The broker waits fetchWait for data, so that
+// is not a delay for what is there.
+const (
+	fetchBytes    = 2 << 20
+	fetchWait     = 500 * time.Millisecond
+	fetchCapacity = 256 // records read ahead
+)
+
+// Consume joins a consumer group and calls handle for each partition of the
+// topic that this process gets, each in a goroutine of its own, until ctx ends.
+// The context given to handle ends when the partition is no longer ours; handle
+// must return then. When it returns earlier, with an error, the group is joined
+// anew after a pause.
+func (c *Client) Consume(ctx context.Context, topic, group string, handle func(context.Context, *Partition) error) error {
+	log := c.cfg.Log.With("topic", topic, "group", group)
+	for ctx.Err() == nil {
+		if err := c.consumeOnce(ctx, topic, group, log, handle); err != nil && ctx.Err() == nil {
+			log.Warn("consumer group is joined anew", "err", err)
+			wait(ctx, rejoinPause)
+		}
+	}
+	return ctx.Err()
+}
+
+// consumeOnce is one membership of the group.
+func (c *Client) consumeOnce(ctx context.Context, topic, group string, log *slog.Logger, handle func(context.Context, *Partition) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	members, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
+		ID: group, Brokers: c.cfg.Brokers, Dialer: c.dialer, Topics: []string{topic},
+		GroupBalancers:        []kafkago.GroupBalancer{kafkago.RoundRobinGroupBalancer{}},
+		HeartbeatInterval:     heartbeat,
+		SessionTimeout:        sessionTimeout,
+		RebalanceTimeout:      rebalanceTimeout,
+		JoinGroupBackoff:      rejoinPause,
+		WatchPartitionChanges: true,
+		StartOffset:           kafkago.FirstOffset,
+		Timeout:               dialTimeout,
+	})
+	if err != nil {
+		return fmt.Errorf("group %s: %w", group, err)
+	}
+	defer members.Close()
+	for {
+		generation, err := members.Next(ctx)
+		if err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			return fmt.Errorf("join group %s: %w", group, err)
+		}
+		var running sync.WaitGroup
+		for _, a := range generation.Assignments[topic] {
+			running.Add(1)
+			// Start's function must return soon after its context ends: only then
+			// does kafka-go join the next generation, so no partition has two owners.
+			generation.Start(func(genCtx context.Context) {
+				defer running.Done()
+				partCtx, stop := context.WithCancel(ctx)
+				defer stop()
+				defer context.AfterFunc(genCtx, stop)()
+				p := &Partition{client: c, topic: topic, id: a.ID, next: a.Offset, generation: generation, log: log.With("partition", a.ID)}
+				defer p.close()
+				if err := p.open(partCtx); err == nil {
+					err = handle(partCtx, p)
+					if err != nil && partCtx.Err() == nil {
+						cancel(err)
+					}
+				} else if partCtx.Err() == nil {
+					cancel(err)
+				}
+				<-partCtx.Done() // the end of a function ends the whole generation
+			})
+		}
+		running.Wait()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if len(generation.Assignments[topic]) == 0 {
+			log.Info("no partition for this process; it stands by")
+		}
+	}
+}
+
+// Partition is one partition of a topic while it is ours. One goroutine uses it.
+type Partition struct {
+	client     *Client
+	topic      string
+	id         int
+	next       int64 // where the group stands
+	generation *kafkago.Generation
+	reader     *kafkago.Reader
+	log        *slog.Logger
+}
+
+// ID is the partition's number.
+func (p *Partition) ID() int { return p.id }
+
+// Committed is the offset of the first record that the group has not committed.
+func (p *Partition) Committed() int64 { return p.next }
+
+// open finds out where to go on.
+func (p *Partition) open(ctx context.Context) error {
+	first, last, err := p.bounds(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case p.next == kafkago.FirstOffset:
+		p.next = first
+	case p.next < first:
+		p.log.Error("records were dropped by Kafka's retention before this group read them", "from_offset", p.next, "to_offset", first)
+		p.next = first
+	case p.next > last:
+		p.log.Warn("the topic was made anew; reading it from its start", "committed", p.next, "last", last)
+		p.next = first
+	}
+	return p.SeekOffset(p.next)
+}
+
+// bounds are the first offset and the one after the last.
+func (p *Partition) bounds(ctx context.Context) (first, last int64, err error) {
+	conn, err := p.client.dialLeader(ctx, p.topic, p.id)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
+		return 0, 0, err
+	}
+	if first, last, err = conn.ReadOffsets(); err != nil {
+		return 0, 0, fmt.Errorf("read the offsets of partition %d of %s: %w", p.id, p.topic, err)
+	}
+	return first, last, nil
+}
+
+// SeekOffset makes Fetch go on at an offset.
+func (p *Partition) SeekOffset(offset int64) error {
+	if p.reader == nil {
+		p.reader = p.client.newReader(p.topic, p.id)
+	}
+	if err := p.reader.SetOffset(offset); err != nil {
+		return fmt.Errorf("seek to offset %d in partition %d of %s: %w", offset, p.id, p.topic, err)
+	}
+	return nil
+}
+
+// SeekTime makes Fetch go on at the first record that was produced at t or
+// later, but not after the committed offset, and returns its offset.
+func (p *Partition) SeekTime(ctx context.Context, t time.Time) (int64, error) {
+	conn, err := p.client.dialLeader(ctx, p.topic, p.id)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
+		return 0, err
+	}
+	offset, err := conn.ReadOffset(t)
+	if err != nil {
+		return 0, fmt.Errorf("find the offset of %s in partition %d of %s: %w", t.Format(time.RFC3339), p.id, p.topic, err)
+	}
+	if offset < 0 || offset > p.next { // none is that late
+		offset = p.next
+	}
+	return offset, p.SeekOffset(offset)
+}
+
+// Fetch returns the next record. It waits for one until ctx ends; errors of the
+// brokers are retried.
+func (p *Partition) Fetch(ctx context.Context) (schema.Record, error) {
+	for {
+		m, err := p.reader.FetchMessage(ctx)
+		switch {
+		case err == nil:
+			return record(m), nil
+		case ctx.Err() != nil:
+			return schema.Record{}, ctx.Err()
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe):
+			return schema.Record{}, fmt.Errorf("partition %d of %s: the reader was closed", p.id, p.topic)
+		}
+		p.log.Warn("read from Kafka failed; trying again", "err", err)
+		if !wait(ctx, retryPause) {
+			return schema.Record{}, ctx.Err()
+		}
+	}
+}
+
+// Lag is how many records are there that Fetch has not returned.
+func (p *Partition) Lag() int64 { return p.reader.Lag() }
+
+// Commit notes for the group that every record below next is done with. After
+// an error the records may be delivered again, to us or to another process.
+func (p *Partition) Commit(next int64) error {
+	err := p.generation.CommitOffsets(map[string]map[int]int64{p.topic: {p.id: next}})
+	if err != nil {
+		return fmt.Errorf("commit offset %d of partition %d of %s: %w", next, p.id, p.topic, err)
+	}
+	p.next = next
+	return nil
+}
+
+func (p *Partition) close() {
+	if p.reader != nil {
+		p.reader.Close()
+	}
+}
+
+func (c *Client) newReader(topic string, partition int) *kafkago.Reader {
+	return kafkago.NewReader(kafkago.ReaderConfig{
+		Brokers: c.cfg.Brokers, Dialer: c.dialer, Topic: topic, Partition: partition,
+		MinBytes: 1, MaxBytes: fetchBytes, MaxWait: fetchWait, QueueCapacity: fetchCapacity,
+		ReadBackoffMin: retryPause, ReadBackoffMax: time.Second, ReadLagInterval: -1,
+	})
+}
+
+// record copies a message. Its slices belong to the message alone: kafka-go
+// reads every message into memory of its own.
+func record(m kafkago.Message) schema.Record {
+	r := schema.Record{Partition: m.Partition, Offset: m.Offset, Key: m.Key, Value: m.Value, Time: m.Time}
+	for _, h := range m.Headers {
+		r.Headers = append(r.Headers, schema.Header{Key: h.Key, Value: h.Value})
+	}
+	return r
+}
+
+// ReadAll calls yield for every record that a topic holds now, partition by
+// partition, without a group. It is for compacted topics, to rebuild a state.
+func (c *Client) ReadAll(ctx context.Context, topic string, yield func(schema.Record) error) error {
+	meta, err := c.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{topic}})
+	if err != nil {
+		return fmt.Errorf("read topic %s: %w", topic, err)
+	}
+	for _, t := range meta.Topics {
+		if t.Error != nil {
+			return fmt.Errorf("read topic %s: %w", topic, t.Error)
+		}
+		for _, part := range t.Partitions {
+			if err := c.readPartition(ctx, topic, part.ID, yield); err != nil {
+				return fmt.Errorf("read topic %s: %w", topic, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Client) readPartition(ctx context.Context, topic string, partition int, yield func(schema.Record) error) error {
+	p := &Partition{client: c, topic: topic, id: partition, log: c.cfg.Log.With("topic", topic, "partition", partition)}
+	defer p.close()
+	first, last, err := p.bounds(ctx)
+	if err != nil {
+		return err
+	}
+	if first >= last {
+		return nil
+	}
+	if err := p.SeekOffset(first); err != nil {
+		return err
+	}
+	for {
+		short, cancel := context.WithTimeout(ctx, readAllIdle)
+		r, err := p.Fetch(short)
+		cancel()
+		if err != nil {
+			if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+				err = fmt.Errorf("partition %d: no record within %s although there are some up to offset %d", p.id, readAllIdle, last)
+			}
+			return err
+		}
+		if err := yield(r); err != nil {
+			return err
+		}
+		if r.Offset+1 >= last {
+			return nil
+		}
+	}
+}
+
+// readAllIdle is how long ReadAll waits for a record below the end.
+const readAllIdle = 10 * time.Second

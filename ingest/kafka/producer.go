@@ -1,0 +1,109 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+// Batching of a Producer. Callers hand over whole pages, so there is little to
+// wait for.
+const (
+	batchRecords = 1000
+	batchBytes   = 24 << 20 // uncompressed; also the largest single record, below schema.MaxMessage
+	linger       = 5 * time.Millisecond
+)
+
+// retryPause is the pause after the first failed attempt; it doubles up to retryPauseMax.
+const (
+	retryPause    = 100 * time.Millisecond
+	retryPauseMax = 10 * time.Second
+)
+
+// Producer writes records to one topic.
+type Producer struct {
+	client *Client
+	topic  string
+	writer *kafkago.Writer
+}
+
+// NewProducer returns a producer for a topic. Records with the same key go to
+// the same partition, by the hash that Java clients use. It must be closed.
+func (c *Client) NewProducer(topic string) *Producer {
+	return &Producer{client: c, topic: topic, writer: &kafkago.Writer{
+		Addr:         kafkago.TCP(c.cfg.Brokers...),
+		Topic:        topic,
+		Balancer:     kafkago.Murmur2Balancer{Consistent: true},
+		RequiredAcks: kafkago.RequireAll, // kafka-go's own default is none
+		BatchSize:    batchRecords,
+		BatchBytes:   batchBytes,
+		BatchTimeout: linger, // kafka-go's own default is a second
+		MaxAttempts:  1,      // Produce repeats, so that it can be cancelled and says why
+		ReadTimeout:  requestTimeout,
+		WriteTimeout: requestTimeout,
+		Compression:  kafkago.Zstd,
+		Transport:    c.transport,
+	}}
+}
+
+// Close sends what is still under way.
+func (p *Producer) Close() error { return p.writer.Close() }
+
+// Produce writes records and returns when all replicas in sync have them. It
+// retries for ever, with growing pauses, until ctx ends; failed, which may be
+// nil, hears of every failed attempt. After an error some of the records may
+// have been written, and after a retry some may be there twice.
+//
+// The records must not be changed until it returns.
+func (p *Producer) Produce(ctx context.Context, records []schema.Record, failed func(error)) error {
+	messages := make([]kafkago.Message, len(records))
+	for i, r := range records {
+		m := kafkago.Message{Key: r.Key, Value: r.Value}
+		for _, h := range r.Headers {
+			m.Headers = append(m.Headers, kafkago.Header{Key: h.Key, Value: h.Value})
+		}
+		messages[i] = m
+	}
+	for pause := retryPause; ; pause = min(2*pause, retryPauseMax) {
+		// The writer goes on with a message whose caller has left, so an end of
+		// ctx is not handed down: what is under way is settled first.
+		err := p.writer.WriteMessages(context.WithoutCancel(ctx), messages...)
+		if err == nil {
+			return nil
+		}
+		err = p.explain(err, messages)
+		if failed != nil {
+			failed(err)
+		}
+		if !wait(ctx, pause) {
+			return fmt.Errorf("%w; last: %w", ctx.Err(), err)
+		}
+	}
+}
+
+// explain makes one line of kafka-go's errors, which list every message.
+func (p *Producer) explain(err error, messages []kafkago.Message) error {
+	var each kafkago.WriteErrors
+	if errors.As(err, &each) {
+		failed := 0
+		for _, e := range each {
+			if e != nil {
+				if failed == 0 {
+					err = e
+				}
+				failed++
+			}
+		}
+		return fmt.Errorf("produce %d of %d records to %s: %w", failed, len(messages), p.topic, err)
+	}
+	var large kafkago.MessageTooLargeError
+	if errors.As(err, &large) || errors.Is(err, kafkago.MessageSizeTooLarge) {
+		return fmt.Errorf("produce %d records to %s: a record is too large; raise max.message.bytes of the topic: %w", len(messages), p.topic, err)
+	}
+	return fmt.Errorf("produce %d records to %s: %w", len(messages), p.topic, err)
+}

@@ -1,0 +1,118 @@
+// Package kafkalocal is the embedded Kafka: franz-go's broker kfake in this
+// process, on loopback, with its data on disk.
+//
+// It promises that a record that was acknowledged is there after kill -9: every
+// batch is synced to disk before it is acknowledged. It is one broker on one
+// machine; whoever needs more uses a Kafka cluster.
+package kafkalocal
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+// SegmentBytes is the size of segment files. A restart reads each segment
+// whole, so they are small.
+const SegmentBytes = 16 << 20
+
+// Broker is a running broker.
+type Broker struct {
+	cluster *kfake.Cluster
+	lock    *os.File
+}
+
+// ErrInUse says that another process has the data.
+var ErrInUse = errors.New("another tenantwatch uses this folder")
+
+// Start starts a broker with its data in dir, which it makes when it is missing.
+// It listens on the port it had before, when that is still free.
+func Start(dir string) (*Broker, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("embedded Kafka: %w", err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
+	}
+	portFile := filepath.Join(dir, "port")
+	opts := []kfake.Opt{
+		kfake.NumBrokers(1),
+		kfake.DataDir(filepath.Join(dir, "log")),
+		kfake.SyncWrites(),
+		kfake.ClusterID("tenantwatch"),
+		kfake.BrokerConfigs(map[string]string{
+			"message.max.bytes": strconv.Itoa(schema.MaxMessage),
+			// No other member is waited for: there is none.
+			"group.initial.rebalance.delay.ms": "0",
+		}),
+	}
+	cluster, err := kfake.NewCluster(append(opts, kfake.Ports(readPort(portFile)))...)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		cluster, err = kfake.NewCluster(append(opts, kfake.Ports(0))...)
+	}
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
+	}
+	b := &Broker{cluster: cluster, lock: lock}
+	if err := writePort(portFile, b.Addrs()[0]); err != nil {
+		b.Close()
+		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
+	}
+	return b, nil
+}
+
+// Addrs are the addresses to connect to, host:port.
+func (b *Broker) Addrs() []string { return b.cluster.ListenAddrs() }
+
+// Close stops the broker. Clients must have been closed before.
+func (b *Broker) Close() {
+	b.cluster.Close()
+	b.lock.Close()
+}
+
+// lockDir keeps a second broker out of the folder. The kernel drops the lock
+// when this process ends, however it ends.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, ErrInUse
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// readPort is the port of the last run, 0 for any.
+func readPort(file string) int {
+	var port int
+	data, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(data, &port)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0 // only a convenience: any port will do
+	}
+	return port
+}
+
+func writePort(file, addr string) error {
+	_, port, _ := strings.Cut(addr, ":")
+	return os.WriteFile(file, []byte(port+"\n"), 0o600)
+}

@@ -1,0 +1,43 @@
+package schema
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+)
+
+// DeadLetter is something that was pulled but cannot be stored, with the reason.
+type DeadLetter struct {
+	Tenant    string
+	ID        string // its SHA-256: what has no log_id is known by its bytes
+	Source    Source
+	FetchedAt time.Time
+	Reason    string
+	Raw       []byte // as received
+}
+
+// NewDeadLetter is for an event that Identify or ParseRow refused.
+func NewDeadLetter(e *Event, reason error) DeadLetter {
+	sum := sha256.Sum256(e.Raw)
+	return DeadLetter{Tenant: e.Tenant, ID: hex.EncodeToString(sum[:]), Source: e.Source,
+		FetchedAt: e.FetchedAt, Reason: reason.Error(), Raw: e.Raw}
+}
+
+// Record is the dead letter as the deadletter topic carries it: the value is
+// the bytes as received, the rest is in headers.
+func (d *DeadLetter) Record() Record {
+	return Record{Key: []byte(d.Tenant), Value: d.Raw, Headers: []Header{
+		{headerTenant, []byte(d.Tenant)},
+		{headerSource, []byte(d.Source)},
+		{headerFetchedAt, d.FetchedAt.UTC().AppendFormat(nil, time.RFC3339Nano)},
+		{headerID, []byte(d.ID)},
+		{headerReason, []byte(d.Reason)},
+	}}
+}
+
+// DeadLetterOf reads back what DeadLetter.Record wrote.
+func DeadLetterOf(r *Record) DeadLetter {
+	e := EventOf(r)
+	return DeadLetter{Tenant: e.Tenant, ID: r.Header(headerID), Source: e.Source, FetchedAt: e.FetchedAt,
+		Reason: r.Header(headerReason), Raw: r.Value}
+}

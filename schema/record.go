@@ -1,0 +1,30 @@
+package schema
+
+import "time"
+
+// Record is a Kafka record, as all stages exchange it. Which topic it is for or
+// from is said beside it.
+type Record struct {
+	Partition int
+	Offset    int64
+	Key       []byte
+	Value     []byte
+	Headers   []Header
+	Time      time.Time // when it was produced
+}
+
+// Header is one header of a Record.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Header returns the first header of a name, or "".
+func (r *Record) Header(name string) string {
+	for i := range r.Headers {
+		if r.Headers[i].Key == name {
+			return string(r.Headers[i].Value)
+		}
+	}
+	return ""
+}
