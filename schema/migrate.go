@@ -30,9 +30,6 @@ type migration struct {
 	statements []string
 }
 
-// codeUnknownDatabase is ClickHouse's error code for a database that is not there.
-const codeUnknownDatabase = 81
-
 // Open connects to the server of a DSN and makes sure that its database is
 // there. A DSN without a database means "tenantwatch". The database is only
 // created when it is missing, for a user may own one and not be allowed to make
@@ -48,23 +45,34 @@ func Open(ctx context.Context, dsn string, tune func(*clickhouse.Options)) (driv
 	if tune != nil {
 		tune(opts)
 	}
+	missing := createDatabase(ctx, *opts)
 	conn, err := connect(ctx, opts)
-	var refused *clickhouse.Exception
-	if !errors.As(err, &refused) || refused.Code != codeUnknownDatabase {
-		return conn, err
+	if err != nil && missing != nil {
+		return nil, missing
 	}
+	return conn, err
+}
+
+// createDatabase makes the options' database when it does not show. It goes by
+// way of the database "default", since a login to one that is missing is an
+// error, and one that the embedded engine does not take well. What it cannot do
+// only matters when the login fails too.
+func createDatabase(ctx context.Context, opts clickhouse.Options) error {
 	database := opts.Auth.Database
-	opts.Auth.Database = ""
-	first, err := connect(ctx, opts)
+	opts.Auth.Database = "default"
+	conn, err := connect(ctx, &opts)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer first.Close()
-	if err := first.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+Quote(database)+" ENGINE = Atomic"); err != nil {
-		return nil, fmt.Errorf("create the ClickHouse database %s (or let an administrator do so): %w", database, err)
+	defer conn.Close()
+	var found uint64
+	if err := conn.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = ?", database).Scan(&found); err != nil || found > 0 {
+		return err
 	}
-	opts.Auth.Database = database
-	return connect(ctx, opts)
+	if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+Quote(database)+" ENGINE = Atomic"); err != nil {
+		return fmt.Errorf("create the ClickHouse database %s (or let an administrator do so): %w", database, err)
+	}
+	return nil
 }
 
 func connect(ctx context.Context, opts *clickhouse.Options) (driver.Conn, error) {

@@ -24,10 +24,9 @@ import (
 	"github.com/auth0/go-auth0/management"
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/oauth2"
-)
 
-// MaxTake is the most events that Auth0 returns in a page.
-const MaxTake = 100
+	"github.com/tenantwatch/tenantwatch/ingest"
+)
 
 const (
 	// requestTimeout bounds one call with its body. Auth0 answers within a few
@@ -57,23 +56,7 @@ type Client struct {
 	api *management.Management
 }
 
-// Page is one answer of GET /api/v2/logs.
-type Page struct {
-	Events [][]byte // each as received; they share memory
-	Next   string   // the log_id in the Link header, empty without one
-	Limit  Limit
-}
-
-// Limit is the state of a rate limit, from the x-ratelimit headers.
-type Limit struct {
-	Known     bool
-	Limit     int           // the bucket's size
-	Remaining int           // what is left of it
-	Reset     time.Duration // from the answer on until more is there, by the server's clock; never negative
-}
-
-// ErrTooLarge says that a page is larger than is read; ask for fewer events.
-var ErrTooLarge = fmt.Errorf("the page is larger than %d MB", maxBody>>20)
+var errTooLarge = fmt.Errorf("the page is larger than %d MB", maxBody>>20)
 
 // ParseDomain reads a tenant's domain: acme.eu.auth0.com or a custom domain,
 // with or without https://. Plain http:// is only for loopback addresses.
@@ -153,28 +136,28 @@ func (c *Client) connect() (*management.Management, error) {
 // Logs returns up to take events that were stored after the event with the id
 // from, which need not exist, in the order of their ids. An empty page means
 // that there are none yet.
-func (c *Client) Logs(ctx context.Context, from string, take int) (Page, error) {
+func (c *Client) Logs(ctx context.Context, from string, take int) (ingest.Page, error) {
 	return c.page(ctx, url.Values{"from": {from}, "take": {strconv.Itoa(take)}})
 }
 
 // Oldest returns some of the oldest events by event time. It is the way in for
 // a tenant that refuses ids that it has not issued itself.
-func (c *Client) Oldest(ctx context.Context) (Page, error) {
-	return c.page(ctx, url.Values{"sort": {"date:1"}, "page": {"0"}, "per_page": {strconv.Itoa(MaxTake)}})
+func (c *Client) Oldest(ctx context.Context) (ingest.Page, error) {
+	return c.page(ctx, url.Values{"sort": {"date:1"}, "page": {"0"}, "per_page": {strconv.Itoa(ingest.MaxTake)}})
 }
 
 // page calls GET /api/v2/logs. A token that is refused is replaced once.
-func (c *Client) page(ctx context.Context, query url.Values) (Page, error) {
+func (c *Client) page(ctx context.Context, query url.Values) (ingest.Page, error) {
 	c.mu.Lock()
 	api := c.api
 	c.mu.Unlock()
 	page, err := c.pageWith(ctx, api, query)
-	var refused *Error
+	var refused *ingest.CallError
 	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized || refused.Path != pathLogs {
 		return page, err
 	}
 	if api, err = c.renew(api); err != nil {
-		return Page{}, err
+		return ingest.Page{}, err
 	}
 	return c.pageWith(ctx, api, query)
 }
@@ -199,32 +182,32 @@ const (
 	pathToken = "/oauth/token"
 )
 
-func (c *Client) pageWith(ctx context.Context, api *management.Management, query url.Values) (Page, error) {
+func (c *Client) pageWith(ctx context.Context, api *management.Management, query url.Values) (ingest.Page, error) {
 	req, err := api.NewRequest(ctx, http.MethodGet, api.URI("logs")+"?"+query.Encode(), nil)
 	if err != nil {
-		return Page{}, &Error{Method: http.MethodGet, Path: pathLogs, Err: err}
+		return ingest.Page{}, unreadable(ingest.Limit{}, ingest.KindClient, err)
 	}
 	res, err := api.Do(req)
 	if err != nil {
-		return Page{}, transportError(err)
+		return ingest.Page{}, transportError(err)
 	}
 	defer res.Body.Close()
 	limit := limitOf(res.Header)
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	if err != nil {
-		return Page{}, &Error{Method: http.MethodGet, Path: pathLogs, Err: fmt.Errorf("the answer broke off after %d bytes: %w", len(body), err), Limit: limit}
+		return ingest.Page{}, unreadable(limit, ingest.KindAnswer, fmt.Errorf("the answer broke off after %d bytes: %w", len(body), err))
 	}
 	if res.StatusCode != http.StatusOK {
-		return Page{}, answerError(res, body, limit)
+		return ingest.Page{}, answerError(res, body, limit)
 	}
 	if len(body) > maxBody {
-		return Page{}, &Error{Method: http.MethodGet, Path: pathLogs, Err: ErrTooLarge, Limit: limit}
+		return ingest.Page{}, unreadable(limit, ingest.KindTooLarge, errTooLarge)
 	}
 	events, err := splitArray(body)
 	if err != nil {
-		return Page{}, &Error{Method: http.MethodGet, Path: pathLogs, Err: fmt.Errorf("the answer (200, %s) is not an array of events: %w", res.Header.Get("Content-Type"), err), Limit: limit}
+		return ingest.Page{}, unreadable(limit, ingest.KindAnswer, fmt.Errorf("the answer (200, %s) is not an array of events: %w", res.Header.Get("Content-Type"), err))
 	}
-	return Page{Events: events, Next: nextID(res.Header), Limit: limit}, nil
+	return ingest.Page{Events: events, Next: nextID(res.Header), Limit: limit}, nil
 }
 
 // splitArray cuts a JSON array into its elements without changing a byte of
@@ -236,7 +219,7 @@ func splitArray(body []byte) ([][]byte, error) {
 	} else if tok.Kind() != '[' {
 		return nil, errors.New("it begins with " + tok.Kind().String())
 	}
-	events := make([][]byte, 0, MaxTake)
+	events := make([][]byte, 0, ingest.MaxTake)
 	for dec.PeekKind() != ']' {
 		value, err := dec.ReadValue()
 		if err != nil {
@@ -275,13 +258,13 @@ func nextID(h http.Header) string {
 
 // limitOf reads the x-ratelimit headers. The reset is a time of the server's
 // clock, so it is held against the server's Date.
-func limitOf(h http.Header) Limit {
+func limitOf(h http.Header) ingest.Limit {
 	size, err1 := strconv.Atoi(h.Get("X-RateLimit-Limit"))
 	remaining, err2 := strconv.Atoi(h.Get("X-RateLimit-Remaining"))
 	if err1 != nil || err2 != nil {
-		return Limit{}
+		return ingest.Limit{}
 	}
-	l := Limit{Known: true, Limit: size, Remaining: remaining}
+	l := ingest.Limit{Known: true, Limit: size, Remaining: remaining}
 	if reset, err := strconv.ParseInt(h.Get("X-RateLimit-Reset"), 10, 64); err == nil {
 		now := time.Now()
 		if date, err := http.ParseTime(h.Get("Date")); err == nil {

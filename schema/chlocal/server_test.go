@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
+	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
 
 // parentVar makes this test binary the parent of an engine in the folder that
@@ -43,24 +44,6 @@ func parent(dir string) {
 	}
 	fmt.Println(srv.PID())
 	select {}
-}
-
-// engine finds the engine for a test. Without one the test is skipped, unless
-// TENANTWATCH_TEST_ENGINE=1 says that there must be one.
-func engine(t *testing.T) chlocal.Engine {
-	t.Helper()
-	e, err := chlocal.FindEngine(os.Getenv(chlocal.EngineVar))
-	if err != nil {
-		// The tests run in the package's folder, two below the cache's.
-		e, err = chlocal.FindEngine(filepath.Join("..", "..", ".cache", "clickhouse-"+chlocal.Version+"-amd64", "libchdb.so"))
-	}
-	if err != nil {
-		if os.Getenv("TENANTWATCH_TEST_ENGINE") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return e
 }
 
 func start(t *testing.T, dir string, e chlocal.Engine) *chlocal.Server {
@@ -96,7 +79,7 @@ func query(t *testing.T, a chlocal.Access, user, password, sql string) (int, str
 }
 
 func TestDataAndAddressAreKeptOverRestarts(t *testing.T) {
-	e, dir := engine(t), filepath.Join(t.TempDir(), "with a space & <more>")
+	e, dir := chlocaltest.Engine(t), filepath.Join(t.TempDir(), "with a space & <more>")
 	first := start(t, dir, e)
 	for _, sql := range []string{
 		"CREATE DATABASE d ENGINE = Atomic",
@@ -128,7 +111,7 @@ func TestDataAndAddressAreKeptOverRestarts(t *testing.T) {
 }
 
 func TestNobodyGetsInWithoutAPassword(t *testing.T) {
-	srv := start(t, t.TempDir(), engine(t))
+	srv := start(t, t.TempDir(), chlocaltest.Engine(t))
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -167,7 +150,7 @@ func TestNobodyGetsInWithoutAPassword(t *testing.T) {
 func TestEngineEndsWithItsParent(t *testing.T) {
 	for _, busy := range []bool{false, true} {
 		t.Run(fmt.Sprintf("busy=%v", busy), func(t *testing.T) {
-			e, dir := engine(t), t.TempDir()
+			e, dir := chlocaltest.Engine(t), t.TempDir()
 			exe, err := os.Executable()
 			if err != nil {
 				t.Fatal(err)
@@ -226,7 +209,7 @@ func zombie(pid int) bool {
 }
 
 func TestFolderInUse(t *testing.T) {
-	e, dir := engine(t), t.TempDir()
+	e, dir := chlocaltest.Engine(t), t.TempDir()
 	start(t, dir, e)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // do not wait for the other to go away
@@ -237,7 +220,7 @@ func TestFolderInUse(t *testing.T) {
 }
 
 func TestPortTakenMeanwhile(t *testing.T) {
-	e, dir := engine(t), t.TempDir()
+	e, dir := chlocaltest.Engine(t), t.TempDir()
 	first := start(t, dir, e)
 	if err := first.Close(); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,83 @@
+package ingest
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+// PullMetrics are the figures of all pullers of a process.
+type PullMetrics struct {
+	events     *prometheus.CounterVec
+	pages      *prometheus.CounterVec
+	failures   *prometheus.CounterVec
+	retries    *prometheus.CounterVec
+	lateness   *prometheus.HistogramVec
+	position   *prometheus.GaugeVec
+	checkpoint *prometheus.GaugeVec
+	limit      *prometheus.GaugeVec
+	remaining  *prometheus.GaugeVec
+	caughtUp   *prometheus.GaugeVec
+	dropped    *prometheus.CounterVec
+}
+
+// NewPullMetrics registers the figures.
+func NewPullMetrics(reg prometheus.Registerer) *PullMetrics {
+	f := promauto.With(reg)
+	tenant := []string{"tenant"}
+	return &PullMetrics{
+		events:     f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_events_total", Help: "Events pulled and acked by Kafka."}, []string{"tenant", "source"}),
+		pages:      f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_pages_total", Help: "Pages of events that the tenant answered."}, tenant),
+		failures:   f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_call_failures_total", Help: "Calls to the tenant that failed."}, []string{"tenant", "kind"}),
+		retries:    f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_produce_retries_total", Help: "Attempts to hand events to Kafka that failed and were repeated."}, tenant),
+		lateness:   f.NewHistogramVec(prometheus.HistogramOpts{Name: "tenantwatch_pull_lateness_seconds", Help: "From an event's date until it was pulled, without the backfill.", Buckets: prometheus.ExponentialBuckets(0.25, 2, 14)}, tenant),
+		position:   f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_position_timestamp_seconds", Help: "When Auth0 stored the newest event that was pulled."}, tenant),
+		checkpoint: f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_checkpoint_timestamp_seconds", Help: "When the checkpoint was last written."}, tenant),
+		limit:      f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_ratelimit_limit", Help: "Size of the rate limit's bucket, as last told."}, tenant),
+		remaining:  f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_ratelimit_remaining", Help: "What was left in the bucket, as last told."}, tenant),
+		caughtUp:   f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_caught_up", Help: "1 when the last answer had all there was."}, tenant),
+		dropped:    f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_self_events_dropped_total", Help: "Events about our own failed calls that were dropped because Kafka was away for long."}, tenant),
+	}
+}
+
+// start makes the series of a tenant, so that absent is not zero.
+func (m *PullMetrics) start(tenant string) {
+	for _, s := range []schema.Source{schema.Tail, schema.Backfill, schema.Overlap, schema.Self} {
+		m.events.WithLabelValues(tenant, string(s))
+	}
+	for _, k := range kinds {
+		m.failures.WithLabelValues(tenant, string(k))
+	}
+	m.pages.WithLabelValues(tenant)
+	m.retries.WithLabelValues(tenant)
+	m.dropped.WithLabelValues(tenant)
+}
+
+// writeMetrics are the figures of a Writer.
+type writeMetrics struct {
+	rows      prometheus.Counter
+	inserts   prometheus.Counter
+	failures  prometheus.Counter
+	dead      prometheus.Counter
+	commits   prometheus.Counter
+	insertSec prometheus.Histogram
+	delay     prometheus.Histogram
+	newest    prometheus.Gauge
+	lag       *prometheus.GaugeVec
+}
+
+func newWriteMetrics(reg prometheus.Registerer) *writeMetrics {
+	f := promauto.With(reg)
+	return &writeMetrics{
+		rows:      f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_write_rows_total", Help: "Rows inserted into ClickHouse, repeats included."}),
+		inserts:   f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_write_inserts_total", Help: "Inserts that ClickHouse acknowledged."}),
+		failures:  f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_write_insert_failures_total", Help: "Inserts that failed and were repeated."}),
+		dead:      f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_write_dead_letters_total", Help: "Events that could not be stored and went to the deadletter topic."}),
+		commits:   f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_write_commit_failures_total", Help: "Offset commits that failed; their records are written again."}),
+		insertSec: f.NewHistogram(prometheus.HistogramOpts{Name: "tenantwatch_write_insert_seconds", Help: "Duration of acknowledged inserts.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 12)}),
+		delay:     f.NewHistogram(prometheus.HistogramOpts{Name: "tenantwatch_write_delay_seconds", Help: "From the pull of an event until its row was there.", Buckets: prometheus.ExponentialBuckets(0.05, 2, 14)}),
+		newest:    f.NewGauge(prometheus.GaugeOpts{Name: "tenantwatch_write_newest_event_timestamp_seconds", Help: "Date of the newest event in ClickHouse that this process wrote."}),
+		lag:       f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_write_lag_records", Help: "Records in a partition that are not written yet."}, []string{"partition"}),
+	}
+}

@@ -1,0 +1,98 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// MaxTake is the most events that Auth0 returns in a page.
+const MaxTake = 100
+
+// Tenant is a tenant's log API. Calls block until the answer is there or ctx
+// ends, and do not retry. Every error but that of ctx is a *CallError. Calls may
+// run concurrently.
+type Tenant interface {
+	// Logs returns up to take events that were stored after the event with the
+	// id from, in the order of their ids. The id need not exist. An empty page
+	// means that there are none yet.
+	Logs(ctx context.Context, from string, take int) (Page, error)
+	// Oldest returns some of the oldest events. It is the way in where the
+	// tenant refuses ids that it has not issued.
+	Oldest(ctx context.Context) (Page, error)
+}
+
+// Page is one page of events.
+type Page struct {
+	Events [][]byte // each as received; they share memory
+	Next   string   // the log_id that the tenant says to go on from, may be empty
+	Limit  Limit
+}
+
+// Limit is the state of a rate limit as an answer told it.
+type Limit struct {
+	Known     bool
+	Limit     int           // the bucket's size
+	Remaining int           // what is left of it
+	Reset     time.Duration // until more is there, by the server's clock; never negative
+}
+
+// CallError is a call that failed. Its text has no secret in it.
+type CallError struct {
+	Method     string
+	Path       string
+	Status     int    // 0 when there was no answer, or none that can be read
+	Code       string // Auth0's errorCode or error
+	Message    string // Auth0's message
+	Kind       Kind
+	Advice     string // what the operator can do; empty when waiting is all there is
+	RetryAfter time.Duration
+	Limit      Limit
+	Err        error // without a Status: why
+}
+
+// Kind is the class of a failed call.
+type Kind string
+
+// The kinds of failed calls.
+const (
+	KindToken        Kind = "token"        // no access token
+	KindRateLimit    Kind = "rate_limit"   // 429
+	KindUnauthorized Kind = "unauthorized" // 401 with a fresh token
+	KindForbidden    Kind = "forbidden"    // 403
+	KindClient       Kind = "client"       // other 4xx
+	KindServer       Kind = "server"       // 5xx
+	KindAnswer       Kind = "answer"       // broken off, or not what was asked for
+	KindTooLarge     Kind = "too_large"    // more than is read at once
+	KindTimeout      Kind = "timeout"
+	KindNetwork      Kind = "network"
+)
+
+// kinds lists them for metrics.
+var kinds = [...]Kind{KindToken, KindRateLimit, KindUnauthorized, KindForbidden, KindClient, KindServer,
+	KindAnswer, KindTooLarge, KindTimeout, KindNetwork}
+
+// Error says what failed and what to do.
+func (e *CallError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s: ", e.Method, e.Path)
+	if e.Status == 0 {
+		fmt.Fprint(&b, e.Err)
+	} else {
+		fmt.Fprintf(&b, "%d %s", e.Status, http.StatusText(e.Status))
+	}
+	if e.Code != "" {
+		b.WriteString(", " + e.Code)
+	}
+	if e.Message != "" {
+		b.WriteString(": " + e.Message)
+	}
+	if e.Advice != "" {
+		b.WriteString(" (" + e.Advice + ")")
+	}
+	return b.String()
+}
+
+func (e *CallError) Unwrap() error { return e.Err }

@@ -1,0 +1,248 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+// Partition is one partition of the events topic while it is ours.
+type Partition interface {
+	ID() int
+	// Fetch waits for the next record, until ctx ends. Errors of brokers are
+	// retried within.
+	Fetch(ctx context.Context) (schema.Record, error)
+	// Commit notes that all records below next are done with. After an error
+	// they may come again.
+	Commit(next int64) error
+	Lag() int64
+}
+
+// Inserter stores rows. Insert returns nil when they are in ClickHouse. After an
+// error they may be there or not; the same rows with the same token may be
+// inserted again.
+type Inserter interface {
+	Insert(ctx context.Context, rows []StoredEvent, token string) error
+}
+
+// StoredEvent is an event with its row.
+type StoredEvent struct {
+	Tenant    string
+	Source    schema.Source
+	FetchedAt time.Time
+	Row       schema.Row
+}
+
+// How much goes into one insert. ClickHouse likes few and large ones, people
+// like to see events soon, and the process is to stay small.
+const (
+	chunkRows  = 20_000
+	chunkBytes = 12 << 20
+	chunkAge   = 500 * time.Millisecond
+)
+
+// stopGrace is how long a stop waits for an insert that is under way.
+const stopGrace = 2 * time.Second
+
+// Writer carries events from Kafka to ClickHouse.
+type Writer struct {
+	store   Inserter
+	dead    Producer // of the deadletter topic
+	topic   string   // of events, for the inserts' tokens
+	log     *slog.Logger
+	metrics *writeMetrics
+
+	mu     sync.Mutex // guards status
+	status WriteStatus
+}
+
+// WriteStatus is how a Writer does.
+type WriteStatus struct {
+	Rows    uint64    // inserted since this start, repeats included
+	Dead    uint64    // dead letters since this start
+	Newest  time.Time // date of the newest event that was inserted
+	Failing string    // why inserts fail right now, empty when they do not
+}
+
+// NewWriter returns a writer of one topic's partitions.
+func NewWriter(store Inserter, deadLetters Producer, topic string, log *slog.Logger, reg prometheus.Registerer) *Writer {
+	return &Writer{store: store, dead: deadLetters, topic: topic, log: log, metrics: newWriteMetrics(reg)}
+}
+
+// Status tells how the writer does.
+func (w *Writer) Status() WriteStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status
+}
+
+// Consume writes one partition until ctx ends. Chunks are inserted one after
+// the other and retried for ever from memory. If we die before the commit, the
+// chunk's records come again, perhaps cut in another way, and the table drops
+// the repeats.
+func (w *Writer) Consume(ctx context.Context, p Partition) error {
+	lag := w.metrics.lag.WithLabelValues(strconv.Itoa(p.ID()))
+	for {
+		c, err := w.gather(ctx, p)
+		if err != nil {
+			return ignoreEnd(ctx, err)
+		}
+		if err := w.flush(ctx, c); err != nil {
+			return ignoreEnd(ctx, err)
+		}
+		if err := p.Commit(c.next); err != nil {
+			w.metrics.commits.Inc()
+			if ctx.Err() == nil {
+				w.log.Warn("commit failed; the records will be written once more, which does no harm", "err", err)
+			}
+		}
+		lag.Set(float64(p.Lag()))
+	}
+}
+
+// ignoreEnd is nil when a context's end is all there is to say.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return nil
+	}
+	return err
+}
+
+// chunk is a run of records of one partition.
+type chunk struct {
+	partition   int
+	first, next int64
+	rows        []StoredEvent
+	dead        []schema.Record
+	bytes       int
+}
+
+// gather waits for a record and takes what follows within chunkAge.
+func (w *Writer) gather(ctx context.Context, p Partition) (*chunk, error) {
+	r, err := p.Fetch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &chunk{partition: p.ID(), first: r.Offset}
+	w.add(c, &r)
+	ctx, cancel := context.WithTimeout(ctx, chunkAge)
+	defer cancel()
+	for len(c.rows) < chunkRows && c.bytes < chunkBytes {
+		r, err := p.Fetch(ctx)
+		if err != nil {
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				break
+			}
+			return nil, err
+		}
+		w.add(c, &r)
+	}
+	return c, nil
+}
+
+// add judges a record: it becomes a row or a dead letter.
+func (w *Writer) add(c *chunk, r *schema.Record) {
+	c.next = r.Offset + 1
+	c.bytes += len(r.Value)
+	e := schema.EventOf(r)
+	row, err := schema.ParseRow(e.Raw)
+	if err != nil {
+		d := schema.NewDeadLetter(&e, err)
+		w.log.Warn("event cannot be stored; it goes to the deadletter topic", "tenant", e.Tenant, "id", d.ID, "reason", d.Reason)
+		c.dead = append(c.dead, d.Record())
+		return
+	}
+	c.rows = append(c.rows, StoredEvent{Tenant: e.Tenant, Source: e.Source, FetchedAt: e.FetchedAt, Row: row})
+}
+
+// flush makes a chunk durable.
+func (w *Writer) flush(ctx context.Context, c *chunk) error {
+	if len(c.dead) > 0 {
+		err := w.dead.Produce(ctx, c.dead, func(err error) { w.log.Warn("dead letter cannot be kept; trying again", "err", err) })
+		if err != nil {
+			return err
+		}
+		w.metrics.dead.Add(float64(len(c.dead)))
+	}
+	for month, rows := range byMonth(c.rows) {
+		if err := w.insert(ctx, rows, token(w.topic, c, month, rows)); err != nil {
+			return err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.status.Dead += uint64(len(c.dead))
+	w.status.Rows += uint64(len(c.rows))
+	now := time.Now()
+	for i := range c.rows {
+		if d := c.rows[i].Row.Date; d.After(w.status.Newest) && d.Before(now.Add(time.Hour)) {
+			w.status.Newest = d
+		}
+	}
+	if !w.status.Newest.IsZero() {
+		w.metrics.newest.Set(float64(w.status.Newest.UnixMilli()) / 1000)
+	}
+	return nil
+}
+
+// insert retries one insert until ClickHouse has acknowledged it or ctx ends.
+func (w *Writer) insert(ctx context.Context, rows []StoredEvent, token string) error {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
+	said := ""
+	for {
+		start := time.Now()
+		// A stop does not break an insert off: its outcome would be unknown.
+		insertCtx, cancel := graceful(ctx, stopGrace)
+		err := w.store.Insert(insertCtx, rows, token)
+		cancel()
+		if err == nil {
+			w.metrics.inserts.Inc()
+			w.metrics.rows.Add(float64(len(rows)))
+			w.metrics.insertSec.Observe(time.Since(start).Seconds())
+			w.metrics.delay.Observe(time.Since(rows[0].FetchedAt).Seconds())
+			if said != "" {
+				w.log.Info("inserts succeed again")
+				w.setFailing("")
+			}
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		w.metrics.failures.Inc()
+		if err.Error() != said {
+			said = err.Error()
+			w.log.Warn("insert failed; trying again, nothing is lost", "rows", len(rows), "err", err)
+			w.setFailing(said)
+		}
+		if !sleep(ctx, pause.NextBackOff()) {
+			return ctx.Err()
+		}
+	}
+}
+
+func (w *Writer) setFailing(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.status.Failing = text
+}
+
+// graceful is a context that ends some time after its parent.
+func graceful(parent context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	stop := context.AfterFunc(parent, func() {
+		if sleep(ctx, grace) {
+			cancel()
+		}
+	})
+	return ctx, func() { stop(); cancel() }
+}
