@@ -92,6 +92,11 @@ func Quote(name string) string {
 	return "`" + strings.NewReplacer(`\`, `\\`, "`", "\\`").Replace(name) + "`"
 }
 
+// Literal writes a text as a ClickHouse string.
+func Literal(text string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(text) + "'"
+}
+
 // Migrate brings the tables of conn's database up to this program's version and
 // returns the names of the migrations that it ran. It refuses a database that a
 // newer program has changed, or one where a migration ran in another wording.

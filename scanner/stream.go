@@ -1,0 +1,235 @@
+package scanner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+// Partition is one partition of the events topic while it is ours.
+type Partition interface {
+	ID() int
+	// Rewind makes Fetch go on at the first record that was produced within d
+	// before the first uncommitted one. It returns the uncommitted one's offset.
+	Rewind(ctx context.Context, d time.Duration) (committed int64, err error)
+	// Fetch waits for the next record, until ctx ends.
+	Fetch(ctx context.Context) (schema.Record, error)
+	// Commit notes that all records below next are done with. After an error
+	// they may come again.
+	Commit(next int64) error
+	Lag() int64
+}
+
+// Producer makes records durable in the alerts topic. It retries until ctx ends.
+type Producer interface {
+	Produce(ctx context.Context, records []schema.Record, failed func(error)) error
+}
+
+// Alerts reads every record of the alerts topic: the last one of each key says
+// how an alert stands.
+type Alerts func(ctx context.Context, yield func(schema.Record) error) error
+
+// commitEvery is how often offsets are committed. What was read since is read
+// again after a crash, and gives the same alerts.
+const commitEvery = 500 * time.Millisecond
+
+// Stream runs rules over partitions of the events topic as they grow.
+type Stream struct {
+	set     *rules.Set
+	cfg     Config
+	past    Alerts
+	alerts  Producer
+	log     *slog.Logger
+	metrics *streamMetrics
+
+	mu     sync.Mutex // guards events
+	events uint64
+}
+
+type streamMetrics struct {
+	events     prometheus.Counter
+	unreadable prometheus.Counter
+	replayed   prometheus.Counter
+	alerts     *prometheus.CounterVec
+	delay      prometheus.Histogram
+	lag        *prometheus.GaugeVec
+	groups     *prometheus.GaugeVec
+	open       *prometheus.GaugeVec
+	late       prometheus.Counter
+	evicted    prometheus.Counter
+	timeouts   prometheus.Counter
+}
+
+// NewStream returns a stream executor. Every partition gets an Engine of cfg.
+// past is the topic that alerts is a producer for.
+func NewStream(set *rules.Set, cfg Config, past Alerts, alerts Producer, log *slog.Logger, reg prometheus.Registerer) *Stream {
+	f := promauto.With(reg)
+	m := &streamMetrics{
+		events:     f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_events_total", Help: "Events that the rules ran over."}),
+		unreadable: f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_unreadable_total", Help: "Records that are no events; the writer keeps them as dead letters."}),
+		replayed:   f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_replayed_total", Help: "Events that were read again to rebuild the rules' windows."}),
+		alerts:     f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_scan_alerts_total", Help: "Transitions of alerts."}, []string{"state"}),
+		delay:      f.NewHistogram(prometheus.HistogramOpts{Name: "tenantwatch_scan_alert_delay_seconds", Help: "From the pull of the event that changed an alert until Kafka had the alert.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 14)}),
+		lag:        f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_scan_lag_records", Help: "Records in a partition that are not scanned yet."}, []string{"partition"}),
+		groups:     f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_scan_groups", Help: "Group keys that the rules keep."}, []string{"partition"}),
+		open:       f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_scan_open_alerts", Help: "Alerts that have not ended."}, []string{"partition"}),
+		late:       f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_late_total", Help: "Events that came so late that their window may no longer have been whole."}),
+		evicted:    f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_evicted_total", Help: "Group keys that were forgotten because there were too many."}),
+		timeouts:   f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_regex_timeouts_total", Help: "Regular expressions that took too long and counted as no match."}),
+	}
+	m.alerts.WithLabelValues(string(schema.Firing))
+	m.alerts.WithLabelValues(string(schema.Resolved))
+	return &Stream{set: set, cfg: cfg, past: past, alerts: alerts, log: log, metrics: m}
+}
+
+// Scanned is how many events the rules have run over since the start.
+func (s *Stream) Scanned() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.events
+}
+
+// Consume scans one partition until ctx ends. It first reads again what the
+// rules' windows reach back to, so that a start forgets nothing. Alerts are
+// acked by Kafka before the offset of their event is committed: if we die in
+// between, the event is scanned again and gives the same alert.
+func (s *Stream) Consume(ctx context.Context, p Partition) error {
+	engine := NewEngine(s.set, s.cfg)
+	if err := s.restore(ctx, engine); err != nil {
+		return ignoreEnd(ctx, fmt.Errorf("read the open alerts: %w", err))
+	}
+	var before Status
+	report := func() {
+		now, id := engine.Status(), strconv.Itoa(p.ID())
+		s.metrics.lag.WithLabelValues(id).Set(float64(p.Lag()))
+		s.metrics.groups.WithLabelValues(id).Set(float64(now.Groups))
+		s.metrics.open.WithLabelValues(id).Set(float64(now.Open))
+		s.metrics.late.Add(float64(now.Late - before.Late))
+		s.metrics.evicted.Add(float64(now.Evicted - before.Evicted))
+		s.metrics.timeouts.Add(float64(now.Timeouts - before.Timeouts))
+		before = now
+	}
+	committed, err := p.Rewind(ctx, engine.Lookback())
+	if err != nil {
+		return ignoreEnd(ctx, fmt.Errorf("rewind: %w", err))
+	}
+	next, noted := committed, committed
+	due := time.Now().Add(commitEvery)
+	for {
+		fetchCtx, cancel := ctx, context.CancelFunc(func() {})
+		if next > noted {
+			fetchCtx, cancel = context.WithDeadline(ctx, due)
+		}
+		r, err := p.Fetch(fetchCtx)
+		cancel()
+		switch {
+		case err == nil && r.Offset < committed:
+			s.replay(engine, &r)
+			continue
+		case err == nil:
+			if err := s.scan(ctx, engine, &r); err != nil {
+				return ignoreEnd(ctx, err)
+			}
+			next = r.Offset + 1
+		case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
+			return ignoreEnd(ctx, err)
+		}
+		if next > noted && !time.Now().Before(due) {
+			if err := p.Commit(next); err != nil && ctx.Err() == nil {
+				s.log.Warn("commit failed; the events will be scanned once more, which does no harm", "err", err)
+			}
+			noted, due = next, time.Now().Add(commitEvery)
+			report()
+		}
+	}
+}
+
+// restore gives the engine the alerts that an earlier run left firing, so that
+// they go on as what they are and can end.
+func (s *Stream) restore(ctx context.Context, engine *Engine) error {
+	last := map[string][]byte{}
+	err := s.past(ctx, func(r schema.Record) error {
+		if len(r.Value) == 0 {
+			delete(last, string(r.Key))
+		} else {
+			last[string(r.Key)] = r.Value
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, value := range last {
+		var a schema.Alert
+		if json.Unmarshal(value, &a) == nil { // what is no alert is said by the notifier
+			engine.Restore(&a)
+		}
+	}
+	return nil
+}
+
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (s *Stream) replay(engine *Engine, r *schema.Record) {
+	e := schema.EventOf(r)
+	if e.Identify() == nil {
+		engine.Replay(&e)
+		s.metrics.replayed.Inc()
+	}
+}
+
+// scan runs the rules over a record and makes its alerts durable.
+func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record) error {
+	e := schema.EventOf(r)
+	if e.Identify() != nil {
+		s.metrics.unreadable.Inc()
+		return nil
+	}
+	alerts := engine.Observe(&e)
+	s.metrics.events.Inc()
+	s.mu.Lock()
+	s.events++
+	s.mu.Unlock()
+	if len(alerts) == 0 {
+		return nil
+	}
+	records := make([]schema.Record, len(alerts))
+	for i := range alerts {
+		value, err := json.Marshal(&alerts[i])
+		if err != nil {
+			return fmt.Errorf("alert %s: %w", alerts[i].Fingerprint, err)
+		}
+		records[i] = schema.Record{Key: []byte(alerts[i].Fingerprint), Value: value}
+	}
+	said := false
+	err := s.alerts.Produce(ctx, records, func(err error) {
+		if !said {
+			said = true
+			s.log.Warn("alerts cannot be handed to Kafka; trying again", "err", err)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for i := range alerts {
+		s.metrics.alerts.WithLabelValues(string(alerts[i].State)).Inc()
+	}
+	s.metrics.delay.Observe(time.Since(e.FetchedAt).Seconds())
+	return nil
+}

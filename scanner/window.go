@@ -1,0 +1,158 @@
+package scanner
+
+import (
+	"math"
+	"slices"
+)
+
+// An occurrence is an event that a rule counts. Times are µs since 1970.
+type occurrence struct {
+	at    int64
+	prev  int64  // of the occurrence before it with the same value; math.MinInt64 for none
+	next  int64  // of the one after it; math.MaxInt64 for none
+	value uint64 // what value_count tells apart; 0 otherwise
+	match bool   // last_events: it is one of those that are counted
+	id    string // log_id
+}
+
+// window is what one group of a rule has counted lately, by rising time.
+type window []occurrence
+
+// insert puts o in its place. It returns false for an event that is there
+// already.
+func (w *window) insert(o occurrence, distinct bool) (pos int, ok bool) {
+	list := *w
+	pos = len(list)
+	for pos > 0 && list[pos-1].at > o.at {
+		pos--
+	}
+	for i := pos - 1; i >= 0 && list[i].at == o.at; i-- {
+		if list[i].id == o.id {
+			return 0, false
+		}
+	}
+	o.prev, o.next = math.MinInt64, math.MaxInt64
+	if distinct {
+		for i := pos - 1; i >= 0; i-- {
+			if list[i].value == o.value {
+				o.prev, o.next, list[i].next = list[i].at, list[i].next, o.at
+				break
+			}
+		}
+		for i := pos; i < len(list); i++ {
+			if list[i].value == o.value {
+				o.next, list[i].prev = list[i].at, o.at
+				break
+			}
+		}
+	}
+	*w = slices.Insert(list, pos, o)
+	return pos, true
+}
+
+// trim forgets what is older than since, and all but the newest limit.
+func (w *window) trim(since int64, limit int) {
+	list := *w
+	n := max(len(list)-limit, 0)
+	for n < len(list) && list[n].at < since {
+		n++
+	}
+	if n > 0 {
+		clear(list[:n]) // lets go of the ids
+		*w = list[n:]
+	}
+}
+
+// peak is the highest count in a window of span that holds the occurrence at pos
+// and ends there or later, and the index at which that window ends.
+func (w window) peak(pos int, span int64, distinct bool) (count uint64, end int) {
+	t := w[pos].at
+	for pos+1 < len(w) && w[pos+1].at == t {
+		pos++
+	}
+	since := t - span // excluded
+	low := pos
+	for low > 0 && w[low-1].at > since {
+		low--
+	}
+	n := uint64(0)
+	for i := low; i <= pos; i++ {
+		if !distinct || w[i].prev <= since {
+			n++
+		}
+	}
+	count, end = n, pos
+	for j := pos + 1; j < len(w) && w[j].at < t+span; j++ {
+		b := w[j].at
+		since = b - span
+		for ; ; j++ {
+			if !distinct || w[j].prev <= since {
+				n++
+			}
+			if j+1 == len(w) || w[j+1].at != b {
+				break
+			}
+		}
+		for ; w[low].at <= since; low++ {
+			// A value stays where it occurs again before b. Where it does at b,
+			// that occurrence was counted above.
+			if !distinct || w[low].next >= b {
+				n--
+			}
+		}
+		if n > count {
+			count, end = n, j
+		}
+	}
+	return count, end
+}
+
+// count is what a window of span that ends at the time end holds.
+func (w window) count(end, span int64, distinct bool) uint64 {
+	n, since := uint64(0), end-span
+	for i := len(w) - 1; i >= 0 && w[i].at > since; i-- {
+		if w[i].at <= end && (!distinct || w[i].next > end) {
+			n++
+		}
+	}
+	return n
+}
+
+// nth is the time of the n-th newest occurrence, or of the newest occurrence of
+// the n-th newest value. It is false where there are fewer.
+func (w window) nth(n uint64, distinct bool) (at int64, ok bool) {
+	for i := len(w) - 1; i >= 0; i-- {
+		if distinct && w[i].next != math.MaxInt64 {
+			continue
+		}
+		if n--; n == 0 {
+			return w[i].at, true
+		}
+	}
+	return 0, false
+}
+
+// lastMatches is how many of the last n occurrences match and are not older
+// than span.
+func (w window) lastMatches(n int, span int64) (count uint64) {
+	newest := w[len(w)-1].at
+	for i := max(len(w)-n, 0); i < len(w); i++ {
+		if w[i].match && w[i].at > newest-span {
+			count++
+		}
+	}
+	return count
+}
+
+// ids are the log_ids of the newest n occurrences up to the index end that are
+// within span and counted, newest last.
+func (w window) ids(end, n int, span int64, matches bool) []string {
+	var list []string
+	for i := end; i >= 0 && len(list) < n && w[i].at > w[end].at-max(span, 1); i-- {
+		if !matches || w[i].match {
+			list = append(list, w[i].id)
+		}
+	}
+	slices.Reverse(list)
+	return list
+}
