@@ -1,10 +1,12 @@
 package scanner
 
 import (
+	"cmp"
 	"container/heap"
 	"encoding/binary"
 	"hash/maphash"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
@@ -190,35 +192,55 @@ func (e *Engine) Lookback() time.Duration {
 	return min(time.Duration(e.horizon)*time.Microsecond, maxLookback)
 }
 
-// Restore takes up an alert that was firing when an earlier run ended. All are
-// restored before the first event. Those of rules that are no more are left
-// alone.
+// Restore takes up an alert that was firing when an earlier run ended, as its
+// last transition has it. It comes after the replay, which may not reach back to
+// where the alert began, and before the first new event. Alerts of rules that are
+// no more are left alone.
 func (e *Engine) Restore(a *schema.Alert) {
-	for _, t := range e.rules {
-		if t.rule.ID != a.RuleID || a.State != schema.Firing || len(a.Group) != len(t.rule.Alert.GroupBy) {
-			continue
-		}
-		values := make([]schema.GroupValue, len(a.Group))
-		e.key = append(e.key[:0], a.Tenant...)
-		for i, f := range t.rule.Alert.GroupBy {
-			k := slices.IndexFunc(a.Group, func(g schema.GroupValue) bool { return g.Field == f.Path })
-			if k < 0 {
-				return
-			}
-			values[i] = a.Group[k]
-			e.appendKey([]byte(values[i].Value))
-		}
-		g := &group{rule: t, tenant: e.clock(a.Tenant), values: values, quoted: slices.Repeat([]bool{true}, len(values)),
-			open: true, starts: a.StartsAt.UnixMicro(), updated: a.UpdatedAt.UnixMicro()}
-		for i, l := range t.rule.Alert.Levels {
-			if rules.CompareLevels(l.Name, a.Level) <= 0 {
-				g.level = i
-			}
-		}
-		t.groups[string(e.key)] = g
-		e.open++
-		e.schedule(g)
+	t := e.ruleOf(a)
+	if t == nil {
+		return
 	}
+	var values []schema.GroupValue
+	e.key = append(e.key[:0], a.Tenant...)
+	for _, f := range t.rule.Alert.GroupBy {
+		k := slices.IndexFunc(a.Group, func(g schema.GroupValue) bool { return g.Field == f.Path })
+		if k < 0 {
+			return
+		}
+		values = append(values, a.Group[k])
+		e.appendKey([]byte(a.Group[k].Value))
+	}
+	g := t.groups[string(e.key)]
+	if g == nil {
+		g = &group{rule: t, tenant: e.clock(a.Tenant), values: values, quoted: slices.Repeat([]bool{true}, len(values))}
+		t.groups[string(e.key)] = g
+	}
+	starts, level := a.StartsAt.UnixMicro(), 0
+	for i, l := range t.rule.Alert.Levels {
+		if rules.CompareLevels(l.Name, a.Level) <= 0 {
+			level = i
+		}
+	}
+	switch {
+	case !g.open:
+		e.open++
+		g.open, g.starts, g.level, g.updated = true, starts, level, a.UpdatedAt.UnixMicro()
+	case g.starts >= starts:
+		g.starts, g.level = starts, max(g.level, level)
+	default: // the earlier run was further on: it will be seen again how that came
+		return
+	}
+	e.schedule(g)
+}
+
+func (e *Engine) ruleOf(a *schema.Alert) *tracked {
+	for _, t := range e.rules {
+		if t.rule.ID == a.RuleID && a.State == schema.Firing && len(a.Group) == len(t.rule.Alert.GroupBy) {
+			return t
+		}
+	}
+	return nil
 }
 
 // Replay counts an event that an earlier run has scanned already. What would
@@ -447,8 +469,13 @@ func (e *Engine) schedule(g *group) {
 	}
 }
 
-// expire ends the alerts whose time has come.
+// expire ends the alerts whose time has come, the earliest first.
 func (e *Engine) expire(c *clock) {
+	defer func() {
+		slices.SortFunc(e.out, func(a, b schema.Alert) int {
+			return cmp.Or(a.UpdatedAt.Compare(b.UpdatedAt), strings.Compare(a.Fingerprint, b.Fingerprint))
+		})
+	}()
 	for len(c.deadlines) > 0 && c.deadlines[0].at <= c.now {
 		g := heap.Pop(&c.deadlines).(deadline).group
 		at, ok := g.deadline()

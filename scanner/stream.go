@@ -106,7 +106,8 @@ func (s *Stream) Scanned() uint64 {
 // between, the event is scanned again and gives the same alert.
 func (s *Stream) Consume(ctx context.Context, p Partition) error {
 	engine := NewEngine(s.set, s.cfg)
-	if err := s.restore(ctx, engine); err != nil {
+	open, err := s.openAlerts(ctx)
+	if err != nil {
 		return ignoreEnd(ctx, fmt.Errorf("read the open alerts: %w", err))
 	}
 	var before Status
@@ -138,6 +139,10 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 			s.replay(engine, &r)
 			continue
 		case err == nil:
+			for i := range open { // the replay is over
+				engine.Restore(&open[i])
+			}
+			open = nil
 			if err := s.scan(ctx, engine, &r); err != nil {
 				return ignoreEnd(ctx, err)
 			}
@@ -155,28 +160,22 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 	}
 }
 
-// restore gives the engine the alerts that an earlier run left firing, so that
-// they go on as what they are and can end.
-func (s *Stream) restore(ctx context.Context, engine *Engine) error {
+// openAlerts is what an earlier run left firing, so that it goes on as what it
+// is and can end.
+func (s *Stream) openAlerts(ctx context.Context) ([]schema.Alert, error) {
 	last := map[string][]byte{}
 	err := s.past(ctx, func(r schema.Record) error {
-		if len(r.Value) == 0 {
-			delete(last, string(r.Key))
-		} else {
-			last[string(r.Key)] = r.Value
-		}
+		last[string(r.Key)] = r.Value
 		return nil
 	})
-	if err != nil {
-		return err
-	}
+	var open []schema.Alert
 	for _, value := range last {
 		var a schema.Alert
-		if json.Unmarshal(value, &a) == nil { // what is no alert is said by the notifier
-			engine.Restore(&a)
+		if json.Unmarshal(value, &a) == nil && a.State == schema.Firing { // what is no alert is said by the notifier
+			open = append(open, a)
 		}
 	}
-	return nil
+	return open, err
 }
 
 func ignoreEnd(ctx context.Context, err error) error {

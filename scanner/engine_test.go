@@ -1,0 +1,296 @@
+package scanner
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+func builtinSet(t testing.TB) *rules.Set {
+	t.Helper()
+	set, _ := rules.Load(nil, builtin.FS())
+	return set
+}
+
+// storm is some hours of attacks by a few actors, so that alerts begin, rise and
+// end, with dates that are out of order by up to two seconds.
+func storm(t testing.TB, seed uint64, n int) []schema.Event {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 2))
+	types := []string{"fp", "fu", "f", "limit_wc", "feccft", "ferrt", "gd_send_pn", "pwd_leak", "ss", "api_limit", "s"}
+	at := timelineStart
+	var list []schema.Event
+	for i := range n {
+		if r.IntN(200) == 0 {
+			at = at.Add(time.Duration(r.IntN(90)) * time.Minute) // quiet, so that something ends
+		}
+		at = at.Add(time.Duration(r.IntN(3000)) * time.Millisecond)
+		user := fmt.Sprintf("user%d", r.IntN(12))
+		list = append(list, eventAt(t, at.Add(-time.Duration(r.IntN(2000))*time.Millisecond), i, map[string]any{
+			"type": types[r.IntN(len(types))], "ip": fmt.Sprintf("203.0.113.%d", r.IntN(4)), "user_name": user,
+			"user_id": "auth0|" + user, "client_id": fmt.Sprintf("app%d", r.IntN(2)),
+			"details": map[string]any{"limit": map[string]any{"bucket": "b"}}}))
+	}
+	return list
+}
+
+func scanAll(e *Engine, events []schema.Event) []schema.Alert {
+	var list []schema.Alert
+	for i := range events {
+		list = append(list, e.Observe(&events[i])...)
+	}
+	return list
+}
+
+// TestRepeatsChangeNothing delivers events again, soon or late.
+func TestRepeatsChangeNothing(t *testing.T) {
+	set := builtinSet(t)
+	for seed := range uint64(10) {
+		events := storm(t, seed, 1500)
+		want := scanAll(NewEngine(set, Config{}), events)
+		if len(want) < 20 {
+			t.Fatalf("seed %d: only %d alerts; the test shows nothing", seed, len(want))
+		}
+		r := rand.New(rand.NewPCG(seed, 3))
+		var twice []schema.Event
+		for i, e := range events {
+			twice = append(twice, e)
+			for range r.IntN(3) {
+				twice = append(twice, events[max(0, i-r.IntN(20))])
+			}
+		}
+		if diff := cmp.Diff(want, scanAll(NewEngine(set, Config{}), twice)); diff != "" {
+			t.Fatalf("seed %d (-once +repeated):\n%s", seed, diff)
+		}
+	}
+}
+
+// TestStartAnywhere ends a run after any event and starts another, which replays
+// what the windows reach back to and takes up the open alerts. Together they say
+// what one run says.
+func TestStartAnywhere(t *testing.T) {
+	set := builtinSet(t)
+	for seed := range uint64(6) {
+		events := storm(t, seed, 1200)
+		want := scanAll(NewEngine(set, Config{}), events)
+		r := rand.New(rand.NewPCG(seed, 4))
+		for range 6 {
+			cut := r.IntN(len(events))
+			first := NewEngine(set, Config{})
+			got := scanAll(first, events[:cut])
+			second := NewEngine(set, Config{})
+			since := events[cut].FetchedAt.Add(-second.Lookback())
+			for i := range events[:cut] {
+				if events[i].FetchedAt.After(since) {
+					second.Replay(&events[i])
+				}
+			}
+			for _, a := range lastOf(got) {
+				second.Restore(through(t, a))
+			}
+			got = append(got, scanAll(second, events[cut:])...)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("seed %d, cut at %d (-one run +two):\n%s", seed, cut, diff)
+			}
+		}
+	}
+}
+
+// lastOf is how each alert stood last, as the compacted topic keeps it.
+func lastOf(alerts []schema.Alert) map[string]schema.Alert {
+	last := map[string]schema.Alert{}
+	for _, a := range alerts {
+		last[a.Fingerprint] = a
+	}
+	return last
+}
+
+// through carries an alert through its JSON.
+func through(t *testing.T, a schema.Alert) *schema.Alert {
+	t.Helper()
+	data, err := json.Marshal(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b schema.Alert
+	if err := json.Unmarshal(data, &b); err != nil {
+		t.Fatal(err)
+	}
+	return &b
+}
+
+// TestAlertsAreConsistent checks what holds for every series of transitions.
+func TestAlertsAreConsistent(t *testing.T) {
+	set := builtinSet(t)
+	for seed := range uint64(10) {
+		open := map[string]schema.Alert{}
+		for _, a := range scanAll(NewEngine(set, Config{}), storm(t, seed, 1500)) {
+			before, was := open[a.Fingerprint]
+			event := ruleOf(set, a.RuleID).Alert.Class == rules.Event
+			switch {
+			case a.State == schema.Firing && was && !event:
+				if !a.StartsAt.Equal(before.StartsAt) || rules.CompareLevels(a.Level, before.Level) <= 0 {
+					t.Fatalf("%s fired again without a rise: %v after %v", a.Title, a, before)
+				}
+			case a.State == schema.Resolved && (!was || !a.StartsAt.Equal(before.StartsAt) || a.ResolvedAt.Before(before.UpdatedAt)):
+				t.Fatalf("%s resolved, but %v", a.Title, before)
+			}
+			if a.State == schema.Firing && (a.Count < a.Threshold || len(a.LogIDs) == 0 || a.Query == "" || a.Summary == "") {
+				t.Fatalf("%s says too little: %+v", a.Title, a)
+			}
+			open[a.Fingerprint] = a
+			if a.State == schema.Resolved {
+				delete(open, a.Fingerprint)
+			}
+		}
+	}
+}
+
+func attack(t *testing.T, n int, change func(*schema.Event)) []schema.Event {
+	t.Helper()
+	var list []schema.Event
+	for i := range n {
+		e := eventAt(t, timelineStart.Add(time.Duration(i)*time.Second), i, map[string]any{"type": "fp", "ip": "203.0.113.9"})
+		change(&e)
+		list = append(list, e)
+	}
+	return list
+}
+
+// TestOldEventsDoNotPage: neither a backfill nor what was pulled hours late
+// wakes anyone, but it counts for what comes next.
+func TestOldEventsDoNotPage(t *testing.T) {
+	set := builtinSet(t)
+	for name, change := range map[string]func(*schema.Event){
+		"backfill": func(e *schema.Event) { e.Source = schema.Backfill },
+		"late":     func(e *schema.Event) { e.FetchedAt = e.FetchedAt.Add(3 * time.Hour) },
+	} {
+		if got := scanAll(NewEngine(set, Config{}), attack(t, 60, change)); len(got) > 0 {
+			t.Errorf("%s: %d alerts, the first %+v", name, len(got), got[0])
+		}
+	}
+	events := attack(t, 20, func(*schema.Event) {})
+	for i := range 19 {
+		events[i].Source = schema.Backfill
+	}
+	if got := scanAll(NewEngine(set, Config{}), events); len(got) != 1 || got[0].Count != 20 {
+		t.Errorf("19 from before and one now: %+v", got)
+	}
+}
+
+// TestBrokenDatesMoveNoClock: one event whose date is years off neither ends
+// alerts nor hides what comes after it.
+func TestBrokenDatesMoveNoClock(t *testing.T) {
+	set := builtinSet(t)
+	events := attack(t, 40, func(*schema.Event) {})
+	for i, years := range []int{10, -10} {
+		e := eventAt(t, timelineStart.Add(30*time.Second), 1000+i, map[string]any{"type": "s",
+			"date": timelineStart.AddDate(years, 0, 0).Format(time.RFC3339)})
+		e.FetchedAt = timelineStart.Add(31 * time.Second)
+		events = slices.Insert(events, 25+i, e)
+	}
+	got := scanAll(NewEngine(set, Config{}), events)
+	if len(got) != 1 || got[0].State != schema.Firing || got[0].UpdatedAt != timelineStart.Add(19*time.Second) {
+		t.Errorf("alerts: %+v", got)
+	}
+}
+
+// TestTenantsAreApart: the same IP attacks two tenants, each half as often as it
+// takes, and one tenant's time does not end another's alert.
+func TestTenantsAreApart(t *testing.T) {
+	set := builtinSet(t)
+	i := 0
+	events := attack(t, 38, func(e *schema.Event) {
+		if i++; i%2 == 0 {
+			e.Tenant = "other"
+		}
+	})
+	engine := NewEngine(set, Config{})
+	if got := scanAll(engine, events); len(got) > 0 {
+		t.Errorf("19 for each tenant: %+v", got)
+	}
+	more := attack(t, 60, func(e *schema.Event) { e.Tenant = "third" })
+	if got := scanAll(engine, more); len(got) != 2 {
+		t.Errorf("60 for the third tenant: %d alerts, want a firing and a rise", len(got))
+	}
+	later := eventAt(t, timelineStart.Add(5*time.Hour), 5000, map[string]any{"type": "s"})
+	later.Tenant = "other"
+	if got := engine.Observe(&later); len(got) > 0 {
+		t.Errorf("another tenant's time ended an alert: %+v", got)
+	}
+	later.Tenant = "third"
+	if got := engine.Observe(&later); len(got) != 1 || got[0].State != schema.Resolved {
+		t.Errorf("its own time did not end it: %+v", got)
+	}
+}
+
+// TestGroupsAreBounded floods a rule with group keys.
+func TestGroupsAreBounded(t *testing.T) {
+	engine := NewEngine(builtinSet(t), Config{MaxGroups: 2000})
+	for i := range 10_000 {
+		e := eventAt(t, timelineStart.Add(time.Duration(i)*time.Millisecond), i, map[string]any{"type": "feccft", "client_id": fmt.Sprintf("app%d", i)})
+		engine.Observe(&e)
+	}
+	if s := engine.Status(); s.Groups > 2000 || s.Evicted == 0 {
+		t.Errorf("%+v", s)
+	}
+	// An open alert is not forgotten for it.
+	for i := range 20 {
+		e := eventAt(t, timelineStart.Add(20*time.Second+time.Duration(i)), 20_000+i, map[string]any{"type": "feccft", "client_id": "real"})
+		engine.Observe(&e)
+	}
+	for i := range 5_000 {
+		e := eventAt(t, timelineStart.Add(30*time.Second+time.Duration(i)*time.Millisecond), 30_000+i, map[string]any{"type": "feccft", "client_id": fmt.Sprintf("more%d", i)})
+		engine.Observe(&e)
+	}
+	if s := engine.Status(); s.Open != 1 {
+		t.Errorf("%d open alerts, want 1", s.Open)
+	}
+}
+
+// TestQueryOfHostileValues: what a user controls cannot leave its quotes.
+func TestQueryOfHostileValues(t *testing.T) {
+	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(`title: T
+id: t
+logsource: {product: auth0}
+detection: {a: {type: [fp, "gd_*"]}, condition: a}
+level: high
+x-tenantwatch-alert:
+  group-by: [user_name, details.n, odd.path]
+`)}})
+	if report.Count(rules.Loaded) != 1 {
+		t.Fatalf("%+v", report)
+	}
+	e := eventAt(t, timelineStart, 1, map[string]any{"type": "fp", "user_name": `x' OR 1=1 -- \`, "details": map[string]any{"n": 7}, "odd": map[string]any{"path": "y"}})
+	got := NewEngine(set, Config{}).Observe(&e)
+	if len(got) != 1 {
+		t.Fatalf("%d alerts", len(got))
+	}
+	want := `SELECT date, type, log_id, ip, user_id, user_name, client_id, description, details FROM events WHERE tenant = 'acme'` +
+		` AND date = toDateTime64('2026-03-04 10:00:00.000', 3, 'UTC') AND log_id = '` + e.LogID + `'` +
+		` AND (type ILIKE 'gd\\_%' OR type IN ('fp')) AND user_name = 'x\' OR 1=1 -- \\'` +
+		` AND JSONExtractRaw(details, 'n') = '7' AND JSONExtractString(rest, 'odd', 'path') = 'y' ORDER BY date`
+	if got[0].Query != want {
+		t.Errorf("query:\n%s\nwant:\n%s", got[0].Query, want)
+	}
+}
+
+func BenchmarkObserve(b *testing.B) {
+	set := builtinSet(b)
+	events := storm(b, 1, 4096)
+	engine := NewEngine(set, Config{})
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		engine.Observe(&events[i%len(events)])
+	}
+}

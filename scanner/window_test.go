@@ -1,0 +1,96 @@
+package scanner
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// naive counts a window the plain way.
+func naive(list []occurrence, end, span int64, distinct bool) uint64 {
+	values := map[uint64]bool{}
+	n := uint64(0)
+	for _, o := range list {
+		if o.at > end-span && o.at <= end {
+			n++
+			values[o.value] = true
+		}
+	}
+	if distinct {
+		return uint64(len(values))
+	}
+	return n
+}
+
+// TestWindowAgreesWithNaive inserts events in any order, with ties and repeats,
+// and compares every answer with one that is found by looking at everything.
+func TestWindowAgreesWithNaive(t *testing.T) {
+	for seed := range uint64(400) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		distinct := seed%2 == 0
+		span := int64(1 + r.IntN(30))
+		var w window
+		var all []occurrence
+		for i := range 60 {
+			o := occurrence{at: int64(r.IntN(80)), value: uint64(r.IntN(6)), id: fmt.Sprint(i)}
+			pos, ok := w.insert(o, distinct)
+			if !ok {
+				t.Fatalf("seed %d: a new event was taken for a repeat", seed)
+			}
+			all = append(all, o)
+			if w[pos].at != o.at || w[pos].id != o.id {
+				t.Fatalf("seed %d: inserted at the wrong place", seed)
+			}
+			if !slices.IsSortedFunc(w, func(a, b occurrence) int { return int(a.at - b.at) }) {
+				t.Fatalf("seed %d: not sorted", seed)
+			}
+			if _, again := w.insert(o, distinct); again {
+				t.Fatalf("seed %d: a repeat was counted", seed)
+			}
+			want := uint64(0)
+			for _, e := range all {
+				if e.at >= o.at && e.at < o.at+span {
+					want = max(want, naive(all, e.at, span, distinct))
+				}
+			}
+			got, end := w.peak(pos, span, distinct)
+			if got != want {
+				t.Fatalf("seed %d, event %d: peak %d, want %d", seed, i, got, want)
+			}
+			if n := naive(all, w[end].at, span, distinct); n != got {
+				t.Fatalf("seed %d, event %d: the window said to hold %d holds %d", seed, i, got, n)
+			}
+			at := int64(r.IntN(120))
+			if got, want := w.count(at, span, distinct), naive(all, at, span, distinct); got != want {
+				t.Fatalf("seed %d: %d up to %d, want %d", seed, got, at, want)
+			}
+			// Below n from x+span on, and not before.
+			n := uint64(1 + r.IntN(6))
+			last := w[len(w)-1].at
+			if x, ok := w.nth(n, distinct); ok && x+span > last {
+				if c := naive(all, x+span, span, distinct); c >= n {
+					t.Fatalf("seed %d: still %d at the time when it is said to be below %d", seed, c, n)
+				}
+				if c := naive(all, max(x+span-1, last), span, distinct); x+span-1 >= last && c < n {
+					t.Fatalf("seed %d: %d is below %d before the time that is said", seed, c, n)
+				}
+			}
+		}
+	}
+}
+
+func TestWindowTrim(t *testing.T) {
+	var w window
+	for i := range 10 {
+		w.insert(occurrence{at: int64(i), id: fmt.Sprint(i)}, false)
+	}
+	w.trim(3, 100)
+	if len(w) != 7 || w[0].at != 3 {
+		t.Errorf("since 3: %d left, from %d", len(w), w[0].at)
+	}
+	w.trim(0, 2)
+	if len(w) != 2 || w[0].at != 8 {
+		t.Errorf("newest 2: %d left, from %d", len(w), w[0].at)
+	}
+}
