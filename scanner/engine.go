@@ -432,16 +432,19 @@ func (e *Engine) sweep(t *tracked) {
 			delete(t.groups, key)
 		}
 	}
-	for key, g := range t.groups {
-		if len(t.groups) < e.cfg.MaxGroups {
-			break
-		}
-		if !g.open {
-			delete(t.groups, key)
-			e.evicted++
+	if len(t.groups) >= e.cfg.MaxGroups*7/8 {
+		room := e.cfg.MaxGroups / 4 // so that it need not be done again at once
+		for key, g := range t.groups {
+			if len(t.groups) <= e.cfg.MaxGroups-room {
+				break
+			}
+			if !g.open {
+				delete(t.groups, key)
+				e.evicted++
+			}
 		}
 	}
-	t.sweepAt = min(max(minLimit, 2*len(t.groups)), e.cfg.MaxGroups)
+	t.sweepAt = min(max(minLimit, 2*len(t.groups)), max(e.cfg.MaxGroups, len(t.groups)+len(t.groups)/4+1))
 }
 
 // deadline is when the alert ends if nothing more happens; false for never.

@@ -170,9 +170,22 @@ func (p *Partition) SeekOffset(offset int64) error {
 	return nil
 }
 
-// SeekTime makes Fetch go on at the first record that was produced at t or
-// later, but not after the committed offset, and returns its offset.
-func (p *Partition) SeekTime(ctx context.Context, t time.Time) (int64, error) {
+// Rewind makes Fetch go on at the first record that was produced within d
+// before the first uncommitted one, or before now when all are committed. It
+// returns the uncommitted one's offset.
+func (p *Partition) Rewind(ctx context.Context, d time.Duration) (committed int64, err error) {
+	_, last, err := p.bounds(ctx)
+	if err != nil {
+		return 0, err
+	}
+	since := time.Now()
+	if p.next < last {
+		r, err := p.Fetch(ctx)
+		if err != nil {
+			return 0, err
+		}
+		since = r.Time
+	}
 	conn, err := p.client.dialLeader(ctx, p.topic, p.id)
 	if err != nil {
 		return 0, err
@@ -181,14 +194,14 @@ func (p *Partition) SeekTime(ctx context.Context, t time.Time) (int64, error) {
 	if err := conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return 0, err
 	}
-	offset, err := conn.ReadOffset(t)
+	offset, err := conn.ReadOffset(since.Add(-d))
 	if err != nil {
-		return 0, fmt.Errorf("find the offset of %s in partition %d of %s: %w", t.Format(time.RFC3339), p.id, p.topic, err)
+		return 0, fmt.Errorf("find the offset of %s in partition %d of %s: %w", since.Add(-d).Format(time.RFC3339), p.id, p.topic, err)
 	}
 	if offset < 0 || offset > p.next { // none is that late
 		offset = p.next
 	}
-	return offset, p.SeekOffset(offset)
+	return p.next, p.SeekOffset(offset)
 }
 
 // Fetch returns the next record. It waits for one until ctx ends; errors of the
