@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/tenantwatch/tenantwatch/ingest/kafka"
+	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
+	"github.com/tenantwatch/tenantwatch/schema"
+	"github.com/tenantwatch/tenantwatch/schema/chlocal"
+)
+
+// The folders of the embedded engines in the data folder.
+const (
+	kafkaDir      = "kafka"
+	clickhouseDir = "clickhouse"
+)
+
+// database is ours in the embedded engine, and in a DSN that names none.
+const database = "tenantwatch"
+
+// backend is the Kafka and the ClickHouse of a process, embedded or not.
+type backend struct {
+	topics  schema.Topics
+	kafka   *kafka.Client
+	brokers []string
+	conn    driver.Conn
+	engine  *engine // nil with an external ClickHouse
+	log     *slog.Logger
+
+	mu      sync.Mutex // guards closers
+	closers []func()   // what to end; last started, first ended
+}
+
+// startBackend starts or reaches both, makes the topics and brings the tables up
+// to date. Whatever it started ends with close, also after an error.
+func startBackend(ctx context.Context, c *Config, log *slog.Logger) (_ *backend, err error) {
+	b := &backend{topics: schema.NewTopics(c.Kafka.Prefix), log: log}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	// The engine takes longest, so both start at once.
+	var wg sync.WaitGroup
+	var kafkaErr, clickhouseErr error
+	wg.Go(func() { kafkaErr = b.startKafka(ctx, c) })
+	wg.Go(func() { clickhouseErr = b.startClickHouse(ctx, c) })
+	wg.Wait()
+	return b, errors.Join(kafkaErr, clickhouseErr)
+}
+
+func (b *backend) startKafka(ctx context.Context, c *Config) error {
+	segment := 0
+	b.brokers = c.Kafka.Brokers
+	if len(b.brokers) == 0 {
+		broker, err := kafkalocal.Start(filepath.Join(c.DataDir, kafkaDir))
+		if err != nil {
+			return err
+		}
+		b.onClose(broker.Close)
+		b.brokers, segment = broker.Addrs(), kafkalocal.SegmentBytes
+	}
+	b.kafka = kafka.NewClient(kafka.Config{Brokers: b.brokers, TLS: c.kafkaTLS, SASL: c.kafkaSASL, Log: b.log.With("part", "kafka")})
+	b.onClose(b.kafka.Close)
+	return retryStart(ctx, b.log, "Kafka", func() error {
+		warnings, err := b.kafka.EnsureTopics(ctx, b.topics.All(segment))
+		for _, w := range warnings {
+			b.log.Warn(w)
+		}
+		return err
+	})
+}
+
+func (b *backend) startClickHouse(ctx context.Context, c *Config) error {
+	dsn := string(c.ClickHouse.DSN)
+	if dsn == "" {
+		e, err := startEngine(ctx, c, b.log.With("part", "clickhouse"))
+		if err != nil {
+			return err
+		}
+		b.engine = e
+		b.onClose(e.close)
+		dsn = e.access().DSN(chlocal.Owner, database)
+	}
+	return retryStart(ctx, b.log, "ClickHouse", func() error {
+		conn, err := schema.Open(ctx, dsn, c.tuneClickHouse)
+		if err != nil {
+			return err
+		}
+		ran, err := schema.Migrate(ctx, conn)
+		if err == nil {
+			err = schema.SetRetention(ctx, conn, c.retention)
+		}
+		if err != nil {
+			conn.Close()
+			return err
+		}
+		for _, m := range ran {
+			b.log.Info("migration done", "name", m)
+		}
+		b.conn = conn
+		b.onClose(func() { conn.Close() })
+		return nil
+	})
+}
+
+// tuneClickHouse sets what a DSN cannot say.
+func (c *Config) tuneClickHouse(o *clickhouse.Options) {
+	if c.chTLS != nil {
+		o.TLS = c.chTLS
+	}
+	if o.Compression == nil {
+		o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
+	}
+	o.DialTimeout = 10 * time.Second
+	o.ClientInfo.Products = append(o.ClientInfo.Products, struct{ Name, Version string }{"tenantwatch", version()})
+}
+
+// startFor is how long a start waits for an engine that cannot be reached.
+const startFor = 60 * time.Second
+
+// retryStart repeats what fails because a server is not up yet: they often start
+// together with us. What a server refuses is not repeated.
+func retryStart(ctx context.Context, log *slog.Logger, what string, f func() error) error {
+	deadline := time.Now().Add(startFor)
+	said := false
+	for {
+		err := f()
+		var network net.Error
+		if err == nil || !errors.As(err, &network) || time.Now().After(deadline) {
+			return err
+		}
+		if !said {
+			said = true
+			log.Warn(what+" cannot be reached yet; trying for a minute", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (b *backend) onClose(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closers = append(b.closers, f)
+}
+
+// close ends what was started.
+func (b *backend) close() {
+	for i := len(b.closers) - 1; i >= 0; i-- {
+		b.closers[i]()
+	}
+	b.closers = nil
+}
+
+// engine is the embedded ClickHouse, started again when it dies: its handling of
+// what comes in at its port is not as firm as a server's.
+type engine struct {
+	cfg     chlocal.Config
+	log     *slog.Logger
+	stop    context.CancelFunc
+	stopped chan struct{}
+
+	mu  sync.Mutex // guards srv
+	srv *chlocal.Server
+}
+
+func startEngine(ctx context.Context, c *Config, log *slog.Logger) (*engine, error) {
+	found, err := chlocal.FindEngine(c.Engine)
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{cfg: chlocal.Config{Dir: filepath.Join(c.DataDir, clickhouseDir), Engine: found, Log: log}, log: log, stopped: make(chan struct{})}
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	if e.srv, err = chlocal.Start(ctx, e.cfg); err != nil {
+		return nil, err
+	}
+	keep, stop := context.WithCancel(context.WithoutCancel(ctx))
+	e.stop = stop
+	go e.keep(keep)
+	return e, nil
+}
+
+func (e *engine) access() chlocal.Access {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.srv.Access
+}
+
+// keep starts the engine again, on the same ports, until it is told to stop.
+// Whoever has an insert under way repeats it.
+func (e *engine) keep(ctx context.Context) {
+	defer close(e.stopped)
+	for {
+		e.mu.Lock()
+		srv := e.srv
+		e.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-srv.Done():
+		}
+		e.log.Error("the embedded ClickHouse ended; starting it again", "err", srv.Err())
+		for {
+			again, err := chlocal.Start(ctx, e.cfg)
+			if err == nil {
+				e.mu.Lock()
+				e.srv = again
+				e.mu.Unlock()
+				e.log.Info("the embedded ClickHouse runs again")
+				break
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			e.log.Error("the embedded ClickHouse does not start; trying again", "err", err)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(2 * time.Second):
+			}
+		}
+	}
+}
+
+func (e *engine) close() {
+	e.stop()
+	<-e.stopped
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.srv.Close(); err != nil {
+		e.log.Warn("the embedded ClickHouse did not end cleanly", "err", err)
+	}
+}

@@ -1,0 +1,473 @@
+package main
+
+import (
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+)
+
+// Secret is a setting that is never printed. Every one can also be read from
+// the file that its variable with _FILE names.
+type Secret string
+
+func (Secret) String() string   { return "<secret>" }
+func (Secret) GoString() string { return "<secret>" }
+
+// MarshalText keeps a secret out of logs and dumps.
+func (Secret) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }
+
+// UnmarshalText takes a setting.
+func (s *Secret) UnmarshalText(b []byte) error { *s = Secret(b); return nil }
+
+// Config is all settings, as the environment gives them.
+type Config struct {
+	Auth0 struct {
+		Domain       string `env:"DOMAIN"`
+		Audience     string `env:"AUDIENCE"`
+		ClientID     string `env:"CLIENT_ID"`
+		ClientSecret Secret `env:"CLIENT_SECRET"`
+		PrivateKey   Secret `env:"PRIVATE_KEY"`
+	} `envPrefix:"AUTH0_"`
+	Tenant    string   `env:"TENANTWATCH_TENANT"`
+	DataDir   string   `env:"TENANTWATCH_DATA_DIR" envDefault:"./data"`
+	Engine    string   `env:"TENANTWATCH_CLICKHOUSE"`
+	Backfill  string   `env:"TENANTWATCH_BACKFILL" envDefault:"all"`
+	RateShare string   `env:"TENANTWATCH_RATE_SHARE" envDefault:"0.3"`
+	Poll      string   `env:"TENANTWATCH_POLL" envDefault:"1s"`
+	Rules     []string `env:"TENANTWATCH_RULES"`
+	Retention string   `env:"TENANTWATCH_RETENTION" envDefault:"forever"`
+	LogLevel  string   `env:"TENANTWATCH_LOG_LEVEL" envDefault:"info"`
+	LogFormat string   `env:"TENANTWATCH_LOG_FORMAT" envDefault:"text"`
+	Kafka     struct {
+		Brokers   []string `env:"BROKERS"`
+		Prefix    string   `env:"TOPIC_PREFIX" envDefault:"tenantwatch."`
+		TLS       bool     `env:"TLS"`
+		CAFile    string   `env:"CA_FILE"`
+		Mechanism string   `env:"SASL_MECHANISM"`
+		Username  string   `env:"USERNAME"`
+		Password  Secret   `env:"PASSWORD"`
+	} `envPrefix:"KAFKA_"`
+	ClickHouse struct {
+		DSN    Secret `env:"DSN"`
+		CAFile string `env:"CA_FILE"`
+	} `envPrefix:"CLICKHOUSE_"`
+	Probe struct {
+		ClientID     string `env:"CLIENT_ID"`
+		ClientSecret Secret `env:"CLIENT_SECRET"`
+		Username     string `env:"USERNAME"`
+		Password     Secret `env:"PASSWORD"`
+		Realm        string `env:"REALM"`
+		Audience     string `env:"AUDIENCE"`
+		Interval     string `env:"INTERVAL" envDefault:"1m"`
+	} `envPrefix:"PROBE_"`
+	HTTPAddr string `env:"HTTP_ADDR" envDefault:"127.0.0.1:8080"`
+
+	// What the texts above mean, once they have been checked.
+	baseURL    *url.URL
+	backfill   time.Duration // negative for all
+	rateShare  float64
+	poll       time.Duration
+	retention  time.Duration // 0 for ever
+	probeEvery time.Duration
+	kafkaTLS   *tls.Config
+	kafkaSASL  sasl.Mechanism
+	chTLS      *tls.Config
+}
+
+// need says which settings a command depends on; the others need not be there,
+// but those that are must make sense.
+type need struct {
+	tenant bool
+}
+
+// faults are all that is wrong with the settings.
+type faults []string
+
+func (f *faults) add(variable, format string, args ...any) {
+	*f = append(*f, variable+": "+fmt.Sprintf(format, args...))
+}
+
+// Error lists the faults, one a line.
+func (f faults) Error() string {
+	return "the settings are not right:\n  " + strings.Join(f, "\n  ")
+}
+
+// loadConfig reads and checks the environment. The error is a faults.
+func loadConfig(environ []string, n need) (*Config, error) {
+	var c Config
+	var f faults
+	vars := map[string]string{}
+	for _, line := range environ {
+		name, value, _ := strings.Cut(line, "=")
+		if value != "" { // set to nothing is not set
+			vars[name] = value
+		}
+	}
+	names, secrets := settingNames(reflect.TypeFor[Config](), "")
+	c.readFiles(vars, secrets, &f)
+	reportUnknown(vars, names, secrets, &f)
+	err := env.ParseWithOptions(&c, env.Options{Environment: vars})
+	var wrong env.AggregateError
+	if errors.As(err, &wrong) {
+		for _, e := range wrong.Errors {
+			f.add("settings", "%v", e)
+		}
+	} else if err != nil {
+		f.add("settings", "%v", err)
+	}
+	c.checkTenant(n, &f)
+	c.checkPull(&f)
+	c.checkKafka(&f)
+	c.checkClickHouse(&f)
+	c.checkProbe(n, &f)
+	c.checkRest(&f)
+	if len(f) > 0 {
+		slices.Sort(f)
+		return nil, f
+	}
+	return &c, nil
+}
+
+// settingNames collects the variables of Config from its tags.
+func settingNames(t reflect.Type, prefix string) (names, secrets []string) {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		if p, ok := field.Tag.Lookup("envPrefix"); ok {
+			n, s := settingNames(field.Type, prefix+p)
+			names, secrets = append(names, n...), append(secrets, s...)
+			continue
+		}
+		name, ok := field.Tag.Lookup("env")
+		if !ok {
+			continue
+		}
+		names = append(names, prefix+name)
+		if field.Type == reflect.TypeFor[Secret]() {
+			secrets = append(secrets, prefix+name)
+		}
+	}
+	return names, secrets
+}
+
+// readFiles replaces NAME_FILE by NAME for every secret.
+func (c *Config) readFiles(vars map[string]string, secrets []string, f *faults) {
+	for _, name := range secrets {
+		file, ok := vars[name+"_FILE"]
+		if !ok {
+			continue
+		}
+		if _, both := vars[name]; both {
+			f.add(name+"_FILE", "%s is set too; keep one of them", name)
+			continue
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.add(name+"_FILE", "%v", err)
+			continue
+		}
+		if vars[name] = strings.TrimSpace(string(data)); vars[name] == "" {
+			f.add(name+"_FILE", "%s is empty", file)
+		}
+	}
+}
+
+// ours are the beginnings of the names of settings.
+var ours = [...]string{"AUTH0_", "TENANTWATCH_", "KAFKA_", "CLICKHOUSE_", "PROBE_", "ALERT_", "TENANTS_"}
+
+// serviceVar matches what Kubernetes puts into the environment for services
+// that are called kafka or clickhouse.
+var serviceVar = regexp.MustCompile(`^(KAFKA|CLICKHOUSE)_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT.*)|PORT(_.*)?)$`)
+
+// reportUnknown finds settings that would be passed over in silence.
+func reportUnknown(vars map[string]string, names, secrets []string, f *faults) {
+	for _, name := range slices.Sorted(keysOf(vars)) {
+		if !slices.ContainsFunc(ours[:], func(p string) bool { return strings.HasPrefix(name, p) }) || serviceVar.MatchString(name) {
+			continue
+		}
+		if base, ok := strings.CutSuffix(name, "_FILE"); slices.Contains(names, name) || ok && slices.Contains(secrets, base) || name == testVar {
+			continue
+		}
+		if near := nearest(name, names); near != "" {
+			f.add(name, "there is no such setting; did you mean %s?", near)
+		} else {
+			f.add(name, "there is no such setting; see the README for those that are")
+		}
+	}
+}
+
+// testVar is a setting of our tests.
+const testVar = "TENANTWATCH_TEST_ENGINE"
+
+func keysOf(m map[string]string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// nearest is the setting whose name has the most parts in common.
+func nearest(name string, names []string) string {
+	best, score := "", 1
+	for _, n := range names {
+		common := 0
+		parts := strings.Split(n, "_")
+		for part := range strings.SplitSeq(name, "_") {
+			if slices.Contains(parts, part) {
+				common++
+			}
+		}
+		if common > score {
+			best, score = n, common
+		}
+	}
+	return best
+}
+
+func (c *Config) checkTenant(n need, f *faults) {
+	a := &c.Auth0
+	if a.Domain != "" {
+		var err error
+		if c.baseURL, err = auth0.ParseDomain(a.Domain); err != nil {
+			f.add("AUTH0_DOMAIN", "%v", err)
+		}
+	} else if n.tenant {
+		f.add("AUTH0_DOMAIN", "is not set; want the tenant's domain, such as acme.eu.auth0.com")
+	}
+	if a.Audience != "" {
+		if u, err := url.Parse(a.Audience); err != nil || u.Host == "" || !strings.HasSuffix(u.Path, "/api/v2/") {
+			f.add("AUTH0_AUDIENCE", "%q is not of the form https://TENANT.REGION.auth0.com/api/v2/ (with the slash at its end)", a.Audience)
+		}
+	}
+	if a.ClientID == "" && n.tenant {
+		f.add("AUTH0_CLIENT_ID", "is not set; want the id of a machine-to-machine application with the scope read:logs")
+	}
+	switch {
+	case a.ClientSecret != "" && a.PrivateKey != "":
+		f.add("AUTH0_CLIENT_SECRET", "AUTH0_PRIVATE_KEY is set too; keep the one that the application uses")
+	case a.ClientSecret == "" && a.PrivateKey == "" && n.tenant:
+		f.add("AUTH0_CLIENT_SECRET", "is not set; set it, AUTH0_CLIENT_SECRET_FILE or AUTH0_PRIVATE_KEY_FILE")
+	case a.PrivateKey != "":
+		if err := checkKey(string(a.PrivateKey)); err != nil {
+			f.add("AUTH0_PRIVATE_KEY", "%v", err)
+		}
+	}
+	if c.Tenant == "" && c.baseURL != nil {
+		c.Tenant = c.baseURL.Hostname()
+		if net.ParseIP(c.Tenant) == nil {
+			c.Tenant, _, _ = strings.Cut(c.Tenant, ".")
+		}
+	}
+	if c.Tenant != "" && !tenantName.MatchString(c.Tenant) {
+		f.add("TENANTWATCH_TENANT", "%q: want letters, digits, dots, dashes and underscores", c.Tenant)
+	}
+}
+
+var tenantName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// checkKey reports what is wrong with a private key, without a word of it.
+func checkKey(text string) error {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return errors.New("is not a PEM file")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		if _, err := x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
+			return errors.New("is not a private key in PKCS #8 or PKCS #1")
+		}
+		return nil
+	}
+	if _, ok := key.(*rsa.PrivateKey); !ok {
+		return errors.New("is not an RSA key; private_key_jwt is supported with RS256")
+	}
+	return nil
+}
+
+func (c *Config) checkPull(f *faults) {
+	switch c.Backfill {
+	case "all":
+		c.backfill = -1
+	case "none":
+		c.backfill = 0
+	default:
+		d, err := parseDuration(c.Backfill)
+		if err != nil || d <= 0 {
+			f.add("TENANTWATCH_BACKFILL", "%q: want all, none or a time such as 24h or 30d", c.Backfill)
+		}
+		c.backfill = d
+	}
+	share, err := strconv.ParseFloat(c.RateShare, 64)
+	if err != nil || !(share > 0 && share <= 1) {
+		f.add("TENANTWATCH_RATE_SHARE", "%q: want a number above 0 and at most 1, such as 0.3", c.RateShare)
+	}
+	c.rateShare = share
+	if c.poll, err = parseDuration(c.Poll); err != nil || c.poll < 100*time.Millisecond || c.poll > time.Hour {
+		f.add("TENANTWATCH_POLL", "%q: want a time from 100ms to 1h", c.Poll)
+	}
+	if c.Retention != "forever" {
+		if c.retention, err = parseDuration(c.Retention); err != nil || c.retention < 24*time.Hour {
+			f.add("TENANTWATCH_RETENTION", "%q: want forever or at least 1d, such as 400d", c.Retention)
+		}
+	}
+	for _, dir := range c.Rules {
+		if info, err := os.Stat(dir); err != nil {
+			f.add("TENANTWATCH_RULES", "%v", err)
+		} else if !info.IsDir() {
+			f.add("TENANTWATCH_RULES", "%s is not a folder", dir)
+		}
+	}
+}
+
+func (c *Config) checkKafka(f *faults) {
+	k := &c.Kafka
+	for _, b := range k.Brokers {
+		if _, port, err := net.SplitHostPort(b); err != nil || port == "" {
+			f.add("KAFKA_BROKERS", "%q: want host:port, several with commas", b)
+		}
+	}
+	if len(k.Brokers) == 0 {
+		for name, set := range map[string]bool{"KAFKA_TLS": k.TLS, "KAFKA_CA_FILE": k.CAFile != "", "KAFKA_SASL_MECHANISM": k.Mechanism != "",
+			"KAFKA_USERNAME": k.Username != "", "KAFKA_PASSWORD": k.Password != ""} {
+			if set {
+				f.add(name, "has no use without KAFKA_BROKERS: the embedded Kafka is on loopback")
+			}
+		}
+	}
+	if !topicPrefix.MatchString(k.Prefix) {
+		f.add("KAFKA_TOPIC_PREFIX", "%q: want letters, digits, dots, dashes and underscores", k.Prefix)
+	}
+	if k.TLS || k.CAFile != "" {
+		c.kafkaTLS = c.tlsConfig("KAFKA_CA_FILE", k.CAFile, f)
+	}
+	if k.Mechanism == "" && (k.Username != "" || k.Password != "") {
+		f.add("KAFKA_SASL_MECHANISM", "is not set; want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+	}
+	if k.Mechanism != "" && (k.Username == "" || k.Password == "") {
+		f.add("KAFKA_USERNAME", "set KAFKA_USERNAME and KAFKA_PASSWORD for KAFKA_SASL_MECHANISM=%s", k.Mechanism)
+	}
+	var err error
+	switch strings.ToUpper(k.Mechanism) {
+	case "":
+	case "PLAIN":
+		c.kafkaSASL = plain.Mechanism{Username: k.Username, Password: string(k.Password)}
+	case "SCRAM-SHA-256":
+		c.kafkaSASL, err = scram.Mechanism(scram.SHA256, k.Username, string(k.Password))
+	case "SCRAM-SHA-512":
+		c.kafkaSASL, err = scram.Mechanism(scram.SHA512, k.Username, string(k.Password))
+	default:
+		f.add("KAFKA_SASL_MECHANISM", "%q: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", k.Mechanism)
+	}
+	if err != nil {
+		f.add("KAFKA_PASSWORD", "user name or password cannot be used with SCRAM")
+	}
+}
+
+var topicPrefix = regexp.MustCompile(`^[A-Za-z0-9._-]{0,200}$`)
+
+// tlsConfig trusts the system's authorities, or those of a file.
+func (c *Config) tlsConfig(variable, caFile string, f *faults) *tls.Config {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caFile == "" {
+		return t
+	}
+	data, err := os.ReadFile(caFile)
+	if err != nil {
+		f.add(variable, "%v", err)
+		return t
+	}
+	t.RootCAs = x509.NewCertPool()
+	if !t.RootCAs.AppendCertsFromPEM(data) {
+		f.add(variable, "%s has no certificate in it", caFile)
+	}
+	return t
+}
+
+func (c *Config) checkClickHouse(f *faults) {
+	if c.ClickHouse.DSN == "" {
+		if c.ClickHouse.CAFile != "" {
+			f.add("CLICKHOUSE_CA_FILE", "has no use without CLICKHOUSE_DSN: the embedded ClickHouse is on loopback")
+		}
+		return
+	}
+	u, err := url.Parse(string(c.ClickHouse.DSN))
+	if err == nil {
+		_, err = clickhouse.ParseDSN(string(c.ClickHouse.DSN))
+	}
+	if err != nil || u.Host == "" { // err would repeat the password
+		f.add("CLICKHOUSE_DSN", "want clickhouse://user:password@host:9000/database")
+	}
+	if c.ClickHouse.CAFile != "" {
+		c.chTLS = c.tlsConfig("CLICKHOUSE_CA_FILE", c.ClickHouse.CAFile, f)
+	}
+}
+
+func (c *Config) checkProbe(n need, f *faults) {
+	p := &c.Probe
+	var err error
+	if c.probeEvery, err = parseDuration(p.Interval); err != nil || c.probeEvery < time.Second || c.probeEvery > time.Hour {
+		f.add("PROBE_INTERVAL", "%q: want a time from 1s to 1h; Auth0 advises 1m", p.Interval)
+	}
+	if p.Username == "" && p.Password == "" && p.ClientID == "" {
+		return
+	}
+	for name, set := range map[string]bool{"PROBE_CLIENT_ID": p.ClientID != "", "PROBE_USERNAME": p.Username != "", "PROBE_PASSWORD": p.Password != ""} {
+		if !set {
+			f.add(name, "is not set; the probe needs PROBE_CLIENT_ID, PROBE_USERNAME and PROBE_PASSWORD, or none of them")
+		}
+	}
+}
+
+func (c *Config) checkRest(f *faults) {
+	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
+		f.add("HTTP_ADDR", "%q: want host:port, such as 127.0.0.1:8080; port 0 takes any", c.HTTPAddr)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
+		f.add("TENANTWATCH_LOG_LEVEL", "%q: want debug, info, warn or error", c.LogLevel)
+	}
+	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
+		f.add("TENANTWATCH_LOG_FORMAT", "%q: want text or json", c.LogFormat)
+	}
+	if info, err := os.Stat(c.DataDir); err == nil && !info.IsDir() {
+		f.add("TENANTWATCH_DATA_DIR", "%s is not a folder", c.DataDir)
+	}
+	if dir, err := filepath.Abs(c.DataDir); err == nil {
+		c.DataDir = dir
+	}
+}
+
+// probes reports whether a synthetic login is set up.
+func (c *Config) probes() bool { return c.Probe.Username != "" }
+
+// parseDuration reads Go's durations, and days.
+func parseDuration(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * 24 * time.Hour, err
+	}
+	return time.ParseDuration(text)
+}

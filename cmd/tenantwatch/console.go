@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// console is the terminal that lines, log and progress bar share. Its Write
+// makes room for a line above the bar.
+type console struct {
+	w        io.Writer
+	terminal bool // w is one
+
+	mu  sync.Mutex // guards bar and writes
+	bar *progressbar.ProgressBar
+}
+
+func newConsole(w io.Writer) *console {
+	f, ok := w.(*os.File)
+	return &console{w: w, terminal: ok && term.IsTerminal(int(f.Fd()))}
+}
+
+// Write prints whole lines.
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bar != nil {
+		_ = c.bar.Clear()
+		defer func() { _ = c.bar.RenderBlank() }()
+	}
+	return c.w.Write(p)
+}
+
+// printf prints a line.
+func (c *console) printf(format string, args ...any) {
+	fmt.Fprintf(c, format+"\n", args...)
+}
+
+// progress shows how far a backfill is: a bar on a terminal, otherwise a line
+// every lineEvery.
+type progress struct {
+	c     *console
+	start time.Time
+	due   time.Time
+	first uint64
+}
+
+const lineEvery = 10 * time.Second
+
+func (c *console) startProgress(events uint64) *progress {
+	now := time.Now()
+	p := &progress{c: c, start: now, due: now.Add(lineEvery), first: events}
+	if c.terminal {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(c.w), progressbar.OptionSetWidth(30),
+			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionUseANSICodes(true),
+			progressbar.OptionSetDescription("backfill"))
+	}
+	return p
+}
+
+// show tells the share that is done, 0 to 1, and the events so far.
+func (p *progress) show(share float64, events uint64) {
+	spent := time.Since(p.start)
+	rate := float64(events-p.first) / max(spent.Seconds(), 0.001)
+	eta := "-"
+	if share > 0.01 && share < 1 {
+		eta = time.Duration(float64(spent) * (1 - share) / share).Round(time.Second).String()
+	}
+	text := fmt.Sprintf("backfill %s events, %s/s, %s left", thousands(events), thousands(uint64(rate)), eta)
+	p.c.mu.Lock()
+	bar := p.c.bar
+	if bar != nil {
+		bar.Describe(text)
+		_ = bar.Set(int(1000 * share))
+	}
+	p.c.mu.Unlock()
+	if bar == nil && time.Now().After(p.due) {
+		p.due = time.Now().Add(lineEvery)
+		p.c.printf("%s, %.0f %%", text, 100*share)
+	}
+}
+
+// done removes the bar.
+func (p *progress) done() {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	if p.c.bar != nil {
+		_ = p.c.bar.Clear()
+		p.c.bar = nil
+	}
+}
+
+// thousands writes a number with commas.
+func thousands(n uint64) string {
+	digits := fmt.Sprint(n)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// check tells whether a part of the process does its work, and if not, why.
+type check struct {
+	role  string
+	ready func() (ok bool, reason string)
+}
+
+// web is what HTTP_ADDR serves.
+type web struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// listenWeb takes the address. Port 0 takes any; the address says which.
+func listenWeb(addr string) (*web, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("HTTP_ADDR=%s: %w: choose another port, or 0 for any", addr, err)
+	}
+	return &web{listener: l}, nil
+}
+
+func (w *web) addr() string { return w.listener.Addr().String() }
+
+// verdict is the probe's: whether login works, and if not, why.
+type verdict func() (ok bool, reasons []string)
+
+// handler serves metrics, health and the place of the page.
+func handler(reg *prometheus.Registry, checks []check, auth0 verdict) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, true, "OK") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		all, lines := true, []string{}
+		for _, c := range checks {
+			ok, reason := c.ready()
+			if ok {
+				reason = "ok"
+			}
+			all = all && ok
+			lines = append(lines, c.role+": "+reason)
+		}
+		answer(w, all, strings.Join(lines, "\n"))
+	})
+	mux.HandleFunc("GET /health/auth0", func(w http.ResponseWriter, _ *http.Request) {
+		if auth0 == nil {
+			answer(w, false, "no probe: set PROBE_CLIENT_ID, PROBE_USERNAME and PROBE_PASSWORD")
+			return
+		}
+		ok, reasons := auth0()
+		if ok {
+			answer(w, true, "OK")
+			return
+		}
+		answer(w, false, strings.Join(reasons, "\n"))
+	})
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, true, "tenantwatch "+version()+"\n\n/metrics\n/livez\n/readyz\n/health/auth0")
+	})
+	return mux
+}
+
+func answer(w http.ResponseWriter, ok bool, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if !ok {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	fmt.Fprintln(w, text)
+}
+
+// run serves until ctx ends.
+func (w *web) run(ctx context.Context, h http.Handler) error {
+	w.server = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { _ = w.server.Close() })
+	defer stop()
+	if err := w.server.Serve(w.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("web: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package auth0sim
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jwk"
+	"github.com/lestrrat-go/jwx/v2/jwt"
+)
+
+// A signer holds the tenant's key. The key's id changes with RevokeTokens.
+type signer struct{ key *rsa.PrivateKey }
+
+func newSigner(key *rsa.PrivateKey) signer {
+	if key == nil {
+		var err error
+		if key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+			panic(err) // crypto/rand never fails
+		}
+	}
+	return signer{key}
+}
+
+// with is the key as a JWK; epoch counts the revocations before it.
+func (s signer) with(key any, epoch int) jwk.Key {
+	k, err := jwk.FromRaw(key)
+	if err == nil {
+		err = errors.Join(k.Set(jwk.KeyIDKey, fmt.Sprintf("sim-key-%d", epoch+1)),
+			k.Set(jwk.AlgorithmKey, jwa.RS256), k.Set(jwk.KeyUsageKey, "sig"))
+	}
+	if err != nil {
+		panic(err) // an RSA key always has this form
+	}
+	return k
+}
+
+func (t *Tenant) epoch() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.keyEpoch
+}
+
+// published is the set of keys that tokens are checked with.
+func (t *Tenant) published() jwk.Set {
+	s := t.keys()
+	set := jwk.NewSet()
+	if err := set.AddKey(s.with(s.key.Public(), t.epoch())); err != nil {
+		panic(err) // the set is empty
+	}
+	return set
+}
+
+// sign makes an access or id token.
+func (t *Tenant) sign(r *http.Request, subject, audience string, claims map[string]any) string {
+	now := t.clock()
+	b := jwt.NewBuilder().Issuer(baseURL(r) + "/").Subject(subject).Audience([]string{audience}).
+		IssuedAt(now).Expiration(now.Add(t.cfg.TokenLifetime)).JwtID(nonce())
+	for name, v := range claims {
+		b = b.Claim(name, v)
+	}
+	token, err := b.Build()
+	if err != nil {
+		panic(err) // all claims are plain values
+	}
+	s := t.keys()
+	signed, err := jwt.Sign(token, jwt.WithKey(jwa.RS256, s.with(s.key, t.epoch())))
+	if err != nil {
+		panic(err) // the key is an RSA key
+	}
+	return string(signed)
+}
+
+func (t *Tenant) idToken(r *http.Request) string {
+	return t.sign(r, t.probeUser.id, t.cfg.ProbeClientID, map[string]any{
+		"email": t.cfg.Username, "email_verified": true, "name": t.cfg.Username})
+}
+
+// nonce is a text that nobody can guess, at least 128 bits.
+func nonce() string { return rand.Text() }
+
+// bearer is the valid token of the request, or the message of a 401.
+func (t *Tenant) bearer(r *http.Request) (jwt.Token, string) {
+	kind, raw, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if kind == "" {
+		return nil, "Missing authentication"
+	}
+	if !strings.EqualFold(kind, "bearer") {
+		return nil, "Invalid token"
+	}
+	if _, err := jwt.ParseInsecure([]byte(raw)); err != nil {
+		return nil, "Invalid token"
+	}
+	token, err := jwt.Parse([]byte(raw), jwt.WithKeySet(t.published()), jwt.WithValidate(false))
+	if err != nil {
+		return nil, "Invalid signature received for JSON Web Token validation"
+	}
+	err = jwt.Validate(token, jwt.WithClock(jwt.ClockFunc(t.clock)))
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired()):
+		return nil, "Expired token received for JSON Web Token validation"
+	case err != nil:
+		return nil, "Invalid token"
+	}
+	return token, ""
+}
+
+// authorized lets through who may read logs.
+func (t *Tenant) authorized(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		token, problem := t.bearer(r)
+		if problem != "" {
+			apiFail(w, http.StatusUnauthorized, "", problem)
+			return
+		}
+		if !slices.ContainsFunc(token.Audience(), func(a string) bool { return t.managementAudience(r, a) }) {
+			apiFail(w, http.StatusUnauthorized, "", "Bad audience: "+strings.Join(token.Audience(), " "))
+			return
+		}
+		scope, _ := token.Get("scope")
+		text, _ := scope.(string)
+		if !slices.ContainsFunc(strings.Fields(text), func(s string) bool { return s == "read:logs" || s == "read:logs_users" }) {
+			failAs(w, r.URL.Path, http.StatusForbidden)
+			return
+		}
+		h(w, r)
+	}
+}
+
+// userinfo serves the profile of the probe's user.
+func (t *Tenant) userinfo(w http.ResponseWriter, r *http.Request) {
+	token, problem := t.bearer(r)
+	if problem != "" || token.Subject() != t.probeUser.id {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		writeBody(w, http.StatusUnauthorized, "text/plain; charset=utf-8", []byte("Unauthorized"))
+		return
+	}
+	writeJSON(w, http.StatusOK, managementJSON, map[string]any{
+		"sub": t.probeUser.id, "name": t.cfg.Username, "email": t.cfg.Username, "email_verified": true})
+}
+
+func (t *Tenant) jwks(w http.ResponseWriter, r *http.Request) {
+	body, err := json.Marshal(t.published())
+	if err != nil {
+		panic(err) // a set of one public key
+	}
+	writeBody(w, http.StatusOK, managementJSON, body)
+}
+
+func (t *Tenant) discovery(w http.ResponseWriter, r *http.Request) {
+	base := baseURL(r)
+	writeJSON(w, http.StatusOK, managementJSON, map[string]any{
+		"issuer":                                base + "/",
+		"token_endpoint":                        base + "/oauth/token",
+		"userinfo_endpoint":                     base + "/userinfo",
+		"jwks_uri":                              base + "/.well-known/jwks.json",
+		"scopes_supported":                      []string{"openid", "profile", "email", "offline_access"},
+		"response_types_supported":              []string{"token"},
+		"subject_types_supported":               []string{"public"},
+		"id_token_signing_alg_values_supported": []string{"RS256"},
+		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post", "private_key_jwt"},
+	})
+}
+
+// verifyAssertion is the client that a private_key_jwt assertion proves.
+func verifyAssertion(raw string, key *rsa.PublicKey, client string, now time.Time, hosts []string) (string, error) {
+	token, err := jwt.Parse([]byte(raw), jwt.WithKey(jwa.RS256, key), jwt.WithValidate(true),
+		jwt.WithClock(jwt.ClockFunc(func() time.Time { return now })),
+		jwt.WithIssuer(client), jwt.WithSubject(client), jwt.WithRequiredClaim(jwt.ExpirationKey))
+	if err != nil {
+		return "", err
+	}
+	for _, a := range token.Audience() {
+		a = strings.TrimPrefix(strings.TrimPrefix(a, "https://"), "http://")
+		for _, host := range hosts {
+			if a == host || a == host+"/" || a == host+"/oauth/token" {
+				return client, nil
+			}
+		}
+	}
+	return "", errors.New("the assertion is for somebody else")
+}

@@ -1,0 +1,986 @@
+package ingest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+// start is when the tests' puller is first started, in their own time.
+var start = time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
+
+// idAt is a log_id of an event that was stored at t, the n-th of its moment.
+func idAt(t time.Time, n int) string {
+	t = t.UTC()
+	return fmt.Sprintf("900%s%06d%014d%019d", t.Format("20060102150405"), t.Nanosecond()/1000, 0, n)
+}
+
+// logEvent is an event of a fakeTenant.
+type logEvent struct {
+	id      string
+	raw     string
+	visible time.Time
+}
+
+// storedAt is an event that is stored and visible at t.
+func storedAt(t time.Time, n int) logEvent { return visibleAt(t, n, t) }
+
+// visibleAt is an event that is stored at t but shows up later.
+func visibleAt(t time.Time, n int, visible time.Time) logEvent {
+	id := idAt(t, n)
+	date := t.Add(-300 * time.Millisecond).UTC().Format("2006-01-02T15:04:05.000Z")
+	return logEvent{id, `{"log_id":"` + id + `","date":"` + date + `","type":"s", "n":1.0}`, visible}
+}
+
+// call is a call that a fakeTenant got.
+type call struct {
+	from string // "oldest" for Oldest
+	take int
+	at   time.Time
+}
+
+// fakeTenant is a tenant's log in memory. It pages as Auth0 does: what is visible
+// after an id, in the order of the ids, with the last one as the next.
+type fakeTenant struct {
+	fail func(n int, c call) error // asked before the n-th call is answered; may be nil
+	most int                       // events in a page, whatever is asked for; 0 for no limit
+
+	mu     sync.Mutex // guards what follows
+	events []logEvent // in the order of their ids
+	calls  []call
+}
+
+func newTenant(events ...[]logEvent) *fakeTenant {
+	f := &fakeTenant{events: slices.Concat(events...)}
+	slices.SortFunc(f.events, func(a, b logEvent) int { return strings.Compare(a.id, b.id) })
+	return f
+}
+
+func (f *fakeTenant) Logs(ctx context.Context, from string, take int) (ingest.Page, error) {
+	return f.page(ctx, call{from, take, time.Now()})
+}
+
+func (f *fakeTenant) Oldest(ctx context.Context) (ingest.Page, error) {
+	return f.page(ctx, call{"oldest", ingest.MaxTake, time.Now()})
+}
+
+func (f *fakeTenant) page(ctx context.Context, c call) (ingest.Page, error) {
+	if ctx.Err() != nil {
+		return ingest.Page{}, ctx.Err()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, c)
+	if f.fail != nil {
+		if err := f.fail(len(f.calls), c); err != nil {
+			return ingest.Page{}, err
+		}
+	}
+	p := ingest.Page{Next: c.from}
+	if c.from == "oldest" {
+		c.from, p.Next = "", ""
+	}
+	if f.most > 0 {
+		c.take = min(c.take, f.most)
+	}
+	for _, e := range f.events {
+		if e.id > c.from && !e.visible.After(c.at) && len(p.Events) < c.take {
+			p.Events = append(p.Events, []byte(e.raw))
+			p.Next = e.id
+		}
+	}
+	return p, nil
+}
+
+func (f *fakeTenant) called() []call {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
+}
+
+// fakeTopic is a topic in memory. It keeps to Producer's contract.
+type fakeTopic struct {
+	// before is asked before records are kept; an error ends the call. It may be nil.
+	before func(ctx context.Context, records []schema.Record) error
+	// after is asked once they are kept; an error ends the call all the same.
+	after func(ctx context.Context, records []schema.Record) error
+
+	mu      sync.Mutex // guards what follows
+	down    bool       // attempts fail and are repeated
+	records []schema.Record
+}
+
+var errDown = errors.New("no broker answers")
+
+func (f *fakeTopic) Produce(ctx context.Context, records []schema.Record, failed func(error)) error {
+	for {
+		f.mu.Lock()
+		down := f.down
+		f.mu.Unlock()
+		if !down {
+			break
+		}
+		failed(errDown)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w; last: %w", ctx.Err(), errDown)
+		case <-time.After(time.Second):
+		}
+	}
+	if f.before != nil {
+		if err := f.before(ctx, records); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	f.records = append(f.records, records...)
+	f.mu.Unlock()
+	if f.after != nil {
+		return f.after(ctx, records)
+	}
+	return nil
+}
+
+func (f *fakeTopic) setDown(down bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = down
+}
+
+func (f *fakeTopic) all() []schema.Record {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.records)
+}
+
+// readAll is the topic for ReadCheckpoints.
+func (f *fakeTopic) readAll(_ context.Context, yield func(schema.Record) error) error {
+	for _, r := range f.all() {
+		if err := yield(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pulled counts the tenant's events by raw text; our own are left out.
+func (f *fakeTopic) pulled() map[string]int {
+	got := map[string]int{}
+	for _, r := range f.all() {
+		if r.Header("source") != string(schema.Self) {
+			got[string(r.Value)]++
+		}
+	}
+	return got
+}
+
+// bySource counts records by source.
+func (f *fakeTopic) bySource() map[schema.Source]int {
+	got := map[schema.Source]int{}
+	for _, r := range f.all() {
+		got[schema.Source(r.Header("source"))]++
+	}
+	return got
+}
+
+// logBook keeps what is logged.
+type logBook struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (b *logBook) Enabled(context.Context, slog.Level) bool { return true }
+func (b *logBook) WithAttrs([]slog.Attr) slog.Handler       { return b }
+func (b *logBook) WithGroup(string) slog.Handler            { return b }
+func (b *logBook) Handle(_ context.Context, r slog.Record) error {
+	line := r.Level.String() + " " + r.Message
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = append(b.lines, line)
+	return nil
+}
+
+// count is how many lines have a text.
+func (b *logBook) count(text string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, l := range b.lines {
+		if strings.Contains(l, text) {
+			n++
+		}
+	}
+	return n
+}
+
+func (b *logBook) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.lines, "\n")
+}
+
+// world is a tenant with the topics that a puller fills.
+type world struct {
+	t           *testing.T
+	tenant      *fakeTenant
+	events      *fakeTopic
+	checkpoints *fakeTopic
+	log         *logBook
+	pacer       *ingest.Pacer
+}
+
+// newWorld sets the time to start. It is for a synctest bubble.
+func newWorld(t *testing.T, tenant *fakeTenant) *world {
+	t.Helper()
+	time.Sleep(time.Until(start))
+	return &world{t: t, tenant: tenant, events: &fakeTopic{}, checkpoints: &fakeTopic{}, log: &logBook{}, pacer: ingest.NewPacer(0.7)}
+}
+
+// run starts a puller that goes on from the newest checkpoint. stop ends it as a
+// kill would, as far as its topics can tell.
+func (w *world) run(cfg ingest.PullerConfig) (p *ingest.Puller, stop func()) {
+	w.t.Helper()
+	found, err := ingest.ReadCheckpoints(w.t.Context(), w.checkpoints.readAll)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cfg.Tenant, cfg.Log, cfg.Metrics = "acme", slog.New(w.log), ingest.NewPullMetrics(prometheus.NewRegistry())
+	from, _ := found.Of("acme", ingest.ChainTail)
+	p = ingest.NewPuller(cfg, w.tenant, w.pacer, from, w.events, w.checkpoints)
+	ctx, cancel := context.WithCancel(w.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	return p, func() {
+		w.t.Helper()
+		synctest.Wait()
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			w.t.Errorf("Run ended with %v, want the end of its context", err)
+		}
+	}
+}
+
+// checkpoint is the newest that was written.
+func (w *world) checkpoint() ingest.Checkpoint {
+	w.t.Helper()
+	found, err := ingest.ReadCheckpoints(w.t.Context(), w.checkpoints.readAll)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c, _ := found.Of("acme", ingest.ChainTail)
+	return c
+}
+
+// wantOnce checks that each of the events came exactly once and nothing else.
+func (w *world) wantOnce(events ...[]logEvent) {
+	w.t.Helper()
+	w.wantAll(events...)
+	for raw, n := range w.events.pulled() {
+		if n != 1 {
+			w.t.Errorf("%s came %d times", raw, n)
+		}
+	}
+}
+
+// wantAll checks that each of the events came and nothing else.
+func (w *world) wantAll(events ...[]logEvent) {
+	w.t.Helper()
+	got := w.events.pulled()
+	for _, e := range slices.Concat(events...) {
+		if got[e.raw] == 0 {
+			w.t.Errorf("%s is lost", e.raw)
+		}
+		delete(got, e.raw)
+	}
+	for raw := range got {
+		w.t.Errorf("%s is nobody's event", raw)
+	}
+}
+
+// every is n events from a time on, gap apart.
+func every(from time.Time, gap time.Duration, n int) []logEvent {
+	var events []logEvent
+	for i := range n {
+		events = append(events, storedAt(from.Add(time.Duration(i)*gap), i))
+	}
+	return events
+}
+
+var _ ingest.Tenant = (*fakeTenant)(nil)
+
+// TestPullBackfillToLive pulls three days of the past and what comes then:
+// every event once, byte for byte, in the order of the ids.
+func TestPullBackfillToLive(t *testing.T) {
+	for _, most := range []int{0, 100, 60, 7} {
+		t.Run(fmt.Sprintf("pages of %d", most), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tooOld := every(start.Add(-96*time.Hour), time.Minute, 10)
+				past := every(start.Add(-71*time.Hour), 3*time.Minute, 1400)
+				live := every(start.Add(time.Second), 700*time.Millisecond, 1000)
+				w := newWorld(t, newTenant(tooOld, past, live))
+				w.tenant.most = most
+				p, stop := w.run(ingest.PullerConfig{Backfill: 72 * time.Hour})
+				if !p.Status().Backfill {
+					t.Error("a first start has no backfill to do")
+				}
+				time.Sleep(30 * time.Minute)
+				stop()
+
+				w.wantOnce(past, live)
+				last := ""
+				for _, r := range w.events.all() {
+					e := schema.EventOf(&r)
+					if err := e.Identify(); err != nil {
+						t.Fatal(err)
+					}
+					if e.LogID < last {
+						t.Errorf("%s came after %s", e.LogID, last)
+					}
+					last = e.LogID
+					if e.Tenant != "acme" || e.FetchedAt.Before(start) {
+						t.Errorf("tenant %q, fetched at %s", e.Tenant, e.FetchedAt)
+					}
+				}
+				if got := w.events.bySource(); got[schema.Backfill] != len(past) || got[schema.Tail] != len(live) {
+					t.Errorf("sources: got %v, want %d of the backfill and %d live", got, len(past), len(live))
+				}
+				s := p.Status()
+				want := live[len(live)-1].id
+				if s.LastLogID != want || s.Backfill || s.Events != 2400 || s.Total != 2400 || s.CaughtUp.IsZero() || s.Failing != "" {
+					t.Errorf("status: %+v", s)
+				}
+				if at, _ := schema.IDTime(past[0].id); !s.Oldest.Equal(at) {
+					t.Errorf("oldest is of %s, want %s", s.Oldest, at)
+				}
+				c := w.checkpoint()
+				if c.LogID != want || c.Backfill || c.Events != 2400 || c.Oldest != past[0].id || !c.LiveFrom.Equal(start) {
+					t.Errorf("checkpoint: %+v", c)
+				}
+				if n := w.log.count("backfill is done"); n != 1 {
+					t.Errorf("the backfill ended %d times", n)
+				}
+				if n := w.log.count("WARN") + w.log.count("ERROR") + w.log.count("showed up late"); n != 0 {
+					t.Errorf("there is nothing to warn of:\n%s", w.log)
+				}
+			})
+		})
+	}
+}
+
+// TestPullWhereToBegin shows what a first start asks for.
+func TestPullWhereToBegin(t *testing.T) {
+	past, live := every(start.Add(-time.Hour), time.Minute, 60), every(start.Add(time.Minute), time.Second, 5)
+	ancient := every(time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC), time.Hour, 3)
+	for _, tt := range []struct {
+		name     string
+		backfill time.Duration
+		want     [][]logEvent
+	}{
+		{"nothing of the past", 0, [][]logEvent{live}},
+		{"half an hour", 30 * time.Minute, [][]logEvent{past[30:], live}},
+		{"all there is", -1, [][]logEvent{ancient, past, live}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, newTenant(ancient, past, live))
+				p, stop := w.run(ingest.PullerConfig{Backfill: tt.backfill})
+				time.Sleep(5 * time.Minute)
+				stop()
+				w.wantOnce(tt.want...)
+				if p.Status().Backfill {
+					t.Error("the backfill is not done")
+				}
+			})
+		})
+	}
+}
+
+// TestPullCheckpointAfterAck shows the order of writes: whatever a checkpoint
+// covers is in the events topic before, also while Kafka is slow.
+func TestPullCheckpointAfterAck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := slices.Concat(every(start.Add(-time.Hour), time.Second, 3000), every(start, 300*time.Millisecond, 1000))
+		w := newWorld(t, newTenant(events))
+		w.events.before = func(context.Context, []schema.Record) error {
+			time.Sleep(1300 * time.Millisecond)
+			return nil
+		}
+		written := 0
+		w.checkpoints.before = func(_ context.Context, records []schema.Record) error {
+			got := w.events.pulled()
+			for _, r := range records {
+				found, err := ingest.ReadCheckpoints(t.Context(), func(_ context.Context, yield func(schema.Record) error) error { return yield(r) })
+				if err != nil {
+					t.Error(err)
+				}
+				c, ok := found.Of("acme", ingest.ChainTail)
+				if !ok || string(r.Key) != "acme/tail" {
+					t.Errorf("checkpoint of key %q: %s", r.Key, r.Value)
+				}
+				for _, e := range events {
+					if e.id <= c.LogID && got[e.raw] == 0 {
+						t.Errorf("checkpoint %s is written before %s is acked", c.LogID, e.id)
+					}
+				}
+				if c.Behind > c.LogID {
+					t.Errorf("behind %s is ahead of %s", c.Behind, c.LogID)
+				}
+				written++
+			}
+			return nil
+		}
+		_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		time.Sleep(10 * time.Minute)
+		stop()
+		w.wantOnce(events)
+		if written < 10 {
+			t.Errorf("only %d checkpoints were written", written)
+		}
+	})
+}
+
+// TestPullRestart kills the puller before and after each durable step and
+// starts it again from what its topics hold: nothing is lost, and without a
+// crash between the steps next to nothing is pulled twice.
+func TestPullRestart(t *testing.T) {
+	errKill := errors.New("killed")
+	once := func(after int) func(context.Context, []schema.Record) error {
+		n := 0
+		return func(context.Context, []schema.Record) error {
+			if n++; n == after {
+				return errKill
+			}
+			return nil
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		set  func(*world)
+	}{
+		{"before events are durable", func(w *world) { w.events.before = once(3) }},
+		{"events are durable, no checkpoint", func(w *world) { w.events.after = once(3) }},
+		{"before the checkpoint is durable", func(w *world) { w.checkpoints.before = once(2) }},
+		{"after the checkpoint is durable", func(w *world) { w.checkpoints.after = once(2) }},
+		{"before the very first events", func(w *world) { w.events.before = once(1) }},
+		{"before the very first checkpoint", func(w *world) { w.checkpoints.before = once(1) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				events := slices.Concat(every(start.Add(-time.Hour), time.Second, 3500), every(start, 900*time.Millisecond, 600))
+				w := newWorld(t, newTenant(events))
+				w.tenant.most = 50
+				tt.set(w)
+				cfg := ingest.PullerConfig{Tenant: "acme", Backfill: 2 * time.Hour, Log: slog.New(w.log), Metrics: ingest.NewPullMetrics(prometheus.NewRegistry())}
+				p := ingest.NewPuller(cfg, w.tenant, w.pacer, ingest.Checkpoint{}, w.events, w.checkpoints)
+				if err := p.Run(t.Context()); !errors.Is(err, errKill) || !strings.Contains(err.Error(), "acme") {
+					t.Errorf("Run ended with %v, want the topic's error and the tenant", err)
+				}
+				time.Sleep(3 * time.Minute)
+				_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+				time.Sleep(20 * time.Minute)
+				stop()
+				w.wantAll(events)
+			})
+		})
+	}
+}
+
+// TestPullRestartWithoutCheckpoints loses every checkpoint of the first run: the
+// second one begins where the first did.
+func TestPullRestartWithoutCheckpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := every(start.Add(-time.Hour), time.Second, 3700)
+		w := newWorld(t, newTenant(events))
+		w.checkpoints.setDown(true)
+		_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		time.Sleep(3 * time.Minute)
+		stop()
+		w.wantOnce(events)
+		if n := w.log.count("checkpoint cannot be written"); n != 1 {
+			t.Errorf("warned %d times that checkpoints cannot be written, want 1", n)
+		}
+		w.checkpoints.setDown(false)
+		_, stop = w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		time.Sleep(3 * time.Minute)
+		stop()
+		w.wantAll(events)
+		if c := w.checkpoint(); c.LogID != events[len(events)-1].id {
+			t.Errorf("checkpoint %s, want the last event", c.LogID)
+		}
+	})
+}
+
+// TestPullLateEvents finds events that became visible after others with higher
+// ids, up to the overlap later, whatever happened meanwhile.
+func TestPullLateEvents(t *testing.T) {
+	at := func(d time.Duration) time.Time { return start.Add(d) }
+	for _, tt := range []struct {
+		name    string
+		late    logEvent
+		restart time.Duration // when the puller is stopped and started again; 0 for never
+		down    time.Duration // how long it is away
+		live    []logEvent
+	}{
+		{name: "two minutes late", late: visibleAt(at(5*time.Minute+200*time.Millisecond), 7, at(7*time.Minute))},
+		{name: "almost ten minutes late", late: visibleAt(at(5*time.Minute+200*time.Millisecond), 7, at(13*time.Minute+30*time.Second))},
+		{name: "stored before the first start, below all that was visible", late: visibleAt(at(-2*time.Minute), 7, at(3*time.Minute))},
+		{name: "stored before a restart, visible after it", late: visibleAt(at(5*time.Minute+200*time.Millisecond), 7, at(9*time.Minute)), restart: 7 * time.Minute},
+		{name: "visible while the puller is away", late: visibleAt(at(5*time.Minute+200*time.Millisecond), 7, at(9*time.Minute)), restart: 7 * time.Minute, down: 40 * time.Minute},
+		{name: "of a quiet tenant", late: visibleAt(at(5*time.Minute+200*time.Millisecond), 7, at(9*time.Minute)), live: []logEvent{storedAt(at(time.Minute), 1), storedAt(at(6*time.Minute), 1)}},
+		{name: "of a quiet tenant within its first page", late: visibleAt(at(-2*time.Minute), 7, at(3*time.Minute)), live: []logEvent{storedAt(at(-time.Hour), 1), storedAt(at(-3*time.Minute), 1), storedAt(at(-time.Minute), 1)}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if tt.live == nil {
+					tt.live = every(start.Add(-time.Minute), time.Second, 1000)
+				}
+				late := []logEvent{tt.late}
+				w := newWorld(t, newTenant(tt.live, late))
+				_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+				if tt.restart > 0 {
+					time.Sleep(tt.restart)
+					stop()
+					time.Sleep(tt.down)
+					_, stop = w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+				}
+				time.Sleep(40 * time.Minute)
+				stop()
+				w.wantAll(tt.live, late)
+				if tt.restart > 0 {
+					return // a start meets the overlap's events again
+				}
+				w.wantOnce(tt.live, late)
+				if got := w.events.bySource()[schema.Overlap]; got != 1 {
+					t.Errorf("%d events came by the overlap, want 1", got)
+				}
+				if n := w.log.count("events showed up late"); n != 1 {
+					t.Errorf("late events were told %d times, want 1", n)
+				}
+			})
+		})
+	}
+}
+
+// TestPullQuietTenant shows that a tenant that falls silent gets nothing
+// repeated, however long it stays so.
+func TestPullQuietTenant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy, later := every(start, 700*time.Millisecond, 500), every(start.Add(9*time.Hour), 700*time.Millisecond, 50)
+		w := newWorld(t, newTenant(busy, later))
+		_, stop := w.run(ingest.PullerConfig{})
+		time.Sleep(12 * time.Hour)
+		stop()
+		w.wantOnce(busy, later)
+	})
+}
+
+// TestPullFailedCalls shows that every failed call is repeated with growing
+// pauses until there is an answer, that each state is logged once, and that our
+// own failures become events.
+func TestPullFailedCalls(t *testing.T) {
+	answer := func(status int, kind ingest.Kind) *ingest.CallError {
+		return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: status, Kind: kind}
+	}
+	cut := &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Kind: ingest.KindAnswer, Err: io.ErrUnexpectedEOF}
+	retryAfter := answer(429, ingest.KindRateLimit)
+	retryAfter.RetryAfter = 17 * time.Second
+	reset := answer(429, ingest.KindRateLimit)
+	reset.Limit = ingest.Limit{Known: true, Limit: 10, Reset: 13 * time.Second}
+	unavailable := answer(503, ingest.KindServer)
+	unavailable.RetryAfter = 19 * time.Second
+	for _, tt := range []struct {
+		name  string
+		err   error
+		pause time.Duration // at least, after each failure
+	}{
+		{"401", answer(401, ingest.KindUnauthorized), 0},
+		{"403", answer(403, ingest.KindForbidden), 0},
+		{"404", answer(404, ingest.KindClient), 0},
+		{"429", answer(429, ingest.KindRateLimit), 0},
+		{"429 with Retry-After", retryAfter, 17 * time.Second},
+		{"429 with a reset", reset, 13 * time.Second},
+		{"500", answer(500, ingest.KindServer), 0},
+		{"503 with Retry-After", unavailable, 19 * time.Second},
+		{"no token", answer(401, ingest.KindToken), 0},
+		{"half a body", cut, 0},
+		{"timeout", &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Kind: ingest.KindTimeout, Err: context.DeadlineExceeded}, 0},
+		{"another error", errors.New("of no kind"), 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const failures = 6
+				events := every(start.Add(-time.Hour), time.Second, 500)
+				w := newWorld(t, newTenant(events))
+				w.tenant.fail = func(n int, _ call) error {
+					if n > 2 && n <= 2+failures {
+						return tt.err
+					}
+					return nil
+				}
+				p, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+				time.Sleep(300 * time.Millisecond) // less than the first pause
+				if got := p.Status().Failing; !strings.Contains(got, tt.err.Error()) {
+					t.Errorf("failing because of %q, want %q", got, tt.err)
+				}
+				time.Sleep(10 * time.Minute)
+				stop()
+
+				w.wantOnce(events)
+				calls := w.tenant.called()
+				for i := 2; i < 2+failures; i++ {
+					// Half of what is due is the least that jitter leaves.
+					least := max(tt.pause, 250*time.Millisecond<<(i-2)*3/4>>((i-2)/2))
+					_ = least
+					if d := calls[i+1].at.Sub(calls[i].at); d < max(tt.pause, 250*time.Millisecond) {
+						t.Errorf("call %d came %s after a failure, want %s", i+1, d, tt.pause)
+					}
+				}
+				if n := w.log.count("call to the tenant failed"); n != 1 {
+					t.Errorf("the failure is logged %d times:\n%s", n, w.log)
+				}
+				if n := w.log.count("succeed again after_failures=6"); n != 1 {
+					t.Errorf("the recovery is logged %d times:\n%s", n, w.log)
+				}
+				if got := p.Status().Failing; got != "" {
+					t.Errorf("still failing: %s", got)
+				}
+				if got := w.events.bySource()[schema.Self]; got != failures {
+					t.Errorf("%d events of our own, want %d", got, failures)
+				}
+			})
+		})
+	}
+}
+
+// TestPullLogsChangesOfFailure shows that a failure of another kind is news.
+func TestPullLogsChangesOfFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newTenant(every(start.Add(-time.Hour), time.Second, 10)))
+		w.tenant.fail = func(n int, _ call) error {
+			switch {
+			case n <= 3:
+				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+			case n <= 6:
+				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 403, Kind: ingest.KindForbidden, Advice: "grant the scope"}
+			}
+			return nil
+		}
+		_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		time.Sleep(3 * time.Minute)
+		stop()
+		if a, b := w.log.count("500 Internal Server Error"), w.log.count("403 Forbidden (grant the scope)"); a != 1 || b != 1 {
+			t.Errorf("logged %d and %d times, want 1 and 1:\n%s", a, b, w.log)
+		}
+	})
+}
+
+// TestPullSelfEvents shows our own failed calls as events that rules can read.
+func TestPullSelfEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newTenant())
+		w.tenant.fail = func(n int, _ call) error {
+			switch n {
+			case 1:
+				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 403, Kind: ingest.KindForbidden, Code: "insufficient_scope", Message: "no \"scope\""}
+			case 2:
+				return &ingest.CallError{Method: "POST", Path: "/oauth/token", Kind: ingest.KindNetwork, Err: errors.New("connection refused")}
+			}
+			return nil
+		}
+		_, stop := w.run(ingest.PullerConfig{})
+		time.Sleep(30 * time.Second)
+		stop()
+		ids := map[string]bool{}
+		var got []string
+		for _, r := range w.events.all() {
+			e := schema.EventOf(&r)
+			if err := e.Identify(); err != nil {
+				t.Fatal(err)
+			}
+			ids[e.LogID] = true
+			if e.Source != schema.Self || e.Type != schema.TypeAPIError || e.Tenant != "acme" || e.Date.Before(start) {
+				t.Errorf("event %+v", e)
+			}
+			_, details, _ := strings.Cut(string(e.Raw), `"details":`)
+			got = append(got, details)
+		}
+		want := []string{
+			`{"request":{"method":"GET","path":"/api/v2/logs"},"response":{"statusCode":403,"body":{"error":"forbidden","errorCode":"insufficient_scope","message":"no \"scope\""}}}}`,
+			`{"request":{"method":"POST","path":"/oauth/token"},"response":{"statusCode":0,"body":{"error":"network","message":"connection refused"}}}}`,
+		}
+		if !slices.Equal(got, want) || len(ids) != 2 {
+			t.Errorf("got %q\nwant %q", got, want)
+		}
+	})
+}
+
+// TestPullSmallerPages shows that answers that always break off are asked for
+// in smaller pieces, down to single events, and then in larger ones again.
+func TestPullSmallerPages(t *testing.T) {
+	for _, kind := range []ingest.Kind{ingest.KindAnswer, ingest.KindTimeout, ingest.KindTooLarge} {
+		for _, most := range []int{30, 1} {
+			t.Run(fmt.Sprintf("%s above %d", kind, most), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					events := every(start.Add(-time.Hour), time.Second, 350)
+					w := newWorld(t, newTenant(events))
+					// Only one stretch of the log is too much at once.
+					w.tenant.fail = func(_ int, c call) error {
+						if c.take > most && c.from >= events[99].id && c.from < events[130].id {
+							return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Kind: kind, Err: io.ErrUnexpectedEOF}
+						}
+						return nil
+					}
+					_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+					time.Sleep(3 * time.Hour)
+					stop()
+					w.wantOnce(events)
+					calls := w.tenant.called()
+					if n := calls[len(calls)-1].take; n != ingest.MaxTake {
+						t.Errorf("asks for %d events at the end, want %d", n, ingest.MaxTake)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestPullRefusedCursor shows the ways on when the tenant answers 400: from the
+// checkpoint to its time, from there to the oldest event.
+func TestPullRefusedCursor(t *testing.T) {
+	refuse := func(when func(from string) bool) func(int, call) error {
+		return func(_ int, c call) error {
+			if when(c.from) {
+				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Kind: ingest.KindClient, Code: "invalid_query_string"}
+			}
+			return nil
+		}
+	}
+	synthetic := func(id string) bool { return strings.HasSuffix(id, strings.Repeat("0", 39)) }
+
+	t.Run("the tenant takes only its own ids", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			past, live := every(start.Add(-time.Hour), time.Second, 450), every(start, time.Second, 400)
+			w := newWorld(t, newTenant(past, live))
+			w.tenant.fail = refuse(synthetic)
+			p, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+			time.Sleep(20 * time.Minute)
+			stop()
+			w.wantAll(past, live)
+			// Only the events of the way in come twice.
+			for raw, n := range w.events.pulled() {
+				if n > 2 || n == 2 && raw > past[100].raw {
+					t.Errorf("%s came %d times", raw, n)
+				}
+			}
+			if n := w.log.count("takes no ids that it has not issued"); n != 1 {
+				t.Errorf("told %d times, want 1:\n%s", n, w.log)
+			}
+			if got := p.Status().Failing; got != "" {
+				t.Errorf("failing: %s", got)
+			}
+		})
+	})
+	t.Run("an empty tenant takes only its own ids", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			live := every(start.Add(10*time.Minute), time.Second, 20)
+			w := newWorld(t, newTenant(live))
+			w.tenant.fail = refuse(synthetic)
+			_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+			time.Sleep(20 * time.Minute)
+			stop()
+			w.wantAll(live)
+		})
+	})
+	t.Run("the checkpoint is refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			events := every(start.Add(-time.Hour), time.Second, 3700)
+			w := newWorld(t, newTenant(events))
+			_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+			time.Sleep(30 * time.Second)
+			stop()
+			last := w.checkpoint().LogID
+			time.Sleep(5 * time.Minute)
+			w.tenant.fail = refuse(func(from string) bool { return from == last })
+			_, stop = w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+			time.Sleep(5 * time.Minute)
+			stop()
+			w.wantAll(events)
+			if n := w.log.count("the tenant refuses the checkpoint"); n == 0 {
+				t.Errorf("nobody was told:\n%s", w.log)
+			}
+		})
+	})
+	t.Run("everything is refused for a while", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			events := every(start.Add(-time.Hour), time.Second, 300)
+			w := newWorld(t, newTenant(events))
+			healed := start.Add(10 * time.Minute)
+			w.tenant.fail = refuse(func(string) bool { return time.Now().Before(healed) })
+			p, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+			time.Sleep(5 * time.Minute)
+			if got := p.Status().Failing; !strings.Contains(got, "400 Bad Request") {
+				t.Errorf("failing because of %q, want the refusal", got)
+			}
+			if n := w.log.count("400 Bad Request"); n != 1 {
+				t.Errorf("the refusal is logged %d times, want 1:\n%s", n, w.log)
+			}
+			if n := len(w.tenant.called()); n > 15 {
+				t.Errorf("%d calls within five minutes of refusals", n)
+			}
+			time.Sleep(20 * time.Minute)
+			stop()
+			w.wantAll(events)
+			if got := p.Status().Failing; got != "" {
+				t.Errorf("still failing: %s", got)
+			}
+		})
+	})
+}
+
+// TestPullFailingEnds shows that a failure is over with the next answer, also
+// when it changed its kind before.
+func TestPullFailingEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newTenant(every(start.Add(-time.Hour), time.Second, 30)))
+		w.tenant.fail = func(n int, _ call) error {
+			switch n {
+			case 1:
+				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+			case 2:
+				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Kind: ingest.KindClient}
+			}
+			return nil
+		}
+		p, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		time.Sleep(time.Minute)
+		stop()
+		if got := p.Status().Failing; got != "" {
+			t.Errorf("still failing: %s", got)
+		}
+	})
+}
+
+// TestPullWhatCannotBeIdentified shows that broken events are handed on as they
+// are, in their place, and do not stop the chain.
+func TestPullWhatCannotBeIdentified(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := every(start.Add(-time.Hour), time.Second, 250)
+		for i, raw := range map[int]string{20: `null`, 99: `{"date":"2026"}`, 101: `[1,2]`, 249: `"last"`} {
+			events[i].raw = raw
+		}
+		w := newWorld(t, newTenant(events))
+		_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		time.Sleep(5 * time.Minute)
+		stop()
+		w.wantOnce(events)
+	})
+}
+
+// TestPullStuckPage shows that a page that does not say how to go on is asked
+// for until it does, without a storm of calls.
+func TestPullStuckPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := every(start.Add(-time.Hour), time.Second, 20)
+		w := newWorld(t, newTenant(events))
+		stuck := &stuckTenant{fakeTenant: w.tenant, until: start.Add(5 * time.Minute)}
+		p := ingest.NewPuller(ingest.PullerConfig{Tenant: "acme", Backfill: 2 * time.Hour, Log: slog.New(w.log),
+			Metrics: ingest.NewPullMetrics(prometheus.NewRegistry())}, stuck, w.pacer, ingest.Checkpoint{}, w.events, w.checkpoints)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		if err := p.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Run: %v", err)
+		}
+		w.wantOnce(events)
+		if n := w.log.count("neither ids nor a next link"); n != 1 {
+			t.Errorf("told %d times, want 1", n)
+		}
+		if stuck.calls > 31 {
+			t.Errorf("%d calls within five minutes", stuck.calls)
+		}
+	})
+}
+
+// stuckTenant answers events without ids for a while.
+type stuckTenant struct {
+	*fakeTenant
+	until time.Time
+	calls int
+}
+
+func (s *stuckTenant) Logs(ctx context.Context, from string, take int) (ingest.Page, error) {
+	if time.Now().Before(s.until) {
+		s.calls++
+		return ingest.Page{Events: [][]byte{[]byte(`{}`), []byte(`{"a":1}`)}}, ctx.Err()
+	}
+	return s.fakeTenant.Logs(ctx, from, take)
+}
+
+// TestPullWithoutKafka shows that while Kafka is away only so much is pulled
+// ahead, that this is told once, and that everything arrives afterwards.
+func TestPullWithoutKafka(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := every(start.Add(-100*time.Hour), time.Second, 20_000)
+		w := newWorld(t, newTenant(events))
+		w.events.setDown(true)
+		p, stop := w.run(ingest.PullerConfig{Backfill: 200 * time.Hour})
+		time.Sleep(20 * time.Minute)
+		if n := len(w.tenant.called()); n > 40 {
+			t.Errorf("%d pages were pulled while Kafka was away", n)
+		}
+		if s := p.Status(); s.Events != 0 {
+			t.Errorf("%d events count as acked", s.Events)
+		}
+		if n := len(w.checkpoints.all()); n != 0 {
+			t.Errorf("%d checkpoints were written", n)
+		}
+		w.events.setDown(false)
+		time.Sleep(20 * time.Minute)
+		stop()
+		w.wantOnce(events)
+		if a, b := w.log.count("events cannot be handed to Kafka"), w.log.count("events are handed to Kafka again"); a != 1 || b != 1 {
+			t.Errorf("told %d and %d times, want 1 and 1:\n%s", a, b, w.log)
+		}
+	})
+}
+
+// TestPullLargePages shows that the bytes pulled ahead are bounded, too.
+func TestPullLargePages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := every(start.Add(-time.Hour), time.Second, 60)
+		filler := strings.Repeat("x", 2<<20)
+		for i := range events {
+			events[i].raw = strings.Replace(events[i].raw, `"n":1.0`, `"details":{"body":"`+filler+`"}`, 1)
+		}
+		w := newWorld(t, newTenant(events))
+		w.tenant.most = 10 // 20 MB a page
+		w.events.setDown(true)
+		_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		time.Sleep(time.Minute)
+		if n := len(w.tenant.called()); n > 4 {
+			t.Errorf("%d pages of 20 MB were pulled while Kafka was away", n)
+		}
+		w.events.setDown(false)
+		time.Sleep(5 * time.Minute)
+		stop()
+		got := w.events.pulled()
+		for _, e := range events {
+			if got[e.raw] != 1 {
+				t.Errorf("%s came %d times", e.id, got[e.raw])
+			}
+		}
+	})
+}
