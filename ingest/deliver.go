@@ -15,6 +15,7 @@ import (
 // pulls the pages again; if between acks and checkpoint, it produces them again.
 func (p *Puller) deliver(ctx context.Context, pages <-chan pulled, ahead *semaphore.Weighted, saves chan Checkpoint) error {
 	marks := newMarks(p.cfg.Overlap)
+	marks.add(p.at.Behind, time.Now()) // what the last run left unseen is looked for as long as usual
 	for {
 		var batch []pulled
 		var records []schema.Record
@@ -44,6 +45,9 @@ func (p *Puller) deliver(ctx context.Context, pages <-chan pulled, ahead *semaph
 				e := p.event(raw, got.at, &next)
 				records = append(records, e.Record())
 				counts[e.Source]++
+				if e.LogID != "" && !higher(e.LogID, got.next) {
+					marks.add(e.LogID, got.at) // a quiet tenant's page spans hours
+				}
 			}
 			next.Events += uint64(len(got.page.Events))
 			next.LogID = got.next
@@ -199,6 +203,10 @@ func (m *marks) add(logID string, now time.Time) {
 	at, ok := schema.IDTime(logID)
 	if !ok {
 		at = now
+	}
+	if now.Sub(at) >= m.back { // nothing before it is of use any more
+		m.list = append(m.list[:0], mark{logID, at})
+		return
 	}
 	if n := len(m.list); n == 0 || at.Sub(m.list[n-1].at) >= markEvery {
 		m.list = append(m.list, mark{logID, at})

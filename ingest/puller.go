@@ -87,7 +87,7 @@ func NewPuller(cfg PullerConfig, tenant Tenant, pacer *Pacer, from Checkpoint, e
 	}
 	from.Tenant, from.Chain = cfg.Tenant, ChainTail
 	return &Puller{cfg: cfg, tenant: tenant, pacer: pacer, events: events, checkpoints: checkpoints,
-		recent: newRecent(2 * cfg.Overlap), self: make(chan schema.Record, 64), at: from}
+		recent: newRecent(2*cfg.Overlap + cfg.OverlapEvery), self: make(chan schema.Record, 64), at: from}
 }
 
 // Run pulls until ctx ends. Failed calls are retried for ever.
@@ -211,6 +211,9 @@ func (p *Puller) page(ctx context.Context, cursor string, take *int) (Page, stri
 		var refused *CallError
 		switch {
 		case errors.As(err, &refused): // the cursor itself is refused
+			if p.setFailing(refused.Error()) {
+				p.cfg.Log.Warn("the tenant refuses a call", "err", refused)
+			}
 			if cursor == "" && !sleep(ctx, refusedPause) {
 				return Page{}, "", ctx.Err()
 			}
@@ -310,8 +313,8 @@ func (p *Puller) retry(ctx context.Context, take *int, call func() (Page, error)
 			p.observe(page)
 			if failures > 0 {
 				p.cfg.Log.Info("calls to the tenant succeed again", "after_failures", failures)
-				p.setFailing("")
 			}
+			p.setFailing("")
 			*take = min(2**take, MaxTake)
 			return page, nil
 		}
@@ -353,10 +356,13 @@ func (p *Puller) retry(ctx context.Context, take *int, call func() (Page, error)
 	}
 }
 
-func (p *Puller) setFailing(text string) {
+// setFailing notes why calls fail, and reports whether that is news.
+func (p *Puller) setFailing(text string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	news := p.status.Failing != text
 	p.status.Failing = text
+	return news
 }
 
 // observe notes a page that came.

@@ -247,6 +247,14 @@ func (e *Engine) ruleOf(a *schema.Alert) *tracked {
 // come of it is known, so nothing does.
 func (e *Engine) Replay(ev *schema.Event) { e.Observe(ev) }
 
+// TooOld reports, by the time in its log_id alone, that an event is so old that
+// it can neither begin an alert nor share a window with one that can. It need
+// not be observed.
+func (e *Engine) TooOld(ev *schema.Event) bool {
+	stored, ok := schema.IDTime(ev.LogID)
+	return ok && ev.FetchedAt.UnixMicro()-stored.UnixMicro() > e.horizon+e.cfg.MaxAge.Microseconds()
+}
+
 // Observe runs the rules over an event and returns what it changed: alerts that
 // fire, rise a level, or resolve. The event is identified, see schema.Event.
 func (e *Engine) Observe(ev *schema.Event) []schema.Alert {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,9 +51,6 @@ type Stream struct {
 	alerts  Producer
 	log     *slog.Logger
 	metrics *streamMetrics
-
-	mu     sync.Mutex // guards events
-	events uint64
 }
 
 type streamMetrics struct {
@@ -91,13 +87,6 @@ func NewStream(set *rules.Set, cfg Config, past Alerts, alerts Producer, log *sl
 	m.alerts.WithLabelValues(string(schema.Firing))
 	m.alerts.WithLabelValues(string(schema.Resolved))
 	return &Stream{set: set, cfg: cfg, past: past, alerts: alerts, log: log, metrics: m}
-}
-
-// Scanned is how many events the rules have run over since the start.
-func (s *Stream) Scanned() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.events
 }
 
 // Consume scans one partition until ctx ends. It first reads again what the
@@ -187,7 +176,7 @@ func ignoreEnd(ctx context.Context, err error) error {
 
 func (s *Stream) replay(engine *Engine, r *schema.Record) {
 	e := schema.EventOf(r)
-	if e.Identify() == nil {
+	if !engine.TooOld(&e) && e.Identify() == nil {
 		engine.Replay(&e)
 		s.metrics.replayed.Inc()
 	}
@@ -196,15 +185,15 @@ func (s *Stream) replay(engine *Engine, r *schema.Record) {
 // scan runs the rules over a record and makes its alerts durable.
 func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record) error {
 	e := schema.EventOf(r)
+	s.metrics.events.Inc()
+	if engine.TooOld(&e) {
+		return nil
+	}
 	if e.Identify() != nil {
 		s.metrics.unreadable.Inc()
 		return nil
 	}
 	alerts := engine.Observe(&e)
-	s.metrics.events.Inc()
-	s.mu.Lock()
-	s.events++
-	s.mu.Unlock()
 	if len(alerts) == 0 {
 		return nil
 	}

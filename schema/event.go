@@ -43,6 +43,7 @@ const (
 	headerTenant    = "tenant"
 	headerSource    = "source"
 	headerFetchedAt = "fetched_at"
+	headerLogID     = "log_id"
 	headerReason    = "reason"
 	headerID        = "id"
 )
@@ -50,19 +51,23 @@ const (
 // Record is the event as the events topic carries it: keyed by tenant, so that
 // one tenant's events stay in the order in which they were pulled.
 func (e *Event) Record() Record {
-	return Record{Key: []byte(e.Tenant), Value: e.Raw, Headers: []Header{
+	r := Record{Key: []byte(e.Tenant), Value: e.Raw, Headers: []Header{
 		{headerTenant, []byte(e.Tenant)},
 		{headerSource, []byte(e.Source)},
 		{headerFetchedAt, e.FetchedAt.UTC().AppendFormat(nil, time.RFC3339Nano)},
 	}}
+	if e.LogID != "" {
+		r.Headers = append(r.Headers, Header{headerLogID, []byte(e.LogID)})
+	}
+	return r
 }
 
 // EventOf reads back what Event.Record wrote, without a look at the event
-// itself: LogID, Type and Date are still to be had from Identify. Missing
-// headers, as of a record that another program wrote, leave their fields as the
-// record's key and time.
+// itself: Type and Date are still to be had from Identify, as is the LogID of an
+// event that had none when it was written. Missing headers, as of a record that
+// another program wrote, leave their fields as the record's key and time.
 func EventOf(r *Record) Event {
-	e := Event{Tenant: r.Header(headerTenant), Source: Source(r.Header(headerSource)), FetchedAt: r.Time, Raw: r.Value}
+	e := Event{Tenant: r.Header(headerTenant), Source: Source(r.Header(headerSource)), FetchedAt: r.Time, LogID: r.Header(headerLogID), Raw: r.Value}
 	if e.Tenant == "" {
 		e.Tenant = string(r.Key)
 	}

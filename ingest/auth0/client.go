@@ -115,14 +115,14 @@ func (p plain) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // connect makes a go-auth0 client that has no token yet.
 func (c *Client) connect() (*management.Management, error) {
-	hc := &http.Client{Transport: c.cfg.Transport, Timeout: requestTimeout}
+	hc := c.httpClient()
 	ctx := context.WithValue(context.Background(), oauth2.HTTPClient, hc)
 	credentials := management.WithClientCredentialsAndAudience(ctx, c.cfg.ClientID, c.cfg.ClientSecret, c.cfg.Audience)
 	if c.cfg.PrivateKey != "" {
 		credentials = management.WithClientCredentialsPrivateKeyJwtAndAudience(ctx, c.cfg.ClientID, c.cfg.PrivateKey, "RS256", c.cfg.Audience)
 	}
 	opts := []management.Option{credentials, management.WithNoRetries(),
-		management.WithClient(&http.Client{Transport: c.cfg.Transport, Timeout: requestTimeout})}
+		management.WithClient(c.httpClient())}
 	if c.cfg.UserAgent != "" {
 		opts = append(opts, management.WithUserAgent(c.cfg.UserAgent))
 	}
@@ -131,6 +131,13 @@ func (c *Client) connect() (*management.Management, error) {
 		return nil, fmt.Errorf("tenant %s: %w", c.host, err)
 	}
 	return api, nil
+}
+
+// httpClient follows no redirect: the token and the secret would go with it, to
+// whatever host it names.
+func (c *Client) httpClient() *http.Client {
+	return &http.Client{Transport: c.cfg.Transport, Timeout: requestTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // Logs returns up to take events that were stored after the event with the id
@@ -189,7 +196,7 @@ func (c *Client) pageWith(ctx context.Context, api *management.Management, query
 	}
 	res, err := api.Do(req)
 	if err != nil {
-		return ingest.Page{}, transportError(err)
+		return ingest.Page{}, c.redact(transportError(err), "")
 	}
 	defer res.Body.Close()
 	limit := limitOf(res.Header)
@@ -198,7 +205,8 @@ func (c *Client) pageWith(ctx context.Context, api *management.Management, query
 		return ingest.Page{}, unreadable(limit, ingest.KindAnswer, fmt.Errorf("the answer broke off after %d bytes: %w", len(body), err))
 	}
 	if res.StatusCode != http.StatusOK {
-		return ingest.Page{}, answerError(res, body, limit)
+		_, token, _ := strings.Cut(res.Request.Header.Get("Authorization"), " ")
+		return ingest.Page{}, c.redact(answerError(res, body, limit), token)
 	}
 	if len(body) > maxBody {
 		return ingest.Page{}, unreadable(limit, ingest.KindTooLarge, errTooLarge)
@@ -270,6 +278,7 @@ func limitOf(h http.Header) ingest.Limit {
 		if date, err := http.ParseTime(h.Get("Date")); err == nil {
 			now = date
 		}
+		reset = min(max(reset, 0), 1<<40) // far beyond any date, and what time.Unix can take
 		l.Reset = min(max(time.Unix(reset, 0).Sub(now), 0), maxReset)
 	}
 	return l

@@ -19,7 +19,7 @@ import (
 )
 
 // answerError is for an answer of the logs endpoint other than 200.
-func answerError(res *http.Response, body []byte, limit ingest.Limit) error {
+func answerError(res *http.Response, body []byte, limit ingest.Limit) *ingest.CallError {
 	e := &ingest.CallError{Method: http.MethodGet, Path: pathLogs, Status: res.StatusCode, Limit: limit, RetryAfter: retryAfter(res.Header)}
 	var answer struct{ Error, ErrorCode, Message string }
 	media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
@@ -40,7 +40,7 @@ func unreadable(limit ingest.Limit, kind ingest.Kind, err error) error {
 }
 
 // transportError is for a call without an answer, or without a token.
-func transportError(err error) error {
+func transportError(err error) *ingest.CallError {
 	var refused *oauth2.RetrieveError
 	if errors.As(err, &refused) {
 		return classify(&ingest.CallError{Method: http.MethodPost, Path: pathToken, Status: refused.Response.StatusCode, Code: refused.ErrorCode,
@@ -64,8 +64,20 @@ func transportError(err error) error {
 	return classify(e)
 }
 
+// redact takes our secrets out of an answer's own words: some proxies repeat
+// what they were sent.
+func (c *Client) redact(e *ingest.CallError, token string) error {
+	for _, secret := range []string{c.cfg.ClientSecret, token} {
+		if secret != "" {
+			e.Code = strings.ReplaceAll(e.Code, secret, "***")
+			e.Message = strings.ReplaceAll(e.Message, secret, "***")
+		}
+	}
+	return e
+}
+
 // classify fills in Kind and Advice.
-func classify(e *ingest.CallError) error {
+func classify(e *ingest.CallError) *ingest.CallError {
 	token := e.Path == pathToken
 	switch {
 	case e.Status == http.StatusTooManyRequests:
@@ -100,7 +112,7 @@ func classify(e *ingest.CallError) error {
 func retryAfter(h http.Header) time.Duration {
 	text := h.Get("Retry-After")
 	if seconds, err := strconv.Atoi(text); err == nil {
-		return min(max(time.Duration(seconds)*time.Second, 0), maxReset)
+		return time.Duration(min(max(seconds, 0), int(maxReset/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {
 		return min(max(time.Until(at), 0), maxReset)

