@@ -41,15 +41,16 @@ func (p *Puller) deliver(ctx context.Context, pages <-chan pulled, ahead *semaph
 		self := len(records)
 		next, counts := p.at, map[schema.Source]int{schema.Self: self}
 		for _, got := range batch {
-			for _, raw := range got.page.Events {
-				e := p.event(raw, got.at, &next)
+			for i := range got.events {
+				e := &got.events[i]
+				p.settle(e, got.at, &next)
 				records = append(records, e.Record())
 				counts[e.Source]++
 				if e.LogID != "" && !higher(e.LogID, got.next) {
 					marks.add(e.LogID, got.at) // a quiet tenant's page spans hours
 				}
 			}
-			next.Events += uint64(len(got.page.Events))
+			next.Events += uint64(len(got.events))
 			next.LogID = got.next
 			next.Backfill = next.Backfill && !got.fresh && !passed(got.next, next.LiveFrom)
 			marks.add(got.next, got.at)
@@ -75,26 +76,24 @@ func (p *Puller) deliver(ctx context.Context, pages <-chan pulled, ahead *semaph
 	}
 }
 
-// event makes an event of what was pulled. What cannot be identified goes its
-// way all the same: the writer is the one that judges.
-func (p *Puller) event(raw []byte, at time.Time, next *Checkpoint) schema.Event {
-	e := schema.Event{Tenant: p.cfg.Tenant, Source: schema.Tail, FetchedAt: at, Raw: raw}
-	if err := e.Identify(); err != nil {
+// settle fills in what the chain knows of an event.
+func (p *Puller) settle(e *schema.Event, at time.Time, next *Checkpoint) {
+	e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Tail, at
+	switch {
+	case e.LogID == "":
 		if next.Backfill {
 			e.Source = schema.Backfill
 		}
-		return e
-	}
-	if !passed(e.LogID, next.LiveFrom) {
+		return
+	case !passed(e.LogID, next.LiveFrom):
 		e.Source = schema.Backfill
-	} else {
+	default:
 		p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(at.Sub(e.Date).Seconds())
 	}
 	if next.Oldest == "" {
 		next.Oldest = e.LogID
 	}
 	p.recent.add(e.LogID, at)
-	return e
 }
 
 // passed reports whether an event was stored after t. Of an id that does not

@@ -47,17 +47,18 @@ func (p *Puller) lookBehind(ctx context.Context) error {
 // before the acks, the next start walks the same way.
 func (p *Puller) walk(ctx context.Context, cursor, end string, take *int) (found int, err error) {
 	for higher(end, cursor) {
-		page, next, err := p.page(ctx, cursor, take)
+		events, next, err := p.page(ctx, cursor, take)
 		if err != nil {
 			return found, err
 		}
 		var late []schema.Record
 		now := time.Now()
-		for _, raw := range page.Events {
-			e := schema.Event{Tenant: p.cfg.Tenant, Source: schema.Overlap, FetchedAt: now, Raw: raw}
-			if err := e.Identify(); err != nil || higher(e.LogID, end) {
+		for i := range events {
+			e := &events[i]
+			if e.LogID == "" || higher(e.LogID, end) {
 				continue // the chain's own affair
 			}
+			e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Overlap, now
 			if p.recent.add(e.LogID, now) {
 				late = append(late, e.Record())
 				p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(now.Sub(e.Date).Seconds())
@@ -70,7 +71,7 @@ func (p *Puller) walk(ctx context.Context, cursor, end string, take *int) (found
 			p.cfg.Metrics.events.WithLabelValues(p.cfg.Tenant, string(schema.Overlap)).Add(float64(len(late)))
 			found += len(late)
 		}
-		if len(page.Events) == 0 || !higher(next, cursor) {
+		if len(events) == 0 || !higher(next, cursor) {
 			return found, nil
 		}
 		cursor = next

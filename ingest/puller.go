@@ -140,11 +140,11 @@ func (p *Puller) begin() {
 
 // pulled is a page on its way to Kafka.
 type pulled struct {
-	page  Page
-	next  string // the cursor after it
-	fresh bool   // nothing more was there
-	bytes int64
-	at    time.Time
+	events []schema.Event
+	next   string // the cursor after them
+	fresh  bool   // nothing more was there
+	bytes  int64
+	at     time.Time
 }
 
 // pull is the chain: page after page from the checkpoint on. It runs ahead of
@@ -155,14 +155,14 @@ func (p *Puller) pull(ctx context.Context, pages chan<- pulled, ahead *semaphore
 	p.mu.Unlock()
 	take := MaxTake
 	for {
-		page, next, err := p.page(ctx, cursor, &take)
+		events, next, err := p.page(ctx, cursor, &take)
 		if err != nil {
 			return err
 		}
 		at := time.Now()
-		got := pulled{page: page, next: next, at: at, fresh: caughtUp(page, next, at)}
-		for _, raw := range page.Events {
-			got.bytes += int64(len(raw))
+		got := pulled{events: events, next: next, at: at, fresh: caughtUp(len(events), next, at)}
+		for i := range events {
+			got.bytes += int64(len(events[i].Raw))
 		}
 		got.bytes = min(got.bytes, bytesAhead)
 		if err := ahead.Acquire(ctx, got.bytes); err != nil {
@@ -187,8 +187,8 @@ const nearNow = 10 * time.Second
 // caughtUp reports whether a page had all there was. Some tenants answer with
 // fewer than we ask for although there is more: half a page or more may be one
 // of these, and so may any page whose events are old.
-func caughtUp(page Page, last string, now time.Time) bool {
-	switch n := len(page.Events); {
+func caughtUp(n int, last string, now time.Time) bool {
+	switch {
 	case n == 0:
 		return true
 	case n >= MaxTake/2:
@@ -198,9 +198,10 @@ func caughtUp(page Page, last string, now time.Time) bool {
 	return !ok || now.Sub(at) < nearNow
 }
 
-// page pulls the page after cursor, whatever it takes, and returns the cursor
-// after it. It only fails when ctx ends.
-func (p *Puller) page(ctx context.Context, cursor string, take *int) (Page, string, error) {
+// page pulls the page after cursor, whatever it takes, and returns its events,
+// identified as far as they can be, and the cursor after them. It only fails when
+// ctx ends.
+func (p *Puller) page(ctx context.Context, cursor string, take *int) ([]schema.Event, string, error) {
 	for attempt := 0; ; attempt++ {
 		page, err := p.retry(ctx, take, func() (Page, error) {
 			if cursor == "" {
@@ -215,28 +216,29 @@ func (p *Puller) page(ctx context.Context, cursor string, take *int) (Page, stri
 				p.cfg.Log.Warn("the tenant refuses a call", "err", refused)
 			}
 			if cursor == "" && !sleep(ctx, refusedPause) {
-				return Page{}, "", ctx.Err()
+				return nil, "", ctx.Err()
 			}
 			cursor = p.otherWay(cursor)
 			continue
 		case err != nil:
-			return Page{}, "", err
+			return nil, "", err
 		}
-		next, ok := after(cursor, page)
-		if ok || len(page.Events) == 0 {
-			if cursor == "" && len(page.Events) == 0 { // an empty tenant that refuses our ids
+		events := identify(page.Events)
+		next, ok := after(cursor, events, page.Next)
+		if ok || len(events) == 0 {
+			if cursor == "" && len(events) == 0 { // an empty tenant that refuses our ids
 				if !sleep(ctx, p.cfg.Poll) {
-					return Page{}, "", ctx.Err()
+					return nil, "", ctx.Err()
 				}
 				continue
 			}
-			return page, next, nil
+			return events, next, nil
 		}
 		if attempt == 0 {
-			p.cfg.Log.Error("a page has neither ids nor a next link; asking for it until it has", "log_id", cursor, "events", len(page.Events))
+			p.cfg.Log.Error("a page has neither ids nor a next link; asking for it until it has", "log_id", cursor, "events", len(events))
 		}
 		if !sleep(ctx, 10*time.Second) {
-			return Page{}, "", ctx.Err()
+			return nil, "", ctx.Err()
 		}
 	}
 }
@@ -258,29 +260,42 @@ func (p *Puller) otherWay(cursor string) string {
 	return schema.SyntheticID(at)
 }
 
+// identify makes events of a page. One that cannot be identified has no LogID:
+// it goes its way all the same, since the writer is the one that judges.
+func identify(raws [][]byte) []schema.Event {
+	events := make([]schema.Event, len(raws))
+	for i, raw := range raws {
+		events[i].Raw = raw
+		if events[i].Identify() != nil {
+			events[i] = schema.Event{Raw: raw}
+		}
+	}
+	return events
+}
+
 // after is the cursor behind a page: the highest id in it. The tenant's own
-// word is taken where events have none, and never leads backwards.
-func after(cursor string, page Page) (next string, ok bool) {
+// word, link, is taken where events have none, and never leads backwards.
+func after(cursor string, events []schema.Event, link string) (next string, ok bool) {
 	next = cursor
 	low, last := "", cursor
-	for _, raw := range page.Events {
-		e := schema.Event{Raw: raw}
-		if err := e.Identify(); err != nil {
+	for i := range events {
+		id := events[i].LogID
+		if id == "" {
 			continue
 		}
-		if low == "" || e.LogID < low {
-			low = e.LogID
+		if low == "" || id < low {
+			low = id
 		}
-		if higher(e.LogID, next) {
-			next = e.LogID
+		if higher(id, next) {
+			next = id
 		}
-		last = e.LogID
+		last = id
 	}
 	if cursor == "" { // oldest by date, which is not the order of the ids
 		return low, low != ""
 	}
-	if higher(page.Next, next) {
-		next = page.Next
+	if higher(link, next) {
+		next = link
 	}
 	if next == cursor && len(last) != len(cursor) {
 		next = last // ids of another kind, which have no order that we know

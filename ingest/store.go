@@ -109,9 +109,18 @@ func appendRows(batch driver.Batch, rows []StoredEvent) error {
 // byMonth splits rows by the table's partitions: an insert into several is not
 // one unit.
 func byMonth(rows []StoredEvent) map[string][]StoredEvent {
+	const layout = "200601"
 	months := map[string][]StoredEvent{}
+	if len(rows) == 0 {
+		return months
+	}
+	year, month, _ := rows[0].Row.Date.Date()
+	if !slices.ContainsFunc(rows, func(r StoredEvent) bool { y, m, _ := r.Row.Date.Date(); return y != year || m != month }) {
+		months[rows[0].Row.Date.Format(layout)] = rows // as nearly always
+		return months
+	}
 	for _, r := range rows {
-		month := r.Row.Date.Format("200601")
+		month := r.Row.Date.Format(layout)
 		months[month] = append(months[month], r)
 	}
 	return months

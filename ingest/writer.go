@@ -44,8 +44,8 @@ type StoredEvent struct {
 // How much goes into one insert. ClickHouse likes few and large ones, people
 // like to see events soon, and the process is to stay small.
 const (
-	chunkRows  = 20_000
-	chunkBytes = 12 << 20
+	chunkRows  = 10_000
+	chunkBytes = 8 << 20
 	chunkAge   = 500 * time.Millisecond
 )
 
@@ -90,14 +90,17 @@ func (w *Writer) Status() WriteStatus {
 // the repeats.
 func (w *Writer) Consume(ctx context.Context, p Partition) error {
 	lag := w.metrics.lag.WithLabelValues(strconv.Itoa(p.ID()))
+	var spare []StoredEvent // rows are large, so their memory is used again
 	for {
-		c, err := w.gather(ctx, p)
+		c, err := w.gather(ctx, p, spare)
 		if err != nil {
 			return ignoreEnd(ctx, err)
 		}
 		if err := w.flush(ctx, c); err != nil {
 			return ignoreEnd(ctx, err)
 		}
+		clear(c.rows)
+		spare = c.rows[:0]
 		if err := p.Commit(c.next); err != nil {
 			w.metrics.commits.Inc()
 			if ctx.Err() == nil {
@@ -126,12 +129,12 @@ type chunk struct {
 }
 
 // gather waits for a record and takes what follows within chunkAge.
-func (w *Writer) gather(ctx context.Context, p Partition) (*chunk, error) {
+func (w *Writer) gather(ctx context.Context, p Partition, spare []StoredEvent) (*chunk, error) {
 	r, err := p.Fetch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := &chunk{partition: p.ID(), first: r.Offset}
+	c := &chunk{partition: p.ID(), first: r.Offset, rows: spare}
 	w.add(c, &r)
 	ctx, cancel := context.WithTimeout(ctx, chunkAge)
 	defer cancel()

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -36,6 +37,7 @@ type detection struct {
 	vars     Vars
 	names    []string
 	searches map[string]*yaml.Node
+	compiled map[string]expr // of searches, those that the condition has named so far
 	missing  missingVars
 	warnings []string
 }
@@ -43,7 +45,7 @@ type detection struct {
 // compileDetection compiles the mapping at n, which has search identifiers and
 // a condition; skip names its other keys.
 func compileDetection(doc *document, n *yaml.Node, f *fields, vars Vars, skip ...string) (expr, []string, error) {
-	d := &detection{doc: doc, fields: f, vars: vars, searches: map[string]*yaml.Node{}}
+	d := &detection{doc: doc, fields: f, vars: vars, searches: map[string]*yaml.Node{}, compiled: map[string]expr{}}
 	var conditions []*yaml.Node
 	entries, err := mapping(n)
 	if err != nil {
@@ -89,6 +91,9 @@ func compileDetection(doc *document, n *yaml.Node, f *fields, vars Vars, skip ..
 // search compiles a search identifier: a map is a conjunction of fields, a list
 // an alternative of maps or of keywords.
 func (d *detection) search(name string) (expr, error) {
+	if x, ok := d.compiled[name]; ok {
+		return x, nil
+	}
 	n := d.searches[name]
 	if n == nil {
 		return nil, fmt.Errorf("no search identifier %q", name)
@@ -97,6 +102,7 @@ func (d *detection) search(name string) (expr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	d.compiled[name] = x
 	return x, nil
 }
 
@@ -147,7 +153,7 @@ func (d *detection) item(n *yaml.Node) (expr, error) {
 func (d *detection) keywords(nodes []*yaml.Node, all bool) (expr, error) {
 	var list []expr
 	for _, n := range nodes {
-		if n.Kind != yaml.ScalarNode || n.Value == "" {
+		if n.Kind != yaml.ScalarNode || n.Value == "" || n.Tag == "!!null" {
 			return nil, fmt.Errorf("line %d: a keyword must be text", n.Line)
 		}
 		text := slices.Concat([]rune{wildMany}, parsePattern(n.Value), []rune{wildMany})
@@ -246,7 +252,9 @@ func (d *detection) fieldItem(key string, n *yaml.Node) (expr, error) {
 	}
 	nodes := []*yaml.Node{n}
 	if n.Kind == yaml.SequenceNode {
-		nodes = n.Content
+		if nodes = n.Content; len(nodes) == 0 {
+			return nil, fmt.Errorf("line %d: the list is empty", n.Line)
+		}
 	}
 	if name == "" {
 		if mods != (modifiers{all: mods.all}) {
@@ -359,10 +367,13 @@ func (d *detection) check(n *yaml.Node, mods modifiers) (check, error) {
 	numeric := n.Tag == "!!int" || n.Tag == "!!float"
 	switch {
 	case mods.ref:
+		if n.Value == "" || n.Tag == "!!null" {
+			return nil, fmt.Errorf("line %d: fieldref wants the name of a field", n.Line)
+		}
 		return fieldRef{other: d.fields.field(n.Value), shape: mods.shape, cased: mods.cased}, nil
 	case mods.part != "" || mods.op == "lt" || mods.op == "lte" || mods.op == "gt" || mods.op == "gte":
 		f, err := strconv.ParseFloat(n.Value, 64)
-		if err != nil {
+		if err != nil || math.IsNaN(f) {
 			return nil, fmt.Errorf("line %d: %q is not a number", n.Line, n.Value)
 		}
 		if mods.part != "" {
@@ -373,6 +384,9 @@ func (d *detection) check(n *yaml.Node, mods modifiers) (check, error) {
 		p, err := netip.ParsePrefix(n.Value)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n.Line, err)
+		}
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96) // as addresses are compared
 		}
 		return network(p.Masked()), nil
 	case mods.op == "re":

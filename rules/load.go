@@ -150,7 +150,11 @@ func (l *loader) read(source fs.FS) {
 			}
 			if seen[d.id] {
 				fate.Warnings = append(fate.Warnings, fmt.Sprintf("id %s is taken by another document; the file's name is added", d.id))
-				d.id += "@" + path.Base(name)
+				own := d.id + "@" + path.Base(name)
+				d.id = own
+				for n := 2; seen[d.id]; n++ {
+					d.id = fmt.Sprintf("%s#%d", own, n)
+				}
 				if d.kind == kindDetection {
 					base = d.id
 				}

@@ -19,9 +19,10 @@ import (
 // Partition is one partition of the events topic while it is ours.
 type Partition interface {
 	ID() int
-	// Rewind makes Fetch go on at the first record that was produced within d
-	// before the first uncommitted one. It returns the uncommitted one's offset.
-	Rewind(ctx context.Context, d time.Duration) (committed int64, err error)
+	// Rewind makes Fetch go on at the first record that was produced at or after
+	// a time, which since tells from the last committed record. It returns the
+	// offset of the first uncommitted record.
+	Rewind(ctx context.Context, since func(last *schema.Record) time.Time) (committed int64, err error)
 	// Fetch waits for the next record, until ctx ends.
 	Fetch(ctx context.Context) (schema.Record, error)
 	// Commit notes that all records below next are done with. After an error
@@ -110,12 +111,27 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 		s.metrics.timeouts.Add(float64(now.Timeouts - before.Timeouts))
 		before = now
 	}
-	committed, err := p.Rewind(ctx, engine.Lookback())
+	committed, err := p.Rewind(ctx, func(last *schema.Record) time.Time {
+		// What comes next is about as old as the last one was, whenever that was
+		// pulled; windows reach back from there.
+		at := last.Time
+		if e := schema.EventOf(last); !engine.TooOld(&e) {
+			if stored, ok := schema.IDTime(e.LogID); ok && stored.Before(at) {
+				at = stored
+			}
+		}
+		return at.Add(-engine.Lookback())
+	})
 	if err != nil {
 		return ignoreEnd(ctx, fmt.Errorf("rewind: %w", err))
 	}
 	next, noted := committed, committed
 	due := time.Now().Add(commitEvery)
+	defer func() {
+		if next > noted { // an orderly end: nothing need be scanned again
+			_ = p.Commit(next)
+		}
+	}()
 	for {
 		fetchCtx, cancel := ctx, context.CancelFunc(func() {})
 		if next > noted {

@@ -64,6 +64,7 @@ type member struct {
 	name  []byte // unquoted
 	quote []byte // quoted, as received
 	value []byte
+	at    int    // of the value in the event
 	text  string // the value, when it is a sound string
 	sound bool
 	twice bool // the name occurs more than once
@@ -95,6 +96,10 @@ func (r *Row) parse(raw []byte, columns bool) error {
 	if err := p.read(raw); err != nil {
 		return err
 	}
+	whole := "" // texts are cut out of one copy of the event
+	if columns {
+		whole = string(raw)
+	}
 	var texts [len(TextColumns)]*member
 	for i := range p.members {
 		m := &p.members[i]
@@ -108,7 +113,7 @@ func (r *Row) parse(raw []byte, columns bool) error {
 		}
 		texts[col] = m
 		if m.value[0] == '"' {
-			m.text, m.sound = p.soundText(m.value)
+			m.text, m.sound = p.soundText(m, whole)
 		}
 	}
 
@@ -162,12 +167,12 @@ func (r *Row) parse(raw []byte, columns bool) error {
 			r.Texts[col] = joined(m.value) // to be searched; the array itself stays in Rest
 		}
 	}
-	r.split(p)
+	r.split(p, whole)
 	return nil
 }
 
 // split fills Details and Rest from the members that have no column.
-func (r *Row) split(p *parser) {
+func (r *Row) split(p *parser, whole string) {
 	details := -1
 	for i := range p.members {
 		if string(p.members[i].name) == "details" {
@@ -179,7 +184,8 @@ func (r *Row) split(p *parser) {
 		}
 	}
 	if details >= 0 {
-		r.Details = string(p.members[details].value)
+		m := &p.members[details]
+		r.Details = whole[m.at : m.at+len(m.value)]
 		p.members[details].done = true
 	}
 	out := p.scratch[:0]
@@ -230,7 +236,8 @@ func (p *parser) read(raw []byte) error {
 			return fmt.Errorf("not JSON: %w", err)
 		}
 		end := p.dec.InputOffset()
-		m.value = raw[end-int64(len(value)) : end]
+		m.at = int(end) - len(value)
+		m.value = raw[m.at:end]
 		if bytes.IndexByte(m.quote, '\\') < 0 {
 			m.name = m.quote[1 : len(m.quote)-1]
 		} else if m.name, err = jsontext.AppendUnquote(nil, m.quote); err != nil {
@@ -248,17 +255,21 @@ func (p *parser) read(raw []byte) error {
 }
 
 // soundText decodes a JSON string. It is sound when encoding it again gives the
-// same characters, that is, when it is valid Unicode throughout.
-func (p *parser) soundText(quoted []byte) (string, bool) {
-	if bytes.IndexByte(quoted, '\\') < 0 {
-		inner := quoted[1 : len(quoted)-1]
-		if !utf8.Valid(inner) {
+// same characters, that is, when it is valid Unicode throughout. whole is a copy
+// of the event to cut it out of, or empty.
+func (p *parser) soundText(m *member, whole string) (string, bool) {
+	if bytes.IndexByte(m.value, '\\') < 0 {
+		inner := m.value[1 : len(m.value)-1]
+		switch {
+		case !utf8.Valid(inner):
 			return "", false
+		case whole != "":
+			return whole[m.at+1 : m.at+len(m.value)-1], true
 		}
 		return string(inner), true
 	}
 	var err error
-	if p.scratch, err = jsontext.AppendUnquote(p.scratch[:0], quoted); err != nil {
+	if p.scratch, err = jsontext.AppendUnquote(p.scratch[:0], m.value); err != nil {
 		return "", false
 	}
 	return string(p.scratch), true

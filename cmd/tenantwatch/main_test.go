@@ -40,11 +40,12 @@ const patience = 90 * time.Second
 
 // process is a running tenantwatch.
 type process struct {
-	t   *testing.T
+	t   testing.TB
 	cmd *exec.Cmd
 
-	mu    sync.Mutex // guards lines
+	mu    sync.Mutex // guards lines and times
 	lines []string
+	times []time.Time // when each line came
 	more  *sync.Cond
 
 	ended chan struct{}
@@ -52,7 +53,7 @@ type process struct {
 }
 
 // start runs a command as a process that ends with the test at the latest.
-func start(t *testing.T, environ []string, args ...string) *process {
+func start(t testing.TB, environ []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{})}
 	p.more = sync.NewCond(&p.mu)
@@ -86,7 +87,7 @@ func (p *process) read(r io.Reader) {
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
 		p.mu.Lock()
-		p.lines = append(p.lines, s.Text())
+		p.lines, p.times = append(p.lines, s.Text()), append(p.times, time.Now())
 		p.mu.Unlock()
 		p.more.Broadcast()
 	}

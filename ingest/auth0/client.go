@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/auth0/go-auth0/management"
@@ -51,10 +52,14 @@ type Config struct {
 type Client struct {
 	cfg  Config
 	host string
+	room atomic.Int64 // bytes of the last page, which the next one is likely to need
 
 	mu  sync.Mutex // guards api
 	api *management.Management
 }
+
+// roomMax is what is set aside for a page before its first byte is there.
+const roomMax = 1 << 20
 
 var errTooLarge = fmt.Errorf("the page is larger than %d MB", maxBody>>20)
 
@@ -90,39 +95,41 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = http.DefaultTransport
 	}
-	if cfg.BaseURL.Scheme == "http" {
-		cfg.Transport = plain{cfg.Transport, cfg.BaseURL.Host}
-	}
+	cfg.Transport = home{cfg.Transport, cfg.BaseURL}
 	c := &Client{cfg: cfg, host: cfg.BaseURL.Host}
 	var err error
 	c.api, err = c.connect()
 	return c, err
 }
 
-// plain undoes go-auth0's https for a simulated tenant.
-type plain struct {
+// home calls the tenant's host and no other: a redirect would take the token or
+// the secret along. It undoes go-auth0's https for a simulated tenant.
+type home struct {
 	http.RoundTripper
-	host string
+	base *url.URL
 }
 
-func (p plain) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Host == p.host {
-		r = r.Clone(r.Context())
-		r.URL.Scheme = "http"
+func (h home) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host != h.base.Host || r.URL.Scheme != "https" && r.URL.Scheme != h.base.Scheme {
+		return nil, errors.New("the tenant sends us to another host, where we do not go")
 	}
-	return p.RoundTripper.RoundTrip(r)
+	if r.URL.Scheme != h.base.Scheme {
+		r = r.Clone(r.Context())
+		r.URL.Scheme = h.base.Scheme
+	}
+	return h.RoundTripper.RoundTrip(r)
 }
 
 // connect makes a go-auth0 client that has no token yet.
 func (c *Client) connect() (*management.Management, error) {
-	hc := c.httpClient()
+	hc := &http.Client{Transport: c.cfg.Transport, Timeout: requestTimeout}
 	ctx := context.WithValue(context.Background(), oauth2.HTTPClient, hc)
 	credentials := management.WithClientCredentialsAndAudience(ctx, c.cfg.ClientID, c.cfg.ClientSecret, c.cfg.Audience)
 	if c.cfg.PrivateKey != "" {
 		credentials = management.WithClientCredentialsPrivateKeyJwtAndAudience(ctx, c.cfg.ClientID, c.cfg.PrivateKey, "RS256", c.cfg.Audience)
 	}
 	opts := []management.Option{credentials, management.WithNoRetries(),
-		management.WithClient(c.httpClient())}
+		management.WithClient(&http.Client{Transport: c.cfg.Transport, Timeout: requestTimeout})}
 	if c.cfg.UserAgent != "" {
 		opts = append(opts, management.WithUserAgent(c.cfg.UserAgent))
 	}
@@ -131,13 +138,6 @@ func (c *Client) connect() (*management.Management, error) {
 		return nil, fmt.Errorf("tenant %s: %w", c.host, err)
 	}
 	return api, nil
-}
-
-// httpClient follows no redirect: the token and the secret would go with it, to
-// whatever host it names.
-func (c *Client) httpClient() *http.Client {
-	return &http.Client{Transport: c.cfg.Transport, Timeout: requestTimeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // Logs returns up to take events that were stored after the event with the id
@@ -194,16 +194,19 @@ func (c *Client) pageWith(ctx context.Context, api *management.Management, query
 	if err != nil {
 		return ingest.Page{}, unreadable(ingest.Limit{}, ingest.KindClient, err)
 	}
-	res, err := api.Do(req)
+	res, err := do(api, req)
 	if err != nil {
 		return ingest.Page{}, c.redact(transportError(err), "")
 	}
 	defer res.Body.Close()
 	limit := limitOf(res.Header)
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	buf := bytes.NewBuffer(make([]byte, 0, min(c.room.Load(), roomMax)+bytes.MinRead))
+	_, err = buf.ReadFrom(io.LimitReader(res.Body, maxBody+1))
+	body := buf.Bytes()
 	if err != nil {
 		return ingest.Page{}, unreadable(limit, ingest.KindAnswer, fmt.Errorf("the answer broke off after %d bytes: %w", len(body), err))
 	}
+	c.room.Store(int64(len(body)))
 	if res.StatusCode != http.StatusOK {
 		_, token, _ := strings.Cut(res.Request.Header.Get("Authorization"), " ")
 		return ingest.Page{}, c.redact(answerError(res, body, limit), token)
@@ -216,6 +219,31 @@ func (c *Client) pageWith(ctx context.Context, api *management.Management, query
 		return ingest.Page{}, unreadable(limit, ingest.KindAnswer, fmt.Errorf("the answer (200, %s) is not an array of events: %w", res.Header.Get("Content-Type"), err))
 	}
 	return ingest.Page{Events: events, Next: nextID(res.Header), Limit: limit}, nil
+}
+
+// do ends with the request's context. The token's own call knows no context, so
+// it is left to its timeout then.
+func do(api *management.Management, req *http.Request) (*http.Response, error) {
+	type answer struct {
+		res *http.Response
+		err error
+	}
+	came := make(chan answer, 1)
+	go func() {
+		res, err := api.Do(req)
+		came <- answer{res, err}
+	}()
+	select {
+	case a := <-came:
+		return a.res, a.err
+	case <-req.Context().Done():
+		go func() {
+			if a := <-came; a.err == nil {
+				a.res.Body.Close()
+			}
+		}()
+		return nil, req.Context().Err()
+	}
 }
 
 // splitArray cuts a JSON array into its elements without changing a byte of

@@ -170,22 +170,29 @@ func (p *Partition) SeekOffset(offset int64) error {
 	return nil
 }
 
-// Rewind makes Fetch go on at the first record that was produced within d
-// before the first uncommitted one, or before now when all are committed. It
-// returns the uncommitted one's offset.
-func (p *Partition) Rewind(ctx context.Context, d time.Duration) (committed int64, err error) {
-	_, last, err := p.bounds(ctx)
+// Rewind makes Fetch go on at the first record that was produced at or after a
+// time, which since tells from the last committed record; where none is
+// committed, Fetch goes on as it stands. It returns the offset of the first
+// uncommitted record.
+func (p *Partition) Rewind(ctx context.Context, since func(last *schema.Record) time.Time) (committed int64, err error) {
+	first, _, err := p.bounds(ctx)
 	if err != nil {
 		return 0, err
 	}
-	since := time.Now()
-	if p.next < last {
-		r, err := p.Fetch(ctx)
-		if err != nil {
-			return 0, err
-		}
-		since = r.Time
+	if p.next <= first {
+		return p.next, nil
 	}
+	if err := p.SeekOffset(p.next - 1); err != nil {
+		return 0, err
+	}
+	last, err := p.Fetch(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if last.Offset >= p.next { // the topic is compacted, or the last one has just been dropped
+		return p.next, p.SeekOffset(p.next)
+	}
+	from := since(&last)
 	conn, err := p.client.dialLeader(ctx, p.topic, p.id)
 	if err != nil {
 		return 0, err
@@ -194,9 +201,9 @@ func (p *Partition) Rewind(ctx context.Context, d time.Duration) (committed int6
 	if err := conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return 0, err
 	}
-	offset, err := conn.ReadOffset(since.Add(-d))
+	offset, err := conn.ReadOffset(from)
 	if err != nil {
-		return 0, fmt.Errorf("find the offset of %s in partition %d of %s: %w", since.Add(-d).Format(time.RFC3339), p.id, p.topic, err)
+		return 0, fmt.Errorf("find the offset of %s in partition %d of %s: %w", from.Format(time.RFC3339), p.id, p.topic, err)
 	}
 	if offset < 0 || offset > p.next { // none is that late
 		offset = p.next

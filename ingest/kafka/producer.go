@@ -46,7 +46,7 @@ func (c *Client) NewProducer(topic string) *Producer {
 		MaxAttempts:  1,      // Produce repeats, so that it can be cancelled and says why
 		ReadTimeout:  requestTimeout,
 		WriteTimeout: requestTimeout,
-		Compression:  kafkago.Zstd,
+		Compression:  kafkago.Snappy,
 		Transport:    c.transport,
 	}}
 }

@@ -1,0 +1,47 @@
+// Package rules reads detection rules in the Sigma format, version 2.1, and
+// finds the events that they match.
+//
+// Load compiles the files of some sources into a Set, and says in a Report what
+// became of each document: what cannot be evaluated as written is refused with
+// its place, and what needs a variable is disabled until that is set. Nothing
+// that is not loaded matches in silence, or fails to. A Set has the rules; a
+// Matcher runs its detections over events, one after the other. What happens
+// over time, correlations and alerts, is only described here; package scanner
+// evaluates it.
+//
+// # Detections
+//
+// All of Sigma's conditions are supported, and its modifiers but for those that
+// decode (base64, utf16 and their like). Text is compared without regard to
+// case, numbers and booleans also with their text. Null stands for an absent
+// field, too. An array stands for its members: a test holds when it holds for
+// one of them. A field may be written with the envelope of a log stream
+// ("data.type") or without, and arrays with "{}"; events may come either way.
+//
+// A placeholder is %name% with the modifier expand, as Sigma has it, or {name},
+// as Auth0's catalog has it.
+//
+// # Correlations
+//
+// event_count and value_count with a lower bound are supported, without aliases
+// and correlations of correlations. One type is ours, under the key
+// x-tenantwatch-correlation so that no other tool misreads it: last_events is
+// true while at least so many of the last events of the detections in "among"
+// match the detections in "rules". Such as, 3 of the last 5 runs failed:
+//
+//	x-tenantwatch-correlation:
+//	  type: last_events
+//	  rules: failed
+//	  among: run
+//	  last: 5
+//	  timespan: 1h
+//	  condition:
+//	    gte: 3
+//
+// # Keys of our own
+//
+// x-tenantwatch-vars has defaults for variables. x-tenantwatch-alert says how a
+// rule alerts, each key being optional: class (event or condition), levels
+// (higher levels and the counts from which they apply), resolve_below,
+// keep_firing_for, summary, and for a detection group-by; see [Alert].
+package rules
