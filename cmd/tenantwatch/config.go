@@ -63,7 +63,7 @@ type Config struct {
 	Kafka     struct {
 		Brokers   []string `env:"BROKERS"`
 		Prefix    string   `env:"TOPIC_PREFIX" envDefault:"tenantwatch."`
-		TLS       bool     `env:"TLS"`
+		TLS       string   `env:"TLS" envDefault:"false"`
 		CAFile    string   `env:"CA_FILE"`
 		Mechanism string   `env:"SASL_MECHANISM"`
 		Username  string   `env:"USERNAME"`
@@ -109,6 +109,14 @@ func (f *faults) add(variable, format string, args ...any) {
 	*f = append(*f, variable+": "+fmt.Sprintf(format, args...))
 }
 
+// plain leaves out that a secret is not set where its file could not be read.
+func (f faults) plain() faults {
+	return slices.DeleteFunc(slices.Clone(f), func(fault string) bool {
+		name, what, _ := strings.Cut(fault, ": ")
+		return strings.HasPrefix(what, "is not set") && slices.ContainsFunc(f, func(other string) bool { return strings.HasPrefix(other, name+"_FILE: ") })
+	})
+}
+
 // Error lists the faults, one a line.
 func (f faults) Error() string {
 	return "the settings are not right:\n  " + strings.Join(f, "\n  ")
@@ -145,7 +153,7 @@ func loadConfig(environ []string, n need) (*Config, error) {
 	c.checkRest(&f)
 	if len(f) > 0 {
 		slices.Sort(f)
-		return nil, f
+		return nil, f.plain()
 	}
 	return &c, nil
 }
@@ -345,13 +353,17 @@ func (c *Config) checkPull(f *faults) {
 
 func (c *Config) checkKafka(f *faults) {
 	k := &c.Kafka
+	useTLS, badTLS := strconv.ParseBool(k.TLS)
+	if badTLS != nil {
+		f.add("KAFKA_TLS", "%q: want true or false", k.TLS)
+	}
 	for _, b := range k.Brokers {
 		if _, port, err := net.SplitHostPort(b); err != nil || port == "" {
 			f.add("KAFKA_BROKERS", "%q: want host:port, several with commas", b)
 		}
 	}
 	if len(k.Brokers) == 0 {
-		for name, set := range map[string]bool{"KAFKA_TLS": k.TLS, "KAFKA_CA_FILE": k.CAFile != "", "KAFKA_SASL_MECHANISM": k.Mechanism != "",
+		for name, set := range map[string]bool{"KAFKA_TLS": useTLS, "KAFKA_CA_FILE": k.CAFile != "", "KAFKA_SASL_MECHANISM": k.Mechanism != "",
 			"KAFKA_USERNAME": k.Username != "", "KAFKA_PASSWORD": k.Password != ""} {
 			if set {
 				f.add(name, "has no use without KAFKA_BROKERS: the embedded Kafka is on loopback")
@@ -361,7 +373,7 @@ func (c *Config) checkKafka(f *faults) {
 	if !topicPrefix.MatchString(k.Prefix) {
 		f.add("KAFKA_TOPIC_PREFIX", "%q: want letters, digits, dots, dashes and underscores", k.Prefix)
 	}
-	if k.TLS || k.CAFile != "" {
+	if useTLS || k.CAFile != "" {
 		c.kafkaTLS = c.tlsConfig("KAFKA_CA_FILE", k.CAFile, f)
 	}
 	if k.Mechanism == "" && (k.Username != "" || k.Password != "") {

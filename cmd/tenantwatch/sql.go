@@ -168,8 +168,6 @@ func plainValue(v reflect.Value) any {
 	switch x := v.Interface().(type) {
 	case time.Time:
 		return x.UTC().Format("2006-01-02T15:04:05.999Z07:00")
-	case []byte:
-		return string(x)
 	case fmt.Stringer:
 		return x.String()
 	}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// wellSet is the least that a run needs.
+func wellSet(more ...string) []string {
+	return append([]string{"AUTH0_DOMAIN=acme.eu.auth0.com", "AUTH0_CLIENT_ID=abc", "AUTH0_CLIENT_SECRET=hush-1"}, more...)
+}
+
+func TestConfigDefaults(t *testing.T) {
+	c, err := loadConfig(wellSet("PATH=/bin", "OTHER=1", "AUTH0_AUDIENCE="), need{tenant: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.baseURL.String() != "https://acme.eu.auth0.com" || c.Tenant != "acme" || c.backfill >= 0 || c.rateShare != 0.3 ||
+		c.poll != time.Second || c.retention != 0 || c.probeEvery != time.Minute || c.probes() || !filepath.IsAbs(c.DataDir) || c.HTTPAddr != "127.0.0.1:8080" {
+		t.Errorf("%+v", c)
+	}
+	if _, err := loadConfig(nil, need{}); err != nil {
+		t.Errorf("nothing set, nothing needed: %v", err)
+	}
+}
+
+func TestConfigValues(t *testing.T) {
+	c, err := loadConfig([]string{"AUTH0_DOMAIN=http://127.0.0.1:4711", "AUTH0_CLIENT_ID=a", "AUTH0_CLIENT_SECRET=b", "TENANTWATCH_TENANT=my.tenant-1",
+		"TENANTWATCH_BACKFILL=30d", "TENANTWATCH_RATE_SHARE=1", "TENANTWATCH_POLL=250ms", "TENANTWATCH_RETENTION=400d",
+		"KAFKA_BROKERS=a:9092,b:9093", "KAFKA_SASL_MECHANISM=scram-sha-512", "KAFKA_USERNAME=u", "KAFKA_PASSWORD=p", "KAFKA_TLS=true",
+		"CLICKHOUSE_DSN=clickhouse://u:p@host:9000/db", "KAFKA_SERVICE_HOST=10.0.0.1", "CLICKHOUSE_PORT=tcp://10.0.0.2:9000"}, need{tenant: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Tenant != "my.tenant-1" || c.backfill != 30*24*time.Hour || c.rateShare != 1 || c.poll != 250*time.Millisecond || c.retention != 400*24*time.Hour ||
+		len(c.Kafka.Brokers) != 2 || c.kafkaSASL == nil || c.kafkaTLS == nil || c.needsOneProcess() {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestConfigFaults: every fault is said at once, with its variable, and no
+// secret with it.
+func TestConfigFaults(t *testing.T) {
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		environ []string
+		want    []string // variables, each with a part of what is said
+	}{
+		{nil, []string{"AUTH0_DOMAIN: is not set", "AUTH0_CLIENT_ID: is not set", "AUTH0_CLIENT_SECRET: is not set"}},
+		{wellSet("AUTH0_DOMAIN=http://acme.eu.auth0.com"), []string{"AUTH0_DOMAIN: \"http://acme.eu.auth0.com\": plain http"}},
+		{wellSet("AUTH0_DOMAIN=acme.eu.auth0.com/path"), []string{"AUTH0_DOMAIN: "}},
+		{wellSet("AUTH0_AUDIENCE=https://acme.eu.auth0.com/api/v2"), []string{"AUTH0_AUDIENCE: "}},
+		{wellSet("AUTH0_PRIVATE_KEY=x"), []string{"AUTH0_CLIENT_SECRET: AUTH0_PRIVATE_KEY is set too"}},
+		{[]string{"AUTH0_DOMAIN=a.b", "AUTH0_CLIENT_ID=a", "AUTH0_PRIVATE_KEY=hush-2"}, []string{"AUTH0_PRIVATE_KEY: is not a PEM file"}},
+		{wellSet("AUTH0_CLIENT_SECRET_FILE=" + empty), []string{"AUTH0_CLIENT_SECRET_FILE: AUTH0_CLIENT_SECRET is set too"}},
+		{[]string{"AUTH0_DOMAIN=a.b", "AUTH0_CLIENT_ID=a", "AUTH0_CLIENT_SECRET_FILE=" + empty}, []string{"AUTH0_CLIENT_SECRET_FILE: " + empty + " is empty"}},
+		{[]string{"AUTH0_DOMAIN=a.b", "AUTH0_CLIENT_ID=a", "AUTH0_CLIENT_SECRET_FILE=" + empty + "x"}, []string{"AUTH0_CLIENT_SECRET_FILE: open "}},
+		{wellSet("AUTH0_CLIENTID=x"), []string{"AUTH0_CLIENTID: there is no such setting"}},
+		{wellSet("TENANTWATCH_RATE=0.5"), []string{"TENANTWATCH_RATE: there is no such setting; did you mean TENANTWATCH_RATE_SHARE?"}},
+		{wellSet("TENANTWATCH_TENANT=a b", "TENANTWATCH_BACKFILL=often", "TENANTWATCH_RATE_SHARE=2", "TENANTWATCH_POLL=1ms", "TENANTWATCH_RETENTION=1h",
+			"TENANTWATCH_LOG_LEVEL=loud", "TENANTWATCH_LOG_FORMAT=xml", "HTTP_ADDR=8080", "TENANTWATCH_RULES="+dir+"/none", "TENANTWATCH_DATA_DIR="+empty),
+			[]string{"TENANTWATCH_TENANT: ", "TENANTWATCH_BACKFILL: ", "TENANTWATCH_RATE_SHARE: ", "TENANTWATCH_POLL: ", "TENANTWATCH_RETENTION: ",
+				"TENANTWATCH_LOG_LEVEL: ", "TENANTWATCH_LOG_FORMAT: ", "HTTP_ADDR: ", "TENANTWATCH_RULES: ", "TENANTWATCH_DATA_DIR: "}},
+		{wellSet("TENANTWATCH_RATE_SHARE=NaN"), []string{"TENANTWATCH_RATE_SHARE: "}},
+		{wellSet("TENANTWATCH_RULES=" + empty), []string{"TENANTWATCH_RULES: " + empty + " is not a folder"}},
+		{wellSet("KAFKA_TLS=true", "KAFKA_USERNAME=u"), []string{"KAFKA_TLS: has no use without KAFKA_BROKERS", "KAFKA_USERNAME: has no use", "KAFKA_SASL_MECHANISM: is not set"}},
+		{wellSet("KAFKA_BROKERS=host", "KAFKA_SASL_MECHANISM=GSSAPI", "KAFKA_TOPIC_PREFIX=a/b"), []string{"KAFKA_BROKERS: ", "KAFKA_SASL_MECHANISM: ", "KAFKA_USERNAME: ", "KAFKA_TOPIC_PREFIX: "}},
+		{wellSet("KAFKA_TLS=perhaps"), []string{"KAFKA_TLS: \"perhaps\": want true or false"}},
+		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-3@"), []string{"CLICKHOUSE_DSN: want clickhouse://"}},
+		{wellSet("CLICKHOUSE_DSN=::hush-4"), []string{"CLICKHOUSE_DSN: want clickhouse://"}},
+		{wellSet("CLICKHOUSE_CA_FILE=" + empty), []string{"CLICKHOUSE_CA_FILE: has no use"}},
+		{wellSet("PROBE_USERNAME=u", "PROBE_INTERVAL=1ms"), []string{"PROBE_CLIENT_ID: is not set", "PROBE_PASSWORD: is not set", "PROBE_INTERVAL: "}},
+	} {
+		_, err := loadConfig(tt.environ, need{tenant: true})
+		if err == nil {
+			t.Errorf("%v: no fault", tt.environ)
+			continue
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%v: %q is not said:\n%v", tt.environ, want, err)
+			}
+		}
+		if n := strings.Count(err.Error(), "\n"); n != len(tt.want) {
+			t.Errorf("%v: %d faults, want %d:\n%v", tt.environ, n, len(tt.want), err)
+		}
+		if strings.Contains(err.Error(), "hush") {
+			t.Errorf("a secret is said:\n%v", err)
+		}
+	}
+}
+
+func TestConfigSecretsFromFiles(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "a key.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := loadConfig([]string{"AUTH0_DOMAIN=acme.eu.auth0.com", "AUTH0_CLIENT_ID=abc", "AUTH0_PRIVATE_KEY_FILE=" + file}, need{tenant: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(c.Auth0.PrivateKey), "-----BEGIN PRIVATE KEY-----") {
+		t.Error("the key was not read")
+	}
+	for _, form := range []string{"%v", "%+v", "%#v", "%s"} {
+		if text := fmt.Sprintf(form, c); strings.Contains(text, "BEGIN") {
+			t.Errorf("%s tells the key: %s", form, text)
+		}
+	}
+}
+
+// TestFaultsEndBeforeAnythingStarts: exit 2, the faults on stderr, no folder made.
+func TestFaultsEndBeforeAnythingStarts(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	var stdout, stderr bytes.Buffer
+	code := execute(t.Context(), []string{"run"}, &app{stdout: &stdout, stderr: &stderr,
+		environ: []string{"AUTH0_CLIENT_SECRET=hush", "TENANTWATCH_DATA_DIR=" + dir, "PROBE_INTERVAL=x"}})
+	if code != exitUsage || stdout.Len() > 0 {
+		t.Errorf("exit %d, stdout %q", code, stdout.String())
+	}
+	for _, want := range []string{"AUTH0_DOMAIN: ", "AUTH0_CLIENT_ID: ", "PROBE_INTERVAL: "} {
+		if !strings.Contains(stderr.String(), want) {
+			t.Errorf("%q is not said:\n%s", want, stderr.String())
+		}
+	}
+	if strings.Contains(stderr.String(), "hush") {
+		t.Error("a secret is said")
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("the data folder was made")
+	}
+}
