@@ -109,7 +109,7 @@ var naive = []struct {
 	}},
 	{item("a|fieldref: c"), func(e tree) bool {
 		return e.any("a", func(s scalar) bool {
-			return e.any("c", func(o scalar) bool { return strings.ToLower(s.text) == strings.ToLower(o.text) })
+			return e.any("c", lowIn(strings.ToLower(s.text)))
 		})
 	}},
 	{item("a|neq: [x, true, '']"), func(e tree) bool { return !e.any("a", lowIn("x", "true", "")) }},

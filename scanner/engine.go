@@ -192,10 +192,12 @@ func (e *Engine) Lookback() time.Duration {
 	return min(time.Duration(e.horizon)*time.Microsecond, maxLookback)
 }
 
-// Restore takes up an alert that was firing when an earlier run ended, as its
-// last transition has it. It comes after the replay, which may not reach back to
-// where the alert began, and before the first new event. Alerts of rules that are
-// no more are left alone.
+// Restore takes up an alert as its last transition has it. It comes after the
+// replay, which may not reach back to where the alert began, and before the first
+// new event. One that was firing when an earlier run ended goes on. One that had
+// ended is taken up only where the replay stands before its end, which will be
+// seen again and is to be the end of the same alert. Alerts of rules that are no
+// more are left alone.
 func (e *Engine) Restore(a *schema.Alert) {
 	t := e.ruleOf(a)
 	if t == nil {
@@ -212,6 +214,9 @@ func (e *Engine) Restore(a *schema.Alert) {
 		e.appendKey([]byte(a.Group[k].Value))
 	}
 	g := t.groups[string(e.key)]
+	if a.State == schema.Resolved && (g == nil || !g.open || g.starts > a.ResolvedAt.UnixMicro()) {
+		return
+	}
 	if g == nil {
 		g = &group{rule: t, tenant: e.clock(a.Tenant), values: values, quoted: slices.Repeat([]bool{true}, len(values))}
 		t.groups[string(e.key)] = g
@@ -236,7 +241,7 @@ func (e *Engine) Restore(a *schema.Alert) {
 
 func (e *Engine) ruleOf(a *schema.Alert) *tracked {
 	for _, t := range e.rules {
-		if t.rule.ID == a.RuleID && a.State == schema.Firing && len(a.Group) == len(t.rule.Alert.GroupBy) {
+		if t.rule.ID == a.RuleID && len(a.Group) == len(t.rule.Alert.GroupBy) {
 			return t
 		}
 	}

@@ -96,9 +96,9 @@ func NewStream(set *rules.Set, cfg Config, past Alerts, alerts Producer, log *sl
 // between, the event is scanned again and gives the same alert.
 func (s *Stream) Consume(ctx context.Context, p Partition) error {
 	engine := NewEngine(s.set, s.cfg)
-	open, err := s.openAlerts(ctx)
+	past, err := s.pastAlerts(ctx)
 	if err != nil {
-		return ignoreEnd(ctx, fmt.Errorf("read the open alerts: %w", err))
+		return ignoreEnd(ctx, fmt.Errorf("read the alerts: %w", err))
 	}
 	var before Status
 	report := func() {
@@ -144,10 +144,10 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 			s.replay(engine, &r)
 			continue
 		case err == nil:
-			for i := range open { // the replay is over
-				engine.Restore(&open[i])
+			for i := range past { // the replay is over
+				engine.Restore(&past[i])
 			}
-			open = nil
+			past = nil
 			if err := s.scan(ctx, engine, &r); err != nil {
 				return ignoreEnd(ctx, err)
 			}
@@ -165,22 +165,22 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 	}
 }
 
-// openAlerts is what an earlier run left firing, so that it goes on as what it
-// is and can end.
-func (s *Stream) openAlerts(ctx context.Context) ([]schema.Alert, error) {
+// pastAlerts is how an earlier run left each alert, so that what is firing goes
+// on as what it is and can end.
+func (s *Stream) pastAlerts(ctx context.Context) ([]schema.Alert, error) {
 	last := map[string][]byte{}
 	err := s.past(ctx, func(r schema.Record) error {
 		last[string(r.Key)] = r.Value
 		return nil
 	})
-	var open []schema.Alert
+	var list []schema.Alert
 	for _, value := range last {
 		var a schema.Alert
-		if json.Unmarshal(value, &a) == nil && a.State == schema.Firing { // what is no alert is said by the notifier
-			open = append(open, a)
+		if json.Unmarshal(value, &a) == nil && (a.State == schema.Firing || a.State == schema.Resolved) { // what is no alert is said by the notifier
+			list = append(list, a)
 		}
 	}
-	return open, err
+	return list, err
 }
 
 func ignoreEnd(ctx context.Context, err error) error {

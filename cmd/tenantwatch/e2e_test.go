@@ -270,7 +270,7 @@ func TestFaultsOfTheTenant(t *testing.T) {
 	}
 	s.tenant.RevokeTokens()
 	s.tenant.Fail(auth0sim.Fault{Kind: auth0sim.FaultStatus, Path: "/oauth/token", Status: 401, Times: 2})
-	_, line = p.waitFor("succeed again", line)
+	p.waitFor("succeed again", line)
 	clock.stop()
 	compare(t, environ, s.tenant)
 	if got := ask(t, environ, "SELECT count() > 10 FROM events WHERE type = 'tenantwatch_api_error'"); got[0] != "1" {
