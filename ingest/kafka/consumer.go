@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -38,17 +39,32 @@ const (
 // anew after a pause.
 func (c *Client) Consume(ctx context.Context, topic, group string, handle func(context.Context, *Partition) error) error {
 	log := c.cfg.Log.With("topic", topic, "group", group)
-	for ctx.Err() == nil {
-		if err := c.consumeOnce(ctx, topic, group, log, handle); err != nil && ctx.Err() == nil {
-			log.Warn("consumer group is joined anew", "err", err)
-			wait(ctx, rejoinPause)
+	var said time.Time // zero while all is well
+	joined := func() {
+		if !said.IsZero() {
+			log.Info("consumer group is joined again")
+			said = time.Time{}
 		}
+	}
+	for ctx.Err() == nil {
+		err := c.consumeOnce(ctx, topic, group, log, joined, handle)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		if time.Since(said) > sayAgain {
+			log.Warn("consumer group is joined anew, until it succeeds", "err", err)
+			said = time.Now()
+		}
+		wait(ctx, rejoinPause)
 	}
 	return ctx.Err()
 }
 
+// sayAgain is how often the log tells that a group still cannot be joined.
+const sayAgain = time.Minute
+
 // consumeOnce is one membership of the group.
-func (c *Client) consumeOnce(ctx context.Context, topic, group string, log *slog.Logger, handle func(context.Context, *Partition) error) error {
+func (c *Client) consumeOnce(ctx context.Context, topic, group string, log *slog.Logger, joined func(), handle func(context.Context, *Partition) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	members, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
@@ -74,6 +90,7 @@ func (c *Client) consumeOnce(ctx context.Context, topic, group string, log *slog
 			}
 			return fmt.Errorf("join group %s: %w", group, err)
 		}
+		joined()
 		var running sync.WaitGroup
 		for _, a := range generation.Assignments[topic] {
 			running.Add(1)
@@ -145,18 +162,43 @@ func (p *Partition) open(ctx context.Context) error {
 
 // bounds are the first offset and the one after the last.
 func (p *Partition) bounds(ctx context.Context) (first, last int64, err error) {
+	err = p.askLeader(ctx, "read the offsets", func(conn *kafkago.Conn) (err error) {
+		first, last, err = conn.ReadOffsets()
+		return err
+	})
+	return first, last, err
+}
+
+// leaderPatience is how long a partition may be without a leader that answers:
+// just after its topic was made, and while another broker takes over.
+const leaderPatience = 30 * time.Second
+
+// askLeader asks the partition's leader, and asks again while there is none.
+func (p *Partition) askLeader(ctx context.Context, what string, ask func(*kafkago.Conn) error) error {
+	for deadline := time.Now().Add(leaderPatience); ; {
+		err := p.askOnce(ctx, ask)
+		if err == nil {
+			return nil
+		}
+		var refused kafkago.Error
+		var network net.Error
+		passing := errors.As(err, &refused) && refused.Temporary() || errors.As(err, &network)
+		if !passing || time.Now().After(deadline) || !wait(ctx, retryPause) {
+			return fmt.Errorf("%s of partition %d of %s: %w", what, p.id, p.topic, err)
+		}
+	}
+}
+
+func (p *Partition) askOnce(ctx context.Context, ask func(*kafkago.Conn) error) error {
 	conn, err := p.client.dialLeader(ctx, p.topic, p.id)
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
-		return 0, 0, err
+		return err
 	}
-	if first, last, err = conn.ReadOffsets(); err != nil {
-		return 0, 0, fmt.Errorf("read the offsets of partition %d of %s: %w", p.id, p.topic, err)
-	}
-	return first, last, nil
+	return ask(conn)
 }
 
 // SeekOffset makes Fetch go on at an offset.
@@ -193,17 +235,13 @@ func (p *Partition) Rewind(ctx context.Context, since func(last *schema.Record) 
 		return p.next, p.SeekOffset(p.next)
 	}
 	from := since(&last)
-	conn, err := p.client.dialLeader(ctx, p.topic, p.id)
+	var offset int64
+	err = p.askLeader(ctx, "find the offset of "+from.Format(time.RFC3339), func(conn *kafkago.Conn) (err error) {
+		offset, err = conn.ReadOffset(from)
+		return err
+	})
 	if err != nil {
 		return 0, err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
-		return 0, err
-	}
-	offset, err := conn.ReadOffset(from)
-	if err != nil {
-		return 0, fmt.Errorf("find the offset of %s in partition %d of %s: %w", from.Format(time.RFC3339), p.id, p.topic, err)
 	}
 	if offset < 0 || offset > p.next { // none is that late
 		offset = p.next

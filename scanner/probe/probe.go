@@ -123,7 +123,9 @@ func New(cfg Config, events Producer) *Probe {
 		cfg: cfg,
 		login: clientcredentials.Config{ClientID: cfg.ClientID, ClientSecret: cfg.ClientSecret,
 			TokenURL: cfg.BaseURL.String() + "/oauth/token", AuthStyle: oauth2.AuthStyleInParams, EndpointParams: params},
-		http:    &http.Client{Transport: cfg.Transport},
+		http: &http.Client{Transport: cfg.Transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse // the password is for this tenant alone, and once
+		}},
 		events:  events,
 		results: make(chan Result, 128),
 		metrics: metrics{
