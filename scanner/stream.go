@@ -126,19 +126,16 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 		return ignoreEnd(ctx, fmt.Errorf("rewind: %w", err))
 	}
 	next, noted := committed, committed
-	due := time.Now().Add(commitEvery)
+	// turn ends when what was scanned in it is to be committed.
+	turn, end := ctx, context.CancelFunc(func() {})
 	defer func() {
+		end()
 		if next > noted { // an orderly end: nothing need be scanned again
 			_ = p.Commit(next)
 		}
 	}()
 	for {
-		fetchCtx, cancel := ctx, context.CancelFunc(func() {})
-		if next > noted {
-			fetchCtx, cancel = context.WithDeadline(ctx, due)
-		}
-		r, err := p.Fetch(fetchCtx)
-		cancel()
+		r, err := p.Fetch(turn)
 		switch {
 		case err == nil && r.Offset < committed:
 			s.replay(engine, &r)
@@ -151,15 +148,20 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 			if err := s.scan(ctx, engine, &r); err != nil {
 				return ignoreEnd(ctx, err)
 			}
+			if next == noted {
+				begun, cancel := context.WithTimeout(ctx, commitEvery)
+				turn, end = begun, cancel
+			}
 			next = r.Offset + 1
 		case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
 			return ignoreEnd(ctx, err)
 		}
-		if next > noted && !time.Now().Before(due) {
+		if next > noted && turn.Err() != nil {
 			if err := p.Commit(next); err != nil && ctx.Err() == nil {
 				s.log.Warn("commit failed; the events will be scanned once more, which does no harm", "err", err)
 			}
-			noted, due = next, time.Now().Add(commitEvery)
+			end()
+			noted, turn, end = next, ctx, func() {}
 			report()
 		}
 	}
@@ -192,11 +194,15 @@ func ignoreEnd(ctx context.Context, err error) error {
 
 func (s *Stream) replay(engine *Engine, r *schema.Record) {
 	e := schema.EventOf(r)
-	if !engine.TooOld(&e) && e.Identify() == nil {
+	if !engine.TooOld(&e) && identified(&e) {
 		engine.Replay(&e)
 		s.metrics.replayed.Inc()
 	}
 }
+
+// identified reports whether the event has an id and a date, which the record
+// tells as a rule.
+func identified(e *schema.Event) bool { return !e.Date.IsZero() || e.Identify() == nil }
 
 // scan runs the rules over a record and makes its alerts durable.
 func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record) error {
@@ -205,7 +211,7 @@ func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record) err
 	if engine.TooOld(&e) {
 		return nil
 	}
-	if e.Identify() != nil {
+	if !identified(&e) {
 		s.metrics.unreadable.Inc()
 		return nil
 	}

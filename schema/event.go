@@ -44,6 +44,7 @@ const (
 	headerSource    = "source"
 	headerFetchedAt = "fetched_at"
 	headerLogID     = "log_id"
+	headerDate      = "date"
 	headerReason    = "reason"
 	headerID        = "id"
 )
@@ -51,20 +52,19 @@ const (
 // Record is the event as the events topic carries it: keyed by tenant, so that
 // one tenant's events stay in the order in which they were pulled.
 func (e *Event) Record() Record {
-	r := Record{Key: []byte(e.Tenant), Value: e.Raw, Headers: []Header{
-		{headerTenant, []byte(e.Tenant)},
-		{headerSource, []byte(e.Source)},
-		{headerFetchedAt, e.FetchedAt.UTC().AppendFormat(nil, time.RFC3339Nano)},
-	}}
+	tenant := []byte(e.Tenant)
+	r := Record{Key: tenant, Value: e.Raw, Headers: make([]Header, 0, 5)}
+	r.Headers = append(r.Headers, Header{headerTenant, tenant}, Header{headerSource, []byte(e.Source)},
+		Header{headerFetchedAt, e.FetchedAt.UTC().AppendFormat(nil, time.RFC3339Nano)})
 	if e.LogID != "" {
-		r.Headers = append(r.Headers, Header{headerLogID, []byte(e.LogID)})
+		r.Headers = append(r.Headers, Header{headerLogID, []byte(e.LogID)}, Header{headerDate, e.Date.UTC().AppendFormat(nil, time.RFC3339Nano)})
 	}
 	return r
 }
 
 // EventOf reads back what Event.Record wrote, without a look at the event
-// itself: Type and Date are still to be had from Identify, as is the LogID of an
-// event that had none when it was written. Missing headers, as of a record that
+// itself: Type is still to be had from Identify, and LogID and Date too where
+// they were not known when it was written. Missing headers, as of a record that
 // another program wrote, leave their fields as the record's key and time.
 func EventOf(r *Record) Event {
 	e := Event{Tenant: r.Header(headerTenant), Source: Source(r.Header(headerSource)), FetchedAt: r.Time, LogID: r.Header(headerLogID), Raw: r.Value}
@@ -76,6 +76,9 @@ func EventOf(r *Record) Event {
 	}
 	if t, err := time.Parse(time.RFC3339Nano, r.Header(headerFetchedAt)); err == nil {
 		e.FetchedAt = t
+	}
+	if t, err := time.Parse(time.RFC3339Nano, r.Header(headerDate)); err == nil && e.LogID != "" {
+		e.Date = t
 	}
 	return e
 }

@@ -120,7 +120,7 @@ func (c *Config) tuneClickHouse(o *clickhouse.Options) {
 	if c.chTLS != nil {
 		o.TLS = c.chTLS
 	}
-	if o.Compression == nil {
+	if o.Compression == nil && c.ClickHouse.DSN != "" { // not worth it on loopback
 		o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
 	}
 	o.DialTimeout = 10 * time.Second

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
 )
 
@@ -33,6 +35,46 @@ func peakMemory(b *testing.B, pid int) float64 {
 	return 0
 }
 
+// cpuTime is what a process has used so far, in seconds.
+func cpuTime(b *testing.B, pid int) float64 {
+	b.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Skip(err)
+	}
+	_, rest, _ := strings.Cut(string(data), ") ") // the name before it may hold anything
+	ticks := 0
+	for _, field := range strings.Fields(rest)[11:13] { // utime and stime
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += n
+	}
+	return float64(ticks) / 100
+}
+
+// reader is a connection to the engine of an environment, for as long as the
+// benchmark runs.
+func reader(b *testing.B, environ []string) driver.Conn {
+	b.Helper()
+	c, err := loadConfig(environ, need{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	dsn, end, err := readerDSN(b.Context(), c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(end)
+	conn, err := openReader(b.Context(), c, dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { conn.Close() })
+	return conn
+}
+
 // poll asks f until it is true.
 func poll(b *testing.B, every time.Duration, f func() bool) {
 	b.Helper()
@@ -55,13 +97,19 @@ func BenchmarkBackfill(b *testing.B) {
 		p := start(b, environ, "run")
 		poll(b, time.Millisecond, func() bool { return len(s.tenant.Stats().Calls) > 0 })
 		first := time.Now()
-		poll(b, 100*time.Millisecond, func() bool {
-			n, err := tryAsk(b.Context(), environ, "SELECT count() >= "+strconv.Itoa(events)+" FROM events_stored")
-			return err == nil && n[0] == "1"
+		conn := reader(b, environ)
+		poll(b, 50*time.Millisecond, func() bool {
+			var n uint64
+			err := conn.QueryRow(b.Context(), "SELECT count() FROM events_stored").Scan(&n)
+			return err == nil && n >= events
 		})
 		spent := time.Since(first)
 		b.ReportMetric(events/spent.Seconds(), "events/s")
 		b.ReportMetric(peakMemory(b, p.cmd.Process.Pid), "peak-MB")
+		b.ReportMetric(cpuTime(b, p.cmd.Process.Pid), "own-cpu-s")
+		for _, child := range p.children() {
+			b.ReportMetric(cpuTime(b, child), "engine-cpu-s")
+		}
 		if n := ask(b, environ, "SELECT uniqExact(log_id) >= "+strconv.Itoa(events)+" FROM events"); n[0] != "1" {
 			b.Error("rows are missing")
 		}

@@ -52,7 +52,7 @@ type Config struct {
 type Client struct {
 	cfg  Config
 	host string
-	room atomic.Int64 // bytes of the last page, which the next one is likely to need
+	room atomic.Int64 // bytes of the largest page lately, which the next one may need
 
 	mu  sync.Mutex // guards api
 	api *management.Management
@@ -206,7 +206,7 @@ func (c *Client) pageWith(ctx context.Context, api *management.Management, query
 	if err != nil {
 		return ingest.Page{}, unreadable(limit, ingest.KindAnswer, fmt.Errorf("the answer broke off after %d bytes: %w", len(body), err))
 	}
-	c.room.Store(int64(len(body)))
+	c.room.Store(max(int64(len(body)), c.room.Load()*15/16))
 	if res.StatusCode != http.StatusOK {
 		_, token, _ := strings.Cut(res.Request.Header.Get("Authorization"), " ")
 		return ingest.Page{}, c.redact(answerError(res, body, limit), token)

@@ -300,9 +300,10 @@ func (c *Client) newReader(topic string, partition int) *kafkago.Reader {
 // record copies a message. Its slices belong to the message alone: kafka-go
 // reads every message into memory of its own.
 func record(m kafkago.Message) schema.Record {
-	r := schema.Record{Partition: m.Partition, Offset: m.Offset, Key: m.Key, Value: m.Value, Time: m.Time}
-	for _, h := range m.Headers {
-		r.Headers = append(r.Headers, schema.Header{Key: h.Key, Value: h.Value})
+	r := schema.Record{Partition: m.Partition, Offset: m.Offset, Key: m.Key, Value: m.Value, Time: m.Time,
+		Headers: make([]schema.Header, len(m.Headers))}
+	for i, h := range m.Headers {
+		r.Headers[i] = schema.Header{Key: h.Key, Value: h.Value}
 	}
 	return r
 }
