@@ -3,13 +3,15 @@ package ingest
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/zeebo/xxh3"
 
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -19,18 +21,21 @@ import (
 // unknown outcome.
 const insertTimeout = 2 * time.Minute
 
-// Store is the table events_stored.
+// staleAfter is when a connection that was not used is given up, before a
+// server or something in between drops it.
+const staleAfter = 30 * time.Second
+
+// Store is the table events_stored. It speaks ch-go rather than clickhouse-go,
+// which makes new columns for every insert. Its methods may be called at once.
 type Store struct {
-	conn   driver.Conn
-	insert string
+	opts *clickhouse.Options
+
+	mu   sync.Mutex // guards idle
+	idle []*session // last used last
 }
 
-// NewStore returns the store of a connection's database.
-func NewStore(conn driver.Conn) *Store {
-	columns := []string{"tenant", "date", "type", "log_id", "members", "source", "fetched_at", "details", "rest"}
-	columns = append(columns, schema.TextColumns[schema.FirstText:]...)
-	return &Store{conn: conn, insert: "INSERT INTO events_stored (" + strings.Join(columns, ", ") + ")"}
-}
+// NewStore returns the store of a database. It connects when it is used.
+func NewStore(opts *clickhouse.Options) *Store { return &Store{opts: opts} }
 
 // Insert stores rows of one month in one block, which ClickHouse takes as a
 // whole or not at all. A block that it has already taken under the token is
@@ -38,72 +43,152 @@ func NewStore(conn driver.Conn) *Store {
 func (s *Store) Insert(ctx context.Context, rows []StoredEvent, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
-	// Set explicitly, since servers differ in their defaults. An asynchronous
-	// insert would be acknowledged without its token, and a view without
-	// deduplication would count every repeat.
-	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
-		"async_insert":               0,
-		"insert_deduplicate":         1,
-		"insert_deduplication_token": token,
-		"deduplicate_blocks_in_dependent_materialized_views": 1,
-	}))
-	batch, err := s.conn.PrepareBatch(ctx, s.insert)
+	c, err := s.take(ctx)
 	if err != nil {
 		return fmt.Errorf("insert %d events: %w", len(rows), err)
 	}
-	defer batch.Close()
-	if err := appendRows(batch, rows); err != nil {
+	if err := c.insert(ctx, rows, token); err != nil {
+		_ = c.client.Close()
 		return fmt.Errorf("insert %d events: %w", len(rows), err)
 	}
-	if err := batch.Send(); err != nil {
-		return fmt.Errorf("insert %d events: %w", len(rows), err)
-	}
+	c.used = time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle = append(s.idle, c)
 	return nil
 }
 
-// appendRows fills the columns one after the other.
-func appendRows(batch driver.Batch, rows []StoredEvent) error {
-	texts := make([]string, len(rows))
-	column := func(i int, value func(*StoredEvent) string) error {
-		for j := range rows {
-			texts[j] = value(&rows[j])
+// Close ends the connections that are idle.
+func (s *Store) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.idle {
+		_ = c.client.Close()
+	}
+	s.idle = nil
+}
+
+// take returns a connection that nobody else has.
+func (s *Store) take(ctx context.Context) (*session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.idle) > 0 {
+		c := s.idle[len(s.idle)-1]
+		s.idle = s.idle[:len(s.idle)-1]
+		if time.Since(c.used) < staleAfter && !c.client.IsClosed() {
+			return c, nil
 		}
-		return batch.Column(i).Append(texts)
+		_ = c.client.Close()
 	}
-	times := make([]time.Time, len(rows))
-	column64 := func(i int, value func(*StoredEvent) time.Time) error {
-		for j := range rows {
-			times[j] = value(&rows[j])
+	return s.dial(ctx)
+}
+
+// dial connects to the first server that answers.
+func (s *Store) dial(ctx context.Context) (*session, error) {
+	o := s.opts
+	compression := ch.CompressionDisabled
+	if o.Compression != nil && o.Compression.Method != clickhouse.CompressionNone {
+		compression = ch.CompressionLZ4
+	}
+	var errs []error
+	for _, addr := range o.Addr {
+		client, err := ch.Dial(ctx, ch.Options{Address: addr, Database: o.Auth.Database, User: o.Auth.Username, Password: o.Auth.Password,
+			TLS: o.TLS, DialTimeout: max(o.DialTimeout, 10*time.Second), ReadTimeout: insertTimeout, HandshakeTimeout: 30 * time.Second,
+			Compression: compression, ClientName: "tenantwatch"})
+		if err == nil {
+			return &session{client: client, columns: newColumns()}, nil
 		}
-		return batch.Column(i).Append(times)
+		errs = append(errs, fmt.Errorf("connect to ClickHouse at %s as %s: %w", addr, o.Auth.Username, err))
 	}
-	members := make([]uint32, len(rows))
-	for j := range rows {
-		members[j] = rows[j].Row.Members
+	return nil, errors.Join(errs...)
+}
+
+// session is a connection with the memory that its inserts use again and again.
+type session struct {
+	client  *ch.Client
+	columns *columns
+	used    time.Time
+}
+
+func (c *session) insert(ctx context.Context, rows []StoredEvent, token string) error {
+	c.columns.fill(rows)
+	input := c.columns.input()
+	// Set explicitly, since servers differ in their defaults. An asynchronous
+	// insert would be acknowledged without its token, and a view without
+	// deduplication would count every repeat.
+	return c.client.Do(ctx, ch.Query{Body: input.Into("events_stored"), Input: input, Settings: []ch.Setting{
+		{Key: "async_insert", Value: "0", Important: true},
+		{Key: "insert_deduplicate", Value: "1", Important: true},
+		{Key: "insert_deduplication_token", Value: token, Important: true},
+		{Key: "deduplicate_blocks_in_dependent_materialized_views", Value: "1", Important: true},
+	}})
+}
+
+// columns are a block of the table events_stored.
+type columns struct {
+	tenant, typ, logID, source textColumn
+	date, fetchedAt            *proto.ColDateTime64
+	members                    *proto.ColUInt32
+	details, rest              textColumn
+	texts                      []textColumn // of schema.TextColumns, from schema.FirstText on
+}
+
+// textColumn is a String or a LowCardinality(String).
+type textColumn interface {
+	proto.ColInput
+	Append(string)
+	Reset()
+}
+
+func plainText() textColumn { return new(proto.ColStr) }
+func lowText() textColumn   { return new(proto.ColStr).LowCardinality() }
+
+func newColumns() *columns {
+	moment := func() *proto.ColDateTime64 {
+		return new(proto.ColDateTime64).WithPrecision(proto.PrecisionMilli).WithLocation(time.UTC)
 	}
-	steps := []func() error{
-		func() error { return column(0, func(e *StoredEvent) string { return e.Tenant }) },
-		func() error { return column64(1, func(e *StoredEvent) time.Time { return e.Row.Date }) },
-		func() error { return column(2, func(e *StoredEvent) string { return e.Row.Type }) },
-		func() error { return column(3, func(e *StoredEvent) string { return e.Row.LogID }) },
-		func() error { return batch.Column(4).Append(members) },
-		func() error { return column(5, func(e *StoredEvent) string { return string(e.Source) }) },
-		func() error { return column64(6, func(e *StoredEvent) time.Time { return e.FetchedAt.UTC() }) },
-		func() error { return column(7, func(e *StoredEvent) string { return e.Row.Details }) },
-		func() error { return column(8, func(e *StoredEvent) string { return e.Row.Rest }) },
-	}
-	first := len(steps)
-	for i := schema.FirstText; i < len(schema.TextColumns); i++ {
-		steps = append(steps, func() error {
-			return column(first+i-schema.FirstText, func(e *StoredEvent) string { return e.Row.Texts[i] })
-		})
-	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return err
+	c := &columns{tenant: lowText(), typ: lowText(), logID: plainText(), source: lowText(), date: moment(), fetchedAt: moment(),
+		members: new(proto.ColUInt32), details: plainText(), rest: plainText()}
+	for _, name := range schema.TextColumns[schema.FirstText:] {
+		switch name { // values that are nearly as many as events, see the migrations
+		case "description", "ip", "client_ip", "user_id", "user_name", "identity_user_id":
+			c.texts = append(c.texts, plainText())
+		default:
+			c.texts = append(c.texts, lowText())
 		}
 	}
-	return nil
+	return c
+}
+
+func (c *columns) input() proto.Input {
+	in := proto.Input{{Name: "tenant", Data: c.tenant}, {Name: "date", Data: c.date}, {Name: "type", Data: c.typ}, {Name: "log_id", Data: c.logID},
+		{Name: "members", Data: c.members}, {Name: "source", Data: c.source}, {Name: "fetched_at", Data: c.fetchedAt},
+		{Name: "details", Data: c.details}, {Name: "rest", Data: c.rest}}
+	for i, col := range c.texts {
+		in = append(in, proto.InputColumn{Name: schema.TextColumns[schema.FirstText+i], Data: col})
+	}
+	return in
+}
+
+func (c *columns) fill(rows []StoredEvent) {
+	for _, col := range c.input() {
+		col.Data.(interface{ Reset() }).Reset()
+	}
+	for i := range rows {
+		e := &rows[i]
+		c.tenant.Append(e.Tenant)
+		c.date.Append(e.Row.Date)
+		c.typ.Append(e.Row.Type)
+		c.logID.Append(e.Row.LogID)
+		c.members.Append(e.Row.Members)
+		c.source.Append(string(e.Source))
+		c.fetchedAt.Append(e.FetchedAt)
+		c.details.Append(e.Row.Details)
+		c.rest.Append(e.Row.Rest)
+		for j, col := range c.texts {
+			col.Append(e.Row.Texts[schema.FirstText+j])
+		}
+	}
 }
 
 // byMonth splits rows by the table's partitions: an insert into several is not
@@ -136,8 +221,8 @@ func token(topic string, c *chunk, month string, rows []StoredEvent) string {
 	slices.Sort(ids)
 	h := xxh3.New()
 	for _, id := range ids {
-		h.WriteString(id)
-		h.WriteString("\n")
+		_, _ = h.WriteString(id)
+		_, _ = h.WriteString("\n")
 	}
 	sum := h.Sum128().Bytes()
 	return fmt.Sprintf("v1:%s:%d:%d-%d:%s:%s", topic, c.partition, c.first, c.next-1, month, hex.EncodeToString(sum[:]))

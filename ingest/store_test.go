@@ -90,7 +90,7 @@ func hostile() map[string]string {
 // TestStoreIsLossless stores what is hostile in one insert and rebuilds each
 // event from its row as equal JSON.
 func TestStoreIsLossless(t *testing.T) {
-	conn := chlocaltest.Open(t)
+	conn, dsn := chlocaltest.Open(t)
 	want := map[string]string{}
 	var rows []ingest.StoredEvent
 	months := map[string][]ingest.StoredEvent{}
@@ -105,7 +105,12 @@ func TestStoreIsLossless(t *testing.T) {
 		rows = append(rows, e)
 		months[row.Date.Format("200601")] = append(months[row.Date.Format("200601")], e)
 	}
-	store := ingest.NewStore(conn)
+	opts, err := schema.Options(dsn, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := ingest.NewStore(opts)
+	defer store.Close()
 	for month, rows := range months {
 		// Twice under one token, once more under another: one row each.
 		for _, token := range []string{"a" + month, "a" + month, "b" + month} {

@@ -30,11 +30,9 @@ type migration struct {
 	statements []string
 }
 
-// Open connects to the server of a DSN and makes sure that its database is
-// there. A DSN without a database means "tenantwatch". The database is only
-// created when it is missing, for a user may own one and not be allowed to make
-// any. tune, if given, changes the connection's options.
-func Open(ctx context.Context, dsn string, tune func(*clickhouse.Options)) (driver.Conn, error) {
+// Options are how to connect to the server of a DSN. One without a database
+// means "tenantwatch". tune, if given, changes them.
+func Options(dsn string, tune func(*clickhouse.Options)) (*clickhouse.Options, error) {
 	opts, err := clickhouse.ParseDSN(dsn)
 	if err != nil {
 		return nil, errors.New("CLICKHOUSE_DSN is not of the form clickhouse://user:password@host:9000/database")
@@ -44,6 +42,17 @@ func Open(ctx context.Context, dsn string, tune func(*clickhouse.Options)) (driv
 	}
 	if tune != nil {
 		tune(opts)
+	}
+	return opts, nil
+}
+
+// Open connects to the server of a DSN and makes sure that its database is
+// there. The database is only created when it is missing, for a user may own one
+// and not be allowed to make any. tune is as in Options.
+func Open(ctx context.Context, dsn string, tune func(*clickhouse.Options)) (driver.Conn, error) {
+	opts, err := Options(dsn, tune)
+	if err != nil {
+		return nil, err
 	}
 	missing := createDatabase(ctx, *opts)
 	conn, err := connect(ctx, opts)

@@ -14,6 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -35,6 +36,7 @@ type backend struct {
 	kafka   *kafka.Client
 	brokers []string
 	conn    driver.Conn
+	store   *ingest.Store
 	engine  *engine // nil with an external ClickHouse
 	log     *slog.Logger
 
@@ -93,6 +95,12 @@ func (b *backend) startClickHouse(ctx context.Context, c *Config) error {
 		b.onClose(e.close)
 		dsn = e.access().DSN(chlocal.Owner, database)
 	}
+	opts, err := schema.Options(dsn, c.tuneClickHouse)
+	if err != nil {
+		return err
+	}
+	b.store = ingest.NewStore(opts)
+	b.onClose(b.store.Close)
 	return retryStart(ctx, b.log, "ClickHouse", func() error {
 		conn, err := schema.Open(ctx, dsn, c.tuneClickHouse)
 		if err != nil {

@@ -122,7 +122,7 @@ func startPipeline(ctx context.Context, c *Config, roles []string, out *console,
 		}
 	}
 	if p.has(roleWrite) {
-		p.write = ingest.NewWriter(ingest.NewStore(p.backend.conn), p.producer(topics.DeadLetter), topics.Events, log.With("part", "write"), p.reg)
+		p.write = ingest.NewWriter(p.backend.store, p.producer(topics.DeadLetter), topics.Events, log.With("part", "write"), p.reg)
 	}
 	if p.has(roleScan) {
 		p.scan = scanner.NewStream(set, scanner.Config{}, func(ctx context.Context, yield func(schema.Record) error) error {

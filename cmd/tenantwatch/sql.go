@@ -19,6 +19,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/jedib0t/go-pretty/v6/table"
 
+	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 )
 
@@ -86,13 +87,9 @@ func readerDSN(ctx context.Context, c *Config) (dsn string, end func(), err erro
 
 // openReader connects for reading only.
 func openReader(ctx context.Context, c *Config, dsn string) (driver.Conn, error) {
-	opts, err := clickhouse.ParseDSN(dsn)
+	opts, err := schema.Options(dsn, c.tuneClickHouse)
 	if err != nil {
-		return nil, errors.New("CLICKHOUSE_DSN is not of the form clickhouse://user:password@host:9000/database")
-	}
-	c.tuneClickHouse(opts)
-	if opts.Auth.Database == "" {
-		opts.Auth.Database = database
+		return nil, err
 	}
 	if c.ClickHouse.DSN != "" {
 		// 2: read only, but settings may be changed, which clients need. A user who

@@ -200,7 +200,8 @@ func (c *Client) pageWith(ctx context.Context, api *management.Management, query
 	}
 	defer res.Body.Close()
 	limit := limitOf(res.Header)
-	buf := bytes.NewBuffer(make([]byte, 0, min(c.room.Load(), roomMax)+bytes.MinRead))
+	room := min(c.room.Load(), roomMax)
+	buf := bytes.NewBuffer(make([]byte, 0, room+room/8+4<<10))
 	_, err = buf.ReadFrom(io.LimitReader(res.Body, maxBody+1))
 	body := buf.Bytes()
 	if err != nil {

@@ -39,18 +39,19 @@ type Tenant struct {
 	keys        func() signer
 	buffers     sync.Pool // *[]byte, for pages
 
-	mu       sync.Mutex // guards all below
-	newest   int64      // latest time that was told to anyone, µs
-	others   []event    // sorted by pos; only ever appended to
-	nextTail uint64
-	bucket   bucket
-	lastHit  int64 // µs of the last api_limit event
-	failures map[attempt]failures
-	keyEpoch int // counts RevokeTokens
-	faults   []Fault
-	outage   *int // status of SetProbeOutage; nil = off
-	calls    map[Call]int
-	served   int64
+	mu        sync.Mutex // guards all below
+	newest    int64      // latest time that was told to anyone, µs
+	others    []event    // sorted by pos; only ever appended to
+	nextTail  uint64
+	bucket    bucket
+	lastHit   int64 // µs of the last api_limit event
+	failures  map[attempt]failures
+	keyEpoch  int // counts RevokeTokens
+	lastToken verifiedToken
+	faults    []Fault
+	outage    *int // status of SetProbeOutage; nil = off
+	calls     map[Call]int
+	served    int64
 }
 
 // An event that a caller caused. raw is never changed.

@@ -354,7 +354,7 @@ func rowOf(a schema.Alert) row {
 
 // TestKeep takes alerts to a real ClickHouse, some of them more than once.
 func TestKeep(t *testing.T) {
-	conn := chlocaltest.Open(t)
+	conn, _ := chlocaltest.Open(t)
 	one, two, bare := firing("192.0.2.1"), firing("192.0.2.2"), firing("192.0.2.3")
 	two.Summary, two.Title = "quote ' back \\ new\nline \x00 \xff ☃", `'; DROP TABLE alerts_stored; --`
 	two.Summary = strings.ToValidUTF8(two.Summary, "?") // as JSON carries it
@@ -380,7 +380,7 @@ func TestKeep(t *testing.T) {
 
 // TestKeepLater has the sink fail first: people are told, then the row is there.
 func TestKeepLater(t *testing.T) {
-	conn := chlocaltest.Open(t)
+	conn, _ := chlocaltest.Open(t)
 	j := &journal{}
 	s := &sink{name: "one", journal: j, errs: []error{errors.New("down")}}
 	s.after = func(*schema.Alert) { j.add("%d rows", len(rows(t, conn, "alerts"))) }

@@ -66,11 +66,11 @@ func Start(tb testing.TB, dir string) *chlocal.Server {
 }
 
 // Open starts an engine in a folder of its own, brings its tables up to date
-// and connects to it.
-func Open(tb testing.TB) driver.Conn {
+// and connects to it, as its owner.
+func Open(tb testing.TB) (conn driver.Conn, dsn string) {
 	tb.Helper()
-	srv := Start(tb, tb.TempDir())
-	conn, err := schema.Open(tb.Context(), srv.Access.DSN(chlocal.Owner, ""), nil)
+	dsn = Start(tb, tb.TempDir()).Access.DSN(chlocal.Owner, "tenantwatch")
+	conn, err := schema.Open(tb.Context(), dsn, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -78,5 +78,5 @@ func Open(tb testing.TB) driver.Conn {
 	if _, err := schema.Migrate(tb.Context(), conn); err != nil {
 		tb.Fatal(err)
 	}
-	return conn
+	return conn, dsn
 }
