@@ -141,11 +141,7 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 			s.replay(engine, &r)
 			continue
 		case err == nil:
-			for i := range past { // the replay is over
-				engine.Restore(&past[i])
-			}
-			past = nil
-			if err := s.scan(ctx, engine, &r); err != nil {
+			if err := s.scan(ctx, engine, &r, past); err != nil {
 				return ignoreEnd(ctx, err)
 			}
 			if next == noted {
@@ -167,22 +163,22 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 	}
 }
 
-// pastAlerts is how an earlier run left each alert, so that what is firing goes
-// on as what it is and can end.
-func (s *Stream) pastAlerts(ctx context.Context) ([]schema.Alert, error) {
+// pastAlerts is how an earlier run left each alert, by tenant, so that what is
+// firing goes on as what it is and can end.
+func (s *Stream) pastAlerts(ctx context.Context) (map[string][]schema.Alert, error) {
 	last := map[string][]byte{}
 	err := s.past(ctx, func(r schema.Record) error {
 		last[string(r.Key)] = r.Value
 		return nil
 	})
-	var list []schema.Alert
+	past := map[string][]schema.Alert{}
 	for _, value := range last {
 		var a schema.Alert
 		if json.Unmarshal(value, &a) == nil && (a.State == schema.Firing || a.State == schema.Resolved) { // what is no alert is said by the notifier
-			list = append(list, a)
+			past[a.Tenant] = append(past[a.Tenant], a)
 		}
 	}
-	return list, err
+	return past, err
 }
 
 func ignoreEnd(ctx context.Context, err error) error {
@@ -204,8 +200,9 @@ func (s *Stream) replay(engine *Engine, r *schema.Record) {
 // tells as a rule.
 func identified(e *schema.Event) bool { return !e.Date.IsZero() || e.Identify() == nil }
 
-// scan runs the rules over a record and makes its alerts durable.
-func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record) error {
+// scan runs the rules over a record and makes its alerts durable. A tenant's past
+// is taken up with its first event: only then it is known to be in this partition.
+func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record, past map[string][]schema.Alert) error {
 	e := schema.EventOf(r)
 	s.metrics.events.Inc()
 	if engine.TooOld(&e) {
@@ -215,6 +212,10 @@ func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record) err
 		s.metrics.unreadable.Inc()
 		return nil
 	}
+	for i := range past[e.Tenant] {
+		engine.Restore(&past[e.Tenant][i])
+	}
+	delete(past, e.Tenant)
 	alerts := engine.Observe(&e)
 	if len(alerts) == 0 {
 		return nil
