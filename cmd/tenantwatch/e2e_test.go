@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -443,4 +444,29 @@ func readAll(t *testing.T, broker, topic string) []schema.Record {
 		t.Fatal(err)
 	}
 	return slices.Clip(list)
+}
+
+// TestEngineDies kills the embedded ClickHouse under the program, twice, while
+// events arrive. It is started again where it was, and nothing is missing.
+func TestEngineDies(t *testing.T) {
+	t.Parallel()
+	var clock stoppable
+	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 30_000, LiveRate: 80, Latency: time.Millisecond})
+	environ := settings(t, unprobed(s)...)
+	p := start(t, environ, "run")
+	_, line := p.waitFor("^query: ", 0)
+	for range 2 {
+		for _, pid := range p.children() {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, line = p.waitFor("the embedded ClickHouse runs again", line)
+	}
+	p.waitFor("backfill done", 0)
+	clock.stop()
+	compare(t, environ, s.tenant)
+	if code := p.interrupt(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
 }
