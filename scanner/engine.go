@@ -22,7 +22,7 @@ type Config struct {
 	// MaxAge is how old an event may be when it is pulled and still begin an
 	// alert. Default 2 h. Backfilled events never do, however young.
 	MaxAge time.Duration
-	// MaxGroups is how many group keys a rule keeps. Default 100,000. Beyond
+	// MaxGroups is how many group keys a rule keeps. Default 20,000. Beyond
 	// it, some without an open alert are forgotten, which Status counts.
 	MaxGroups int
 }
@@ -116,7 +116,7 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 		cfg.MaxAge = 2 * time.Hour
 	}
 	if cfg.MaxGroups <= 0 {
-		cfg.MaxGroups = 100_000
+		cfg.MaxGroups = 20_000
 	}
 	e := &Engine{cfg: cfg, matcher: set.Matcher(), feeds: make([][]feed, len(set.Rules())), tenants: map[string]*clock{}, seed: maphash.MakeSeed()}
 	for i, r := range set.Rules() {
