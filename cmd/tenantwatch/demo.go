@@ -82,6 +82,12 @@ func (d *demoCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	// The folder is ours alone now. A start that came to nothing must not be in
+	// the script: it would change what the running demo tells.
+	if err := script.save(c.DataDir); err != nil {
+		p.close()
+		return err
+	}
 	p.printAddresses(out)
 	show, stop := context.WithCancel(ctx)
 	var lines sync.WaitGroup
@@ -95,7 +101,7 @@ func (d *demoCmd) Run(ctx context.Context, a *app) error {
 	return err
 }
 
-// script reads the folder's script, or writes a new one, and notes this start.
+// script reads the folder's script, or writes a new one, and adds this start.
 func (d *demoCmd) script(dir string) (*demoScript, error) {
 	file := filepath.Join(dir, demoFile)
 	now := time.Now().UTC().Truncate(time.Millisecond)
@@ -115,20 +121,33 @@ func (d *demoCmd) script(dir string) (*demoScript, error) {
 			}
 		}
 	}
+	fresh := len(s.Starts) == 0
 	s.Starts = append(s.Starts, now)
+	if fresh { // before anything else, so that the folder is known for the demo's
+		if err := s.save(dir); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// save writes the script.
+func (s *demoScript) save(dir string) error {
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
+		return fmt.Errorf("make the data folder: %w", err)
 	}
-	if data, err = json.MarshalIndent(s, "", "  "); err != nil {
-		return nil, err
-	}
+	file := filepath.Join(dir, demoFile)
 	if err = os.WriteFile(file+".new", append(data, '\n'), 0o600); err == nil {
 		err = os.Rename(file+".new", file)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("write the demo's script: %w", err)
+		return fmt.Errorf("write the demo's script: %w", err)
 	}
-	return s, nil
+	return nil
 }
 
 // attacksFor is how long attacks and outages go on after a start.

@@ -33,7 +33,7 @@ type Broker struct {
 }
 
 // ErrInUse says that another process has the data.
-var ErrInUse = errors.New("another tenantwatch uses this folder")
+var ErrInUse = errors.New("another tenantwatch uses this folder: stop it, or set another folder")
 
 // Start starts a broker with its data in dir, which it makes when it is missing.
 // It listens on the port it had before, when that is still free.

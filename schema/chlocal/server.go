@@ -53,7 +53,7 @@ const (
 )
 
 // ErrInUse says that another process runs an engine on the folder.
-var ErrInUse = errors.New("the engine's folder is in use by another process")
+var ErrInUse = errors.New("the engine's folder is in use by another process: end it, or set another folder")
 
 // Config says what to start.
 type Config struct {
