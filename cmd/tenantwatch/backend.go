@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -145,8 +146,7 @@ func retryStart(ctx context.Context, log *slog.Logger, what string, f func() err
 	said := false
 	for {
 		err := f()
-		var network net.Error
-		if err == nil || !errors.As(err, &network) || time.Now().After(deadline) {
+		if err == nil || !passing(err) || time.Now().After(deadline) {
 			return err
 		}
 		if !said {
@@ -159,6 +159,15 @@ func retryStart(ctx context.Context, log *slog.Logger, what string, f func() err
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// passing reports whether an error is one of a server that is not there, rather
+// than one that refuses.
+func passing(err error) bool {
+	const aborted = 236 // the server is ending
+	var network net.Error
+	var refused *clickhouse.Exception
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.As(err, &refused) && refused.Code == aborted
 }
 
 func (b *backend) onClose(f func()) {

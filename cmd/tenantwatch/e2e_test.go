@@ -391,6 +391,7 @@ func TestAnswersOfTheSimulator(t *testing.T) {
 	}})
 	environ := settings(t, s.environ()...)
 	p := start(t, environ, "run")
+	p.waitFor("^query: ", 0)
 	for _, a := range s.tenant.Answers() {
 		family := map[string]string{auth0sim.FamilyAbuse: "attack"}[a.Family]
 		if family == "" {

@@ -82,6 +82,10 @@ func readerDSN(ctx context.Context, c *Config) (dsn string, end func(), err erro
 		}
 		access, end = srv.Access, func() { _ = srv.Close() }
 	}
+	if ok, err := chlocal.HasDatabase(ctx, access, database); err != nil || !ok {
+		end()
+		return "", nil, errors.Join(fmt.Errorf("there is no data in %s yet: ask again once tenantwatch has started", c.DataDir), err)
+	}
 	return access.DSN(chlocal.Reader, database), end, nil
 }
 

@@ -27,6 +27,9 @@ func TestSQL(t *testing.T) {
 	}
 
 	srv := chlocaltest.Start(t, dir)
+	if code, _, stderr := query("SELECT 1"); code != exitFailed || !strings.Contains(stderr, "there is no data in") || chlocal.Ping(t.Context(), srv.Access) != nil {
+		t.Errorf("an engine without our database: exit %d: %s", code, stderr)
+	}
 	conn, err := schema.Open(t.Context(), srv.Access.DSN(chlocal.Owner, database), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -363,6 +363,14 @@ func Ping(ctx context.Context, access Access) error {
 	return err
 }
 
+// HasDatabase reports whether the engine has a database, whose name needs no
+// quotes. Ask this before a login to one that may be missing: the engine may not
+// survive that.
+func HasDatabase(ctx context.Context, access Access, name string) (bool, error) {
+	answer, err := ask(ctx, access, "EXISTS DATABASE "+name)
+	return strings.TrimSpace(answer) == "1", err
+}
+
 // ask returns the answer to a query over HTTP.
 func ask(ctx context.Context, access Access, query string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // loopback, one row
