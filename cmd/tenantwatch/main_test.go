@@ -74,6 +74,13 @@ func start(t testing.TB, environ []string, args ...string) *process {
 		p.more.Broadcast()
 	}()
 	t.Cleanup(func() {
+		if t.Failed() { // show where it stands
+			_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+			select {
+			case <-p.ended:
+			case <-time.After(5 * time.Second):
+			}
+		}
 		p.kill()
 		if t.Failed() {
 			t.Logf("output of %v:\n%s", args, p.output())

@@ -92,7 +92,9 @@ func (c *Client) consumeOnce(ctx context.Context, topic, group string, log *slog
 		}
 		joined()
 		var running sync.WaitGroup
+		ids := []int{}
 		for _, a := range generation.Assignments[topic] {
+			ids = append(ids, a.ID)
 			running.Add(1)
 			// Start's function must return soon after its context ends: only then
 			// does kafka-go join the next generation, so no partition has two owners.
@@ -114,6 +116,7 @@ func (c *Client) consumeOnce(ctx context.Context, topic, group string, log *slog
 				<-partCtx.Done() // the end of a function ends the whole generation
 			})
 		}
+		log.Debug("partitions are ours", "partitions", ids)
 		running.Wait()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
