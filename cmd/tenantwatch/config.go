@@ -427,10 +427,14 @@ func (c *Config) checkClickHouse(f *faults) {
 		return
 	}
 	u, err := url.Parse(string(c.ClickHouse.DSN))
+	var opts *clickhouse.Options
 	if err == nil {
-		_, err = clickhouse.ParseDSN(string(c.ClickHouse.DSN))
+		opts, err = clickhouse.ParseDSN(string(c.ClickHouse.DSN))
 	}
-	if err != nil || u.Host == "" { // err would repeat the password
+	switch {
+	case err == nil && opts.Protocol == clickhouse.HTTP:
+		f.add("CLICKHOUSE_DSN", "inserts need the native protocol: want clickhouse://user:password@host:9000/database, not %s://", u.Scheme)
+	case err != nil || u.Host == "": // err would repeat the password
 		f.add("CLICKHOUSE_DSN", "want clickhouse://user:password@host:9000/database")
 	}
 	if c.ClickHouse.CAFile != "" {

@@ -81,6 +81,7 @@ func TestConfigFaults(t *testing.T) {
 		{wellSet("KAFKA_TLS=perhaps"), []string{"KAFKA_TLS: \"perhaps\": want true or false"}},
 		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-3@"), []string{"CLICKHOUSE_DSN: want clickhouse://"}},
 		{wellSet("CLICKHOUSE_DSN=::hush-4"), []string{"CLICKHOUSE_DSN: want clickhouse://"}},
+		{wellSet("CLICKHOUSE_DSN=http://u:hush-5@host:8123/db"), []string{"CLICKHOUSE_DSN: inserts need the native protocol"}},
 		{wellSet("CLICKHOUSE_CA_FILE=" + empty), []string{"CLICKHOUSE_CA_FILE: has no use"}},
 		{wellSet("PROBE_USERNAME=u", "PROBE_INTERVAL=1ms"), []string{"PROBE_CLIENT_ID: is not set", "PROBE_PASSWORD: is not set", "PROBE_INTERVAL: "}},
 	} {
