@@ -133,18 +133,12 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 			continue
 		}
 		for _, k := range c.Rules {
-			e.feeds[k] = append(e.feeds[k], feed{t, c.Type != rules.LastEvents})
+			e.feeds[k] = append(e.feeds[k], feed{t, true})
 		}
-		counted := c.Rules
-		if c.Type == rules.LastEvents {
-			for _, k := range c.Rules {
-				e.feeds[k][len(e.feeds[k])-1].match = true
-			}
-			for _, k := range c.Among {
-				e.feeds[k] = append(e.feeds[k], feed{t, false})
-			}
+		for _, k := range c.Among {
+			e.feeds[k] = append(e.feeds[k], feed{t, false})
 		}
-		t.types = typesOf(set, counted)
+		t.types = typesOf(set, c.Rules)
 	}
 	return e
 }

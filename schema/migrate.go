@@ -55,7 +55,7 @@ func Open(ctx context.Context, dsn string, tune func(*clickhouse.Options)) (driv
 		return nil, err
 	}
 	missing := createDatabase(ctx, *opts)
-	conn, err := connect(ctx, opts)
+	conn, err := Connect(ctx, opts)
 	if err != nil && missing != nil {
 		return nil, missing
 	}
@@ -69,7 +69,7 @@ func Open(ctx context.Context, dsn string, tune func(*clickhouse.Options)) (driv
 func createDatabase(ctx context.Context, opts clickhouse.Options) error {
 	database := opts.Auth.Database
 	opts.Auth.Database = "default"
-	conn, err := connect(ctx, &opts)
+	conn, err := Connect(ctx, &opts)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,8 @@ func createDatabase(ctx context.Context, opts clickhouse.Options) error {
 	return nil
 }
 
-func connect(ctx context.Context, opts *clickhouse.Options) (driver.Conn, error) {
+// Connect connects and asks for a sign of life.
+func Connect(ctx context.Context, opts *clickhouse.Options) (driver.Conn, error) {
 	conn, err := clickhouse.Open(opts)
 	if err != nil {
 		return nil, fmt.Errorf("connect to ClickHouse at %s: %w", strings.Join(opts.Addr, ", "), err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -324,9 +325,46 @@ func TestSeveralProcesses(t *testing.T) {
 	eventually(t, environ, "SELECT count() > 0 FROM alerts WHERE has(tags, 'tenantwatch.authentication')", "1")
 	clock.stop()
 	compare(t, environ, s.tenant)
-	for _, p := range []*process{puller, writers[1]} {
-		if code := p.interrupt(); code != exitOK {
-			t.Errorf("exit %d", code)
+	if code := puller.interrupt(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+	web, _ := writers[1].waitFor(`^web: +(http://\S+)`, 0)
+	until(t, web[1]+"/readyz", 200, "scan: ok")
+	broker.Close()
+	until(t, web[1]+"/readyz", 503, "scan: Kafka does not answer")
+	if code := writers[1].interrupt(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// until asks a URL until it answers as wanted.
+func until(t *testing.T, url string, status int, text string) {
+	t.Helper()
+	get := func() (int, string, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			return 0, "", err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, "", err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(body), err
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		code, body, err := get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code == status && strings.Contains(body, text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %d %s, want %d %s", url, code, body, status, text)
 		}
 	}
 }
@@ -338,51 +376,23 @@ func TestHealth(t *testing.T) {
 	environ := settings(t, append(s.environ(), "PROBE_INTERVAL=1s")...)
 	p := start(t, environ, "run")
 	m, _ := p.waitFor(`^web: +(http://\S+)`, 0)
-	get := func(path string) (int, string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, m[1]+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		var b bytes.Buffer
-		_, _ = b.ReadFrom(resp.Body)
-		return resp.StatusCode, b.String()
-	}
-	until := func(path string, status int, text string) {
-		t.Helper()
-		deadline := time.Now().Add(patience)
-		for {
-			code, body := get(path)
-			if code == status && strings.Contains(body, text) {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: %d %s, want %d %s", path, code, body, status, text)
-			}
-			<-time.After(50 * time.Millisecond)
-		}
-	}
-	until("/livez", 200, "OK")
-	until("/health/auth0", 200, "OK")
-	until("/readyz", 200, "pull: ok")
+	until(t, m[1]+"/livez", 200, "OK")
+	until(t, m[1]+"/health/auth0", 200, "OK")
+	until(t, m[1]+"/readyz", 200, "pull: ok")
 	for _, metric := range []string{"tenantwatch_pull_events_total", "tenantwatch_write_rows_total", "tenantwatch_scan_events_total",
 		"tenantwatch_probe_runs_total", "tenantwatch_alert_transitions_total", "go_goroutines", "process_resident_memory_bytes"} {
-		until("/metrics", 200, "\n"+metric)
+		until(t, m[1]+"/metrics", 200, "\n"+metric)
 	}
 	s.tenant.SetProbeOutage(true, 503)
-	until("/health/auth0", 503, "login: ")
+	until(t, m[1]+"/health/auth0", 503, "login: ")
 	eventually(t, environ, "SELECT state FROM alerts WHERE has(tags, 'tenantwatch.probe')", "firing")
 	s.tenant.SetProbeOutage(false, 0)
-	until("/health/auth0", 200, "OK")
+	until(t, m[1]+"/health/auth0", 200, "OK")
 	eventually(t, environ, "SELECT state FROM alerts WHERE has(tags, 'tenantwatch.probe')", "resolved")
 	s.tenant.Fail(auth0sim.Fault{Kind: auth0sim.FaultStatus, Path: "/api/v2/logs", Status: 403})
-	until("/readyz", 503, "403")
+	until(t, m[1]+"/readyz", 503, "403")
 	s.tenant.Clear()
-	until("/readyz", 200, "pull: ok")
+	until(t, m[1]+"/readyz", 200, "pull: ok")
 	if code := p.interrupt(); code != exitOK {
 		t.Errorf("exit %d", code)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,11 +14,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// check tells whether a part of the process does its work, and if not, why.
+// check tells why a part of the process does not do its work; nothing when it does.
 type check struct {
-	role  string
-	ready func() (ok bool, reason string)
+	role    string
+	trouble func(ctx context.Context) string
 }
+
+// checkTimeout bounds all checks of one request.
+const checkTimeout = 5 * time.Second
 
 // web is what HTTP_ADDR serves.
 type web struct {
@@ -44,15 +48,14 @@ func handler(reg *prometheus.Registry, checks []check, auth0 verdict) http.Handl
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, true, "OK") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
+		defer cancel()
 		all, lines := true, []string{}
 		for _, c := range checks {
-			ok, reason := c.ready()
-			if ok {
-				reason = "ok"
-			}
-			all = all && ok
-			lines = append(lines, c.role+": "+reason)
+			trouble := c.trouble(ctx)
+			all = all && trouble == ""
+			lines = append(lines, c.role+": "+cmp.Or(trouble, "ok"))
 		}
 		answer(w, all, strings.Join(lines, "\n"))
 	})

@@ -82,7 +82,6 @@ type pipeline struct {
 	reg     *prometheus.Registry
 	out     *console
 	roles   []string
-	report  *rules.Report
 
 	producers []*kafka.Producer
 	pull      *ingest.Puller
@@ -155,7 +154,6 @@ func (p *pipeline) loadRules() *rules.Set {
 		own = append(own, id)
 	}
 	set, report := rules.Load(rules.Vars{"probe_clients": own}, sources...)
-	p.report = report
 	for _, d := range report.Documents {
 		if d.Status == rules.Refused || d.Status == rules.Disabled {
 			p.log.Warn("rule does not run", "status", d.Status, "file", d.File, "line", d.Line, "title", d.Title, "reason", d.Reason)
@@ -298,36 +296,38 @@ func (p *pipeline) close() {
 	}
 }
 
-// checks are the readiness of the roles.
+// checks are the readiness of the roles: each does its work only with a Kafka
+// that answers.
 func (p *pipeline) checks() []check {
 	var list []check
-	if p.pull != nil {
-		list = append(list, check{rolePull, func() (bool, string) {
-			s := p.pull.Status()
-			return s.Failing == "", s.Failing
+	add := func(role string, trouble func(ctx context.Context) string) {
+		list = append(list, check{role, func(ctx context.Context) string {
+			if err := p.backend.kafka.Ping(ctx); err != nil {
+				return "Kafka does not answer: " + err.Error()
+			}
+			return trouble(ctx)
 		}})
+	}
+	none := func(context.Context) string { return "" }
+	if p.pull != nil {
+		add(rolePull, func(context.Context) string { return p.pull.Status().Failing })
 	}
 	if p.write != nil {
-		list = append(list, check{roleWrite, func() (bool, string) {
-			s := p.write.Status()
-			return s.Failing == "", s.Failing
-		}})
+		add(roleWrite, func(context.Context) string { return p.write.Status().Failing })
 	}
 	if p.scan != nil {
-		list = append(list, check{roleScan, func() (bool, string) { return true, "" }})
+		add(roleScan, none)
 	}
 	if p.probe != nil {
-		list = append(list, check{roleProbe, func() (bool, string) { return true, "" }})
+		add(roleProbe, none)
 	}
 	if p.notify != nil {
-		list = append(list, check{roleNotify, func() (bool, string) {
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-			defer cancel()
+		add(roleNotify, func(ctx context.Context) string {
 			if err := p.backend.conn.Ping(ctx); err != nil {
-				return false, "ClickHouse does not answer: " + err.Error()
+				return "ClickHouse does not answer: " + err.Error()
 			}
-			return true, ""
-		}})
+			return ""
+		})
 	}
 	return list
 }

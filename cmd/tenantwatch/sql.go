@@ -103,16 +103,7 @@ func openReader(ctx context.Context, c *Config, dsn string) (driver.Conn, error)
 		}
 		opts.Settings["readonly"] = 2
 	}
-	conn, err := clickhouse.Open(opts)
-	if err != nil {
-		return nil, fmt.Errorf("connect to ClickHouse at %s: %w", strings.Join(opts.Addr, ", "), err)
-	}
-	err = conn.Ping(ctx)
-	if err == nil {
-		return conn, nil
-	}
-	conn.Close()
-	return nil, fmt.Errorf("connect to ClickHouse at %s as %s: %w", strings.Join(opts.Addr, ", "), opts.Auth.Username, err)
+	return schema.Connect(ctx, opts)
 }
 
 // rowPrinter prints one form of output.

@@ -62,6 +62,12 @@ func NewClient(cfg Config) *Client {
 // Close drops idle connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
+// Ping asks a broker whether it is there.
+func (c *Client) Ping(ctx context.Context) error {
+	_, err := c.client.ApiVersions(ctx, &kafkago.ApiVersionsRequest{})
+	return err
+}
+
 // EnsureTopics makes the topics that are missing. Of those that are there it
 // checks what would lose or refuse records, and says so in warnings.
 func (c *Client) EnsureTopics(ctx context.Context, topics []schema.Topic) (warnings []string, err error) {
