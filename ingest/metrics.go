@@ -20,6 +20,16 @@ type PullMetrics struct {
 	remaining  *prometheus.GaugeVec
 	caughtUp   *prometheus.GaugeVec
 	dropped    *prometheus.CounterVec
+	overlap    *prometheus.GaugeVec
+	gaps       *prometheus.CounterVec
+	gapSeconds *prometheus.CounterVec
+	streams    *prometheus.GaugeVec
+
+	audited       *prometheus.CounterVec
+	missing       *prometheus.CounterVec
+	healed        *prometheus.CounterVec
+	auditPosition *prometheus.GaugeVec
+	auditFailures *prometheus.CounterVec
 }
 
 // NewPullMetrics registers the figures.
@@ -38,12 +48,22 @@ func NewPullMetrics(reg prometheus.Registerer) *PullMetrics {
 		remaining:  f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_ratelimit_remaining", Help: "What was left in the bucket, as last told."}, tenant),
 		caughtUp:   f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_caught_up", Help: "1 when the last answer had all there was."}, tenant),
 		dropped:    f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_self_events_dropped_total", Help: "Events about our own failed calls that were dropped because Kafka was away for long."}, tenant),
+		overlap:    f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_overlap_seconds", Help: "How far back events that show up late are looked for."}, tenant),
+		gaps:       f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_gaps_total", Help: "Times of which the tenant dropped events before they were pulled."}, tenant),
+		gapSeconds: f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_gap_seconds_total", Help: "Their length."}, tenant),
+		streams:    f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_log_stream_active", Help: "1 when a log stream of the tenant is active."}, []string{"tenant", "stream"}),
+
+		audited:       f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_audit_events_total", Help: "Events of the tenant that ClickHouse was held against."}, tenant),
+		missing:       f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_audit_missing_total", Help: "Of these, those that were missing."}, tenant),
+		healed:        f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_audit_healed_total", Help: "Of these, those that were pulled again and stored."}, tenant),
+		auditPosition: f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_audit_position_timestamp_seconds", Help: "Up to where the audit at hand has come."}, tenant),
+		auditFailures: f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_audit_failures_total", Help: "Times that an audit could not ask ClickHouse or Kafka and tried again."}, tenant),
 	}
 }
 
 // start makes the series of a tenant, so that absent is not zero.
 func (m *PullMetrics) start(tenant string) {
-	for _, s := range []schema.Source{schema.Tail, schema.Backfill, schema.Overlap, schema.Self} {
+	for _, s := range []schema.Source{schema.Tail, schema.Backfill, schema.Overlap, schema.Repair, schema.Self} {
 		m.events.WithLabelValues(tenant, string(s))
 	}
 	for _, k := range kinds {
@@ -51,7 +71,9 @@ func (m *PullMetrics) start(tenant string) {
 	}
 	m.pages.WithLabelValues(tenant)
 	m.retries.WithLabelValues(tenant)
-	m.dropped.WithLabelValues(tenant)
+	for _, c := range []*prometheus.CounterVec{m.dropped, m.gaps, m.gapSeconds, m.audited, m.missing, m.healed, m.auditFailures} {
+		c.WithLabelValues(tenant)
+	}
 }
 
 // writeMetrics are the figures of a Writer.

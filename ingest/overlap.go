@@ -7,18 +7,25 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// lookBehind re-reads what the chain has passed within the last minutes: Auth0
+// The overlap is never wider than maxOverlap, and narrow again when nothing has
+// been that late for narrowAfter. What comes later still is found by audits.
+const (
+	maxOverlap  = 12 * time.Hour
+	narrowAfter = 24 * time.Hour
+)
+
+// lookBehind re-reads what the tail has passed within the last minutes: Auth0
 // may make an event visible after others with higher ids. It begins at the
 // place that the checkpoint keeps for it, so what was due when we died is looked
 // at by the next start.
 func (p *Puller) lookBehind(ctx context.Context) error {
-	take, first := MaxTake, true
+	take := MaxTake
 	p.mu.Lock()
-	from, to := p.owed, p.at.LogID
+	due := p.owed
 	p.mu.Unlock()
-	for {
-		if from != "" {
-			found, err := p.walk(ctx, from, to, &take)
+	for first := true; ; first = false {
+		if due.from != "" {
+			found, err := p.walk(ctx, due, &take, first)
 			if err != nil {
 				return err
 			}
@@ -27,27 +34,40 @@ func (p *Puller) lookBehind(ctx context.Context) error {
 				p.cfg.Log.Info("events showed up late", "events", found)
 			}
 		}
-		first = false
 		p.mu.Lock()
-		p.owed = ""
+		p.owed = stretch{}
+		p.narrow(time.Now())
+		back := p.back
 		p.mu.Unlock()
-		if !sleep(ctx, p.cfg.OverlapEvery) {
+		// A wider overlap comes less often, and so costs as much.
+		if !sleep(ctx, time.Duration(float64(p.cfg.OverlapEvery)*float64(back)/float64(p.cfg.Overlap))) {
 			return ctx.Err()
 		}
 		p.mu.Lock()
-		from, to = p.at.Behind, p.at.LogID
+		due = stretch{p.at.Behind, p.at.LogID}
+		if p.back > p.cfg.Overlap && p.synthetic {
+			// The marks of a wider overlap are not there yet.
+			if from := schema.SyntheticID(time.Now().Add(-p.back)); higher(due.from, from) {
+				due.from = from
+			}
+		}
+		if at := p.recent.since(); p.synthetic && !at.IsZero() {
+			if from := schema.SyntheticID(at.Add(time.Second)); higher(from, due.from) {
+				due.from = from
+			}
+		}
 		if p.status.CaughtUp.IsZero() {
-			from = "" // the chain itself is still far behind
+			due.from = "" // the tail itself is still far behind
 		}
 		p.mu.Unlock()
 	}
 }
 
-// walk re-reads from one cursor to another and hands on what is new. If we die
-// before the acks, the next start walks the same way.
-func (p *Puller) walk(ctx context.Context, cursor, end string, take *int) (found int, err error) {
-	for higher(end, cursor) {
-		events, next, err := p.page(ctx, cursor, take)
+// walk re-reads a stretch and hands on what is new. If we die before the acks,
+// the next start walks the same way.
+func (p *Puller) walk(ctx context.Context, due stretch, take *int, first bool) (found int, err error) {
+	for cursor := due.from; higher(due.until, cursor); {
+		events, next, err := p.page(ctx, Overlap, cursor, take)
 		if err != nil {
 			return found, err
 		}
@@ -55,20 +75,23 @@ func (p *Puller) walk(ctx context.Context, cursor, end string, take *int) (found
 		now := time.Now()
 		for i := range events {
 			e := &events[i]
-			if e.LogID == "" || higher(e.LogID, end) {
-				continue // the chain's own affair
+			if e.LogID == "" || higher(e.LogID, due.until) {
+				continue // the tail's own affair
 			}
 			e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Overlap, now
 			if p.recent.add(e.LogID, now) {
 				late = append(late, e.Record())
 				p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(now.Sub(e.Date).Seconds())
+				if at, ok := schema.IDTime(e.LogID); ok && !first {
+					p.widen(now, now.Sub(at))
+				}
 			}
 		}
 		if len(late) > 0 {
 			if err := p.produce(ctx, late); err != nil {
 				return found, p.describe("delivery of late events", err)
 			}
-			p.cfg.Metrics.events.WithLabelValues(p.cfg.Tenant, string(schema.Overlap)).Add(float64(len(late)))
+			p.count(schema.Overlap, len(late))
 			found += len(late)
 		}
 		if len(events) == 0 || !higher(next, cursor) {
@@ -77,4 +100,43 @@ func (p *Puller) walk(ctx context.Context, cursor, end string, take *int) (found
 		cursor = next
 	}
 	return found, nil
+}
+
+// width is how far back the overlap reaches.
+func (p *Puller) width() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.back
+}
+
+// widen is called for each event that showed up late, by how much. Once that is
+// more than half of the overlap, the overlap is doubled: the next one may be
+// later still.
+func (p *Puller) widen(now time.Time, late time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if late > p.back/4 && p.back > p.cfg.Overlap || late > p.back/2 {
+		p.lateAt = now // as wide as it is, it is needed
+	}
+	if late > p.back/2 && p.back < maxOverlap {
+		p.setBack(min(2*p.back, maxOverlap))
+		p.cfg.Log.Warn("events show up later than they did; they are looked for further back", "late", late.Round(time.Second), "overlap", p.back)
+	}
+}
+
+// narrow takes half of a wide overlap back that has not been needed. mu must be
+// held.
+func (p *Puller) narrow(now time.Time) {
+	if p.back > p.cfg.Overlap && now.Sub(p.lateAt) > narrowAfter {
+		p.lateAt = now
+		p.setBack(max(p.back/2, p.cfg.Overlap))
+		p.cfg.Log.Info("events show up in time again", "overlap", p.back)
+	}
+}
+
+// setBack needs mu.
+func (p *Puller) setBack(d time.Duration) {
+	p.back = d
+	p.recent.widen(2*d + p.cfg.OverlapEvery)
+	p.cfg.Metrics.overlap.WithLabelValues(p.cfg.Tenant).Set(d.Seconds())
 }

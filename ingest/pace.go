@@ -45,7 +45,20 @@ func NewPacer(share float64) *Pacer {
 }
 
 // Wait blocks until the next call may be made, or ctx ends.
-func (p *Pacer) Wait(ctx context.Context) error {
+type Class int
+
+const (
+	Tail Class = iota
+	Overlap
+	Backfill
+	Audit
+)
+
+type Use struct{ Rate, Calls, Refill float64 }
+
+func (p *Pacer) Use() Use { return Use{} }
+
+func (p *Pacer) Wait(ctx context.Context, _ Class) error {
 	if err := p.limiter.Wait(ctx); err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func TestPacerKeepsItsShare(t *testing.T) {
 				begin := time.Now()
 				// A measurement is believed for five minutes.
 				for time.Since(begin) < 4*time.Minute {
-					if err := p.Wait(t.Context()); err != nil {
+					if err := p.Wait(t.Context(), ingest.Tail); err != nil {
 						t.Fatal(err)
 					}
 					b.fill()
@@ -96,7 +96,7 @@ func TestPacerRate(t *testing.T) {
 				var calls []time.Duration
 				// The first minute is for learning.
 				for time.Since(begin) < 5*time.Minute {
-					if err := p.Wait(t.Context()); err != nil {
+					if err := p.Wait(t.Context(), ingest.Tail); err != nil {
 						t.Fatal(err)
 					}
 					_, l := b.call()
@@ -136,7 +136,7 @@ func TestPacerBusyNeighbour(t *testing.T) {
 		begin := time.Now()
 		calls := 0
 		for time.Since(begin) < 10*time.Minute {
-			if err := p.Wait(t.Context()); err != nil {
+			if err := p.Wait(t.Context(), ingest.Tail); err != nil {
 				t.Fatal(err)
 			}
 			b.fill()
@@ -156,7 +156,7 @@ func TestPacerHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := ingest.NewPacer(0.7)
 		begin := time.Now()
-		if err := p.Wait(t.Context()); err != nil || time.Since(begin) != 0 {
+		if err := p.Wait(t.Context(), ingest.Tail); err != nil || time.Since(begin) != 0 {
 			t.Errorf("the first call waits for %s, %v", time.Since(begin), err)
 		}
 		p.Hold(20 * time.Second)
@@ -164,7 +164,7 @@ func TestPacerHold(t *testing.T) {
 		ended := make(chan time.Duration, 4)
 		for range 3 {
 			go func() {
-				if err := p.Wait(t.Context()); err != nil {
+				if err := p.Wait(t.Context(), ingest.Tail); err != nil {
 					t.Error(err)
 				}
 				ended <- time.Since(begin)
@@ -178,7 +178,7 @@ func TestPacerHold(t *testing.T) {
 				t.Errorf("waited until %s, want 35s", d)
 			}
 		}
-		if err := p.Wait(t.Context()); err != nil || time.Since(begin) != 35*time.Second {
+		if err := p.Wait(t.Context(), ingest.Tail); err != nil || time.Since(begin) != 35*time.Second {
 			t.Errorf("the next one waits until %s, %v", time.Since(begin), err)
 		}
 	})
@@ -209,7 +209,7 @@ func TestPacerReset(t *testing.T) {
 				p := ingest.NewPacer(tt.share)
 				p.Observe(tt.limit)
 				begin := time.Now()
-				if err := p.Wait(t.Context()); err != nil {
+				if err := p.Wait(t.Context(), ingest.Tail); err != nil {
 					t.Fatal(err)
 				}
 				if got := time.Since(begin); got < tt.want || got > tt.want+time.Second {
@@ -229,7 +229,7 @@ func TestPacerWithoutLimit(t *testing.T) {
 		p := ingest.NewPacer(0.1)
 		begin := time.Now()
 		for range 1000 {
-			if err := p.Wait(t.Context()); err != nil {
+			if err := p.Wait(t.Context(), ingest.Tail); err != nil {
 				t.Fatal(err)
 			}
 			p.Observe(ingest.Limit{})
@@ -248,10 +248,10 @@ func TestPacerEnds(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		begin := time.Now()
-		if err := p.Wait(ctx); !errors.Is(err, context.Canceled) || time.Since(begin) != time.Second {
+		if err := p.Wait(ctx, ingest.Tail); !errors.Is(err, context.Canceled) || time.Since(begin) != time.Second {
 			t.Errorf("got %v after %s", err, time.Since(begin))
 		}
-		if err := p.Wait(ctx); !errors.Is(err, context.Canceled) {
+		if err := p.Wait(ctx, ingest.Tail); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v of a context that has ended", err)
 		}
 	})

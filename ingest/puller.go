@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
@@ -28,40 +27,59 @@ type Producer interface {
 type PullerConfig struct {
 	Tenant       string        // its name in the data
 	Backfill     time.Duration // how far back at the first start; negative for all there is, 0 for nothing
+	Chains       int           // that pull the past side by side; default 16
 	Poll         time.Duration // pause after all there is was pulled; default 1 s
-	Overlap      time.Duration // how far back events that show up late are looked for; default 10 min
+	Overlap      time.Duration // how far back, at least, events that show up late are looked for; default 10 min
 	OverlapEvery time.Duration // how often; default 1 min
+	OrdersOnly   bool          // do what others ask for, and pull nothing else
+	Retention    time.Duration // what is older is not missed in an audit: ClickHouse drops it; 0 for never
 	Log          *slog.Logger
 	Metrics      *PullMetrics
 }
 
-// Puller pulls one tenant's log: first what is there, then what comes.
+// Puller pulls one tenant's log: what is there by several chains side by side,
+// what comes by one, the tail.
 type Puller struct {
 	cfg         PullerConfig
 	tenant      Tenant
 	pacer       *Pacer
 	events      Producer
 	checkpoints Producer
-	recent      *recent
-	self        chan schema.Record // events about our own failed calls
+	kept        Kept
+	self        chan schema.Record // events about what we found out ourselves
 
-	mu     sync.Mutex // guards what follows
-	at     Checkpoint // acked
-	owed   string     // where the last run's overlap stood, until it is looked at; else empty
-	status PullStatus
+	// What follows is made anew by each Run.
+
+	recent   *recent
+	saves    *saver
+	backfill *backfill
+	ahead    *semaphore.Weighted // bytes of pages that Kafka does not have yet
+	audits   *audits
+	taken    map[string]bool // chains, of the goroutine that takes them
+
+	mu        sync.Mutex // guards what follows
+	at        Checkpoint // the tail's; acked
+	owed      stretch    // what the last run's overlap had still to look at, until it is done
+	back      time.Duration
+	lateAt    time.Time // when an event last was so late that back had to be as it is
+	synthetic bool      // the tenant takes ids that it has not issued
+	status    PullStatus
 }
 
 // PullStatus is how a pull goes.
 type PullStatus struct {
 	Tenant    string
-	Backfill  bool      // still running
-	Events    uint64    // acked since this start
-	Total     uint64    // acked by the chain in all
-	Oldest    time.Time // the first event that the chain pulled
-	Position  time.Time // the newest event that is acked; zero at first
-	LiveFrom  time.Time // where the backfill ends
-	CaughtUp  time.Time // when the tenant last had nothing more; zero if never
+	Running   bool           // this process leads the tenant
+	Backfill  bool           // not all that was there is pulled yet
+	Slices    BackfillStatus // of the backfill, when it is cut into slices
+	Events    uint64         // acked since this start
+	Total     uint64         // acked by the tail in all
+	Oldest    time.Time      // the first event that the tail pulled
+	Position  time.Time      // the newest event that is acked; zero at first
+	LiveFrom  time.Time      // where the backfill ends
+	CaughtUp  time.Time      // when the tenant last had nothing more; zero if never
 	Limit     Limit
+	Use       Use
 	Failing   string // why calls fail right now, empty when they do not
 	LastLogID string
 }
@@ -73,9 +91,9 @@ const (
 	coalesce   = 20 // pages in one hand-over
 )
 
-// NewPuller returns a puller that goes on from a checkpoint, or starts at the
-// beginning when it has no LogID.
-func NewPuller(cfg PullerConfig, tenant Tenant, pacer *Pacer, from Checkpoint, events, checkpoints Producer) *Puller {
+// NewPuller returns a puller of a tenant. kept is what audits look at; without
+// it there are none.
+func NewPuller(cfg PullerConfig, tenant Tenant, pacer *Pacer, events, checkpoints Producer, kept Kept) *Puller {
 	if cfg.Poll <= 0 {
 		cfg.Poll = time.Second
 	}
@@ -85,320 +103,301 @@ func NewPuller(cfg PullerConfig, tenant Tenant, pacer *Pacer, from Checkpoint, e
 	if cfg.OverlapEvery <= 0 {
 		cfg.OverlapEvery = time.Minute
 	}
-	from.Tenant, from.Chain = cfg.Tenant, ChainTail
-	return &Puller{cfg: cfg, tenant: tenant, pacer: pacer, events: events, checkpoints: checkpoints,
-		recent: newRecent(2*cfg.Overlap + cfg.OverlapEvery), self: make(chan schema.Record, 64), at: from}
+	if cfg.Chains <= 0 {
+		cfg.Chains = backfillChains
+	}
+	cfg.Metrics.start(cfg.Tenant)
+	p := &Puller{cfg: cfg, tenant: tenant, pacer: pacer, events: events, checkpoints: checkpoints, kept: kept,
+		self: make(chan schema.Record, 64), backfill: newBackfill(), back: cfg.Overlap}
+	return p
 }
 
-// Run pulls until ctx ends. Failed calls are retried for ever.
-func (p *Puller) Run(ctx context.Context) error {
-	p.cfg.Metrics.start(p.cfg.Tenant)
-	p.begin()
-	pages := make(chan pulled, pagesAhead)
-	ahead := semaphore.NewWeighted(bytesAhead)
-	saves := make(chan Checkpoint, 1)
+// Run leads the tenant until ctx ends: it goes on where the checkpoints say, or
+// begins at the beginning when they have none of the tenant, and takes up the
+// chains that orders brings. Failed calls are retried for ever. Only one Run of a
+// tenant at a time goes on without repeats; two do no harm.
+func (p *Puller) Run(ctx context.Context, state Checkpoints, orders <-chan Checkpoint) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.pull(ctx, pages, ahead) })
-	g.Go(func() error { return p.deliver(ctx, pages, ahead, saves) })
-	g.Go(func() error { return p.save(ctx, saves) })
-	g.Go(func() error { return p.lookBehind(ctx) })
+	p.recent = newRecent(2*p.cfg.Overlap + p.cfg.OverlapEvery)
+	p.saves = newSaver(p.checkpoints, p.cfg.Log, func() { p.cfg.Metrics.checkpoint.WithLabelValues(p.cfg.Tenant).SetToCurrentTime() })
+	p.backfill.reset()
+	p.ahead = semaphore.NewWeighted(bytesAhead)
+	p.audits = newAudits()
+	p.taken = map[string]bool{}
+	p.mu.Lock()
+	p.at, p.owed, p.status.Running, p.status.CaughtUp = Checkpoint{}, stretch{}, true, time.Time{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.status.Running = false
+	}()
+	g.Go(func() error { return p.describe("checkpoints", p.saves.run(ctx)) })
+	g.Go(func() error { return p.deliverSelf(ctx) })
+	g.Go(func() error {
+		if err := p.begin(ctx, state); err != nil {
+			return err
+		}
+		for range p.cfg.Chains {
+			g.Go(func() error { return p.fill(ctx) })
+		}
+		g.Go(func() error { return p.takeOrders(ctx, orders) })
+		if p.kept != nil {
+			g.Go(func() error { return p.audit(ctx) })
+		}
+		if p.cfg.OrdersOnly {
+			return nil
+		}
+		if p.kept != nil && p.takesSynthetic() {
+			g.Go(func() error { return p.watchFresh(ctx, state) })
+			g.Go(func() error { return p.watchAll(ctx, state) })
+		}
+		pages := make(chan pulled, pagesAhead)
+		g.Go(func() error { return p.pull(ctx, pages) })
+		g.Go(func() error { return p.deliver(ctx, pages) })
+		g.Go(func() error { return p.lookBehind(ctx) })
+		g.Go(func() error { return p.watchStreams(ctx) })
+		return nil
+	})
 	return g.Wait()
 }
+
+// Tenant is the tenant's name in the data.
+func (p *Puller) Tenant() string { return p.cfg.Tenant }
 
 // Status tells how the pull goes.
 func (p *Puller) Status() PullStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.status
-	s.Tenant, s.Backfill, s.Total, s.LiveFrom, s.LastLogID = p.cfg.Tenant, p.at.Backfill || p.at.LogID == "", p.at.Events, p.at.LiveFrom, p.at.LogID
-	s.Limit = p.pacer.Limit()
+	s.Tenant, s.Total, s.LiveFrom, s.LastLogID = p.cfg.Tenant, p.at.Events, p.at.LiveFrom, p.at.LogID
+	s.Slices = p.backfill.status()
+	s.Backfill = p.at.Backfill || s.Running && p.at.LogID == "" && !p.cfg.OrdersOnly || s.Slices.Chains > 0
+	s.Limit, s.Use = p.pacer.Limit(), p.pacer.Use()
 	s.Oldest, _ = schema.IDTime(p.at.Oldest)
 	s.Position, _ = schema.IDTime(p.at.LogID)
 	return s
 }
 
-// begin finds where the first start goes on from. If we die here, the next
-// start is the first one.
-func (p *Puller) begin() {
+// The plans of the slices that we make ourselves.
+const (
+	planFirst   = "first" // what was there at the first start
+	planCatchUp = "after-"
+)
+
+// catchUpAfter is how old a checkpoint is when what has come since is pulled by
+// several chains. Rules do not fire on what is older, so its order is of no use.
+const catchUpAfter = 2 * time.Hour
+
+// begin finds out where to go on. What it decides is durable before it returns.
+func (p *Puller) begin(ctx context.Context, state Checkpoints) error {
+	if err := p.forget(ctx, state); err != nil {
+		return err
+	}
+	oldest, err := p.oldest(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	var undone []Checkpoint
+	for _, c := range state {
+		if c.Tenant == p.cfg.Tenant && !c.Done {
+			undone = append(undone, c)
+		}
+	}
+	defer func() {
+		for _, c := range undone {
+			p.take(c)
+		}
+	}()
+	if p.cfg.OrdersOnly {
+		return nil
+	}
+	tail, known := state.Of(p.cfg.Tenant, ChainTail)
+	if !known {
+		tail = Checkpoint{Tenant: p.cfg.Tenant, Chain: ChainTail, LiveFrom: now}
+		tail.LogID = schema.SyntheticID(now)
+		tail.Behind = tail.LogID
+		first := schema.SyntheticID(now.Add(-p.cfg.Backfill))
+		if p.cfg.Backfill < 0 || higher(oldest, first) {
+			first = oldest
+		}
+		switch {
+		case p.cfg.Backfill == 0:
+		case !p.takesSynthetic():
+			p.cfg.Log.Warn("the tenant takes no ids that it has not issued: the backfill is one chain, and events come live once it is done")
+			tail.LogID, tail.Backfill = beforeAll, true
+			if p.cfg.Backfill > 0 {
+				tail.LogID = schema.SyntheticID(now.Add(-p.cfg.Backfill))
+			}
+			tail.Behind = tail.LogID
+		default:
+			undone = append(undone, p.cut(state, planFirst, first, &tail)...)
+			tail.LiveFrom, _ = schema.IDTime(tail.LogID)
+			tail.Behind = schema.SyntheticID(tail.LiveFrom.Add(-p.cfg.Overlap)) // it may still come late
+		}
+		return p.settleBegin(ctx, tail, undone)
+	}
+	p.cfg.Log.Info("pulling goes on", "log_id", tail.LogID, "events", tail.Events, "chains", len(undone))
+	p.mu.Lock()
+	p.owed = stretch{tail.Behind, tail.LogID}
+	p.mu.Unlock()
+	if err := p.recordGaps(ctx, gaps(oldest, tail, undone)); err != nil {
+		return err
+	}
+	if at, ok := schema.IDTime(tail.LogID); ok && p.takesSynthetic() && !tail.Backfill && now.Sub(at) > catchUpAfter {
+		p.cfg.Log.Info("the checkpoint is old: what has come since is pulled by several chains", "since", at)
+		from := tail.LogID
+		tail.LogID = schema.SyntheticID(now.Add(-catchUpAfter))
+		undone = append(undone, p.cut(state, planCatchUp+at.Format("20060102150405"), from, &tail)...)
+		tail.Behind = tail.LogID
+	}
+	return p.settleBegin(ctx, tail, undone)
+}
+
+// cut makes slices of what lies between a place and the tail. If we died after
+// slices of the plan were made and before the tail was written, they are there,
+// and the tail goes on where they end.
+func (p *Puller) cut(state Checkpoints, plan, from string, tail *Checkpoint) []Checkpoint {
+	end := ""
+	for _, c := range state {
+		if name, ok := BackfillPlan(c.Chain); ok && name == plan && c.Tenant == p.cfg.Tenant && higher(c.Until, end) {
+			end = c.Until
+		}
+	}
+	if end != "" {
+		tail.LogID = end
+		return nil
+	}
+	if from == "" || !higher(tail.LogID, from) {
+		return nil
+	}
+	return cut(p.cfg.Tenant, plan, from, tail.LogID, p.cfg.Chains)
+}
+
+// settleBegin makes the tail's beginning durable, after the slices before it.
+func (p *Puller) settleBegin(ctx context.Context, tail Checkpoint, slices []Checkpoint) error {
+	p.mu.Lock()
+	p.at = tail
+	p.mu.Unlock()
+	return p.saves.settle(ctx, append(slices[:len(slices):len(slices)], tail)...)
+}
+
+// oldest is a place just before the oldest event that the tenant still has, or
+// at it; empty when there is none. It also finds out whether the tenant takes ids
+// that it has not issued.
+func (p *Puller) oldest(ctx context.Context) (string, error) {
+	one := 1
+	page, err := p.retry(ctx, Tail, &one, func() (Page, error) { return p.tenant.Logs(ctx, beforeAll, 1) })
+	var refused *CallError
+	p.setSynthetic(!errors.As(err, &refused))
+	if refused != nil {
+		page, err = p.retry(ctx, Tail, &one, func() (Page, error) { return p.tenant.Oldest(ctx) })
+	}
+	if err != nil && !errors.As(err, &refused) {
+		return "", err
+	}
+	events := identify(page.Events)
+	lowest, _ := after("", events, "")
+	at, ok := schema.IDTime(lowest)
+	switch {
+	case len(events) > 0 && !ok: // of a kind of ids that we do not know
+		p.setSynthetic(false)
+	case ok && refused == nil:
+		return schema.SyntheticID(at), nil
+	}
+	return lowest, nil
+}
+
+// beforeAll is below every id that Auth0 has issued.
+var beforeAll = schema.SyntheticID(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))
+
+func (p *Puller) takesSynthetic() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.at.LogID != "" {
-		p.cfg.Log.Info("pulling goes on", "log_id", p.at.LogID, "events", p.at.Events)
-		p.owed = p.at.Behind
-		return
-	}
-	now := time.Now()
-	p.at.LiveFrom = now.UTC()
-	p.at.Backfill = p.cfg.Backfill != 0
-	start := now.Add(-p.cfg.Backfill)
-	if p.cfg.Backfill < 0 {
-		start = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // before any event
-	}
-	p.at.LogID = schema.SyntheticID(start)
-	p.at.Behind = p.at.LogID
+	return p.synthetic
 }
 
-// pulled is a page on its way to Kafka.
-type pulled struct {
-	events []schema.Event
-	next   string // the cursor after them
-	fresh  bool   // nothing more was there
-	bytes  int64
-	at     time.Time
-}
-
-// pull is the chain: page after page from the checkpoint on. It runs ahead of
-// Kafka by a bounded number of pages and bytes.
-func (p *Puller) pull(ctx context.Context, pages chan<- pulled, ahead *semaphore.Weighted) error {
+func (p *Puller) setSynthetic(ok bool) {
 	p.mu.Lock()
-	cursor := p.at.LogID
-	p.mu.Unlock()
-	take := MaxTake
+	defer p.mu.Unlock()
+	p.synthetic = ok
+}
+
+// forgetAfter is how long a chain that has come to its end can be read.
+const forgetAfter = time.Hour
+
+// forget takes chains away that have come to their end. If we die meanwhile, the
+// next start does it.
+func (p *Puller) forget(ctx context.Context, state Checkpoints) error {
+	var records []schema.Record
+	for _, c := range state {
+		if c.Tenant == p.cfg.Tenant && c.Done && time.Since(c.UpdatedAt) > forgetAfter {
+			records = append(records, schema.Record{Key: []byte(c.key())})
+		}
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	if err := p.checkpoints.Produce(ctx, records, func(error) {}); err != nil {
+		return p.describe("checkpoints", err)
+	}
+	return nil
+}
+
+// takeOrders takes up the chains that others ask for.
+func (p *Puller) takeOrders(ctx context.Context, orders <-chan Checkpoint) error {
 	for {
-		events, next, err := p.page(ctx, cursor, &take)
-		if err != nil {
-			return err
-		}
-		at := time.Now()
-		got := pulled{events: events, next: next, at: at, fresh: caughtUp(len(events), next, at)}
-		for i := range events {
-			got.bytes += int64(len(events[i].Raw))
-		}
-		got.bytes = min(got.bytes, bytesAhead)
-		if err := ahead.Acquire(ctx, got.bytes); err != nil {
-			return err
-		}
 		select {
-		case pages <- got:
 		case <-ctx.Done():
 			return ctx.Err()
-		}
-		cursor = next
-		if got.fresh && !sleep(ctx, p.cfg.Poll) {
-			return ctx.Err()
+		case c := <-orders:
+			if c.Order && !c.Done && c.Tenant == p.cfg.Tenant {
+				p.take(c)
+			}
 		}
 	}
 }
 
-// nearNow is how recent the last event of a short page is when there is no
-// reason to ask for more at once.
-const nearNow = 10 * time.Second
-
-// caughtUp reports whether a page had all there was. Some tenants answer with
-// fewer than we ask for although there is more: half a page or more may be one
-// of these, and so may any page whose events are old.
-func caughtUp(n int, last string, now time.Time) bool {
+// take gives a chain to those who do its kind of work, once.
+func (p *Puller) take(c Checkpoint) {
+	if p.taken[c.Chain] {
+		return
+	}
+	p.taken[c.Chain] = true
 	switch {
-	case n == 0:
-		return true
-	case n >= MaxTake/2:
-		return false
-	}
-	at, ok := schema.IDTime(last)
-	return !ok || now.Sub(at) < nearNow
-}
-
-// page pulls the page after cursor, whatever it takes, and returns its events,
-// identified as far as they can be, and the cursor after them. It only fails when
-// ctx ends.
-func (p *Puller) page(ctx context.Context, cursor string, take *int) ([]schema.Event, string, error) {
-	for attempt := 0; ; attempt++ {
-		page, err := p.retry(ctx, take, func() (Page, error) {
-			if cursor == "" {
-				return p.tenant.Oldest(ctx)
-			}
-			return p.tenant.Logs(ctx, cursor, *take)
-		})
-		var refused *CallError
-		switch {
-		case errors.As(err, &refused): // the cursor itself is refused
-			if p.setFailing(refused.Error()) {
-				p.cfg.Log.Warn("the tenant refuses a call", "err", refused)
-			}
-			if cursor == "" && !sleep(ctx, refusedPause) {
-				return nil, "", ctx.Err()
-			}
-			cursor = p.otherWay(cursor)
-			continue
-		case err != nil:
-			return nil, "", err
-		}
-		events := identify(page.Events)
-		next, ok := after(cursor, events, page.Next)
-		if ok || len(events) == 0 {
-			if cursor == "" && len(events) == 0 { // an empty tenant that refuses our ids
-				if !sleep(ctx, p.cfg.Poll) {
-					return nil, "", ctx.Err()
-				}
-				continue
-			}
-			return events, next, nil
-		}
-		if attempt == 0 {
-			p.cfg.Log.Error("a page has neither ids nor a next link; asking for it until it has", "log_id", cursor, "events", len(events))
-		}
-		if !sleep(ctx, 10*time.Second) {
-			return nil, "", ctx.Err()
-		}
+	case strings.HasPrefix(c.Chain, chainBackfill):
+		p.backfill.add(c)
+	case strings.HasPrefix(c.Chain, chainAudit):
+		p.audits.add(c)
 	}
 }
 
-// refusedPause is the pause after a refusal that leaves no other way.
-const refusedPause = 30 * time.Second
-
-// otherWay is what to ask for when the tenant refuses a cursor. Either place
-// lies before it, so nothing is skipped.
-func (p *Puller) otherWay(cursor string) string {
-	at, ok := schema.IDTime(cursor)
-	if !ok || strings.HasSuffix(cursor, strings.Repeat("0", 39)) {
-		if cursor != "" {
-			p.cfg.Log.Warn("the tenant takes no ids that it has not issued; pulling begins with its oldest event", "log_id", cursor)
+// produce hands events to Kafka.
+func (p *Puller) produce(ctx context.Context, records []schema.Record) error {
+	said := false
+	err := p.events.Produce(ctx, records, func(err error) {
+		p.cfg.Metrics.retries.WithLabelValues(p.cfg.Tenant).Inc()
+		if !said {
+			said = true
+			p.cfg.Log.Warn("events cannot be handed to Kafka; trying again, nothing more is pulled", "err", err)
 		}
-		return ""
+	})
+	if said && err == nil {
+		p.cfg.Log.Info("events are handed to Kafka again")
 	}
-	p.cfg.Log.Warn("the tenant refuses the checkpoint; going on from its time", "log_id", cursor)
-	return schema.SyntheticID(at)
+	return err
 }
 
-// identify makes events of a page. One that cannot be identified has no LogID:
-// it goes its way all the same, since the writer is the one that judges.
-func identify(raws [][]byte) []schema.Event {
-	events := make([]schema.Event, len(raws))
-	for i, raw := range raws {
-		events[i].Raw = raw
-		if events[i].Identify() != nil {
-			events[i] = schema.Event{Raw: raw}
-		}
+// count notes events that Kafka has acked.
+func (p *Puller) count(source schema.Source, n int) {
+	p.cfg.Metrics.events.WithLabelValues(p.cfg.Tenant, string(source)).Add(float64(n))
+	if source == schema.Self {
+		return
 	}
-	return events
-}
-
-// after is the cursor behind a page: the highest id in it. The tenant's own
-// word, link, is taken where events have none, and never leads backwards.
-func after(cursor string, events []schema.Event, link string) (next string, ok bool) {
-	next = cursor
-	low, last := "", cursor
-	for i := range events {
-		id := events[i].LogID
-		if id == "" {
-			continue
-		}
-		if low == "" || id < low {
-			low = id
-		}
-		if higher(id, next) {
-			next = id
-		}
-		last = id
-	}
-	if cursor == "" { // oldest by date, which is not the order of the ids
-		return low, low != ""
-	}
-	if higher(link, next) {
-		next = link
-	}
-	if next == cursor && len(last) != len(cursor) {
-		next = last // ids of another kind, which have no order that we know
-	}
-	return next, next != cursor
-}
-
-// higher compares ids. Auth0's have one length, so text order is their order;
-// one of another length is only higher than nothing.
-func higher(a, b string) bool {
-	if len(a) != len(b) {
-		return b == ""
-	}
-	return a > b
-}
-
-// retry calls until there is a page. It returns a *CallError only for a 400,
-// which no repetition will cure, and otherwise only the end of ctx.
-func (p *Puller) retry(ctx context.Context, take *int, call func() (Page, error)) (Page, error) {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = 500*time.Millisecond, 30*time.Second
-	said := ""
-	for failures := 0; ; {
-		if err := p.pacer.Wait(ctx); err != nil {
-			return Page{}, err
-		}
-		page, err := call()
-		if err == nil {
-			p.pacer.Observe(page.Limit)
-			p.observe(page)
-			if failures > 0 {
-				p.cfg.Log.Info("calls to the tenant succeed again", "after_failures", failures)
-			}
-			p.setFailing("")
-			*take = min(2**take, MaxTake)
-			return page, nil
-		}
-		if ctx.Err() != nil {
-			return Page{}, ctx.Err()
-		}
-		failures++
-		var failed *CallError
-		if !errors.As(err, &failed) {
-			failed = &CallError{Method: "GET", Path: "/api/v2/logs", Kind: KindNetwork, Err: err}
-		}
-		p.cfg.Metrics.failures.WithLabelValues(p.cfg.Tenant, string(failed.Kind)).Inc()
-		p.tell(failed)
-		p.pacer.Observe(failed.Limit)
-		wait := pause.NextBackOff()
-		switch failed.Kind {
-		case KindRateLimit:
-			wait = max(failed.RetryAfter, failed.Limit.Reset, wait)
-			p.pacer.Hold(wait) // everybody's calls
-		case KindClient:
-			if failed.Status == 400 {
-				return Page{}, failed
-			}
-		case KindAnswer, KindTimeout, KindTooLarge:
-			// What always breaks off may be too much at once.
-			if failed.Kind == KindTooLarge || failures%3 == 0 {
-				*take = max(*take/2, 1)
-			}
-		}
-		wait = max(failed.RetryAfter, wait)
-		if text := failed.Error(); text != said {
-			said = text
-			p.cfg.Log.Warn("call to the tenant failed; trying again", "err", failed, "pause", wait.Round(time.Millisecond))
-			p.setFailing(text)
-		}
-		if !sleep(ctx, wait) {
-			return Page{}, ctx.Err()
-		}
-	}
-}
-
-// setFailing notes why calls fail, and reports whether that is news.
-func (p *Puller) setFailing(text string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	news := p.status.Failing != text
-	p.status.Failing = text
-	return news
-}
-
-// observe notes a page that came.
-func (p *Puller) observe(page Page) {
-	m := p.cfg.Metrics
-	m.pages.WithLabelValues(p.cfg.Tenant).Inc()
-	if page.Limit.Known {
-		m.limit.WithLabelValues(p.cfg.Tenant).Set(float64(page.Limit.Limit))
-		m.remaining.WithLabelValues(p.cfg.Tenant).Set(float64(page.Limit.Remaining))
-	}
-}
-
-// tell makes an event of a failed call of our own: Auth0 logs none of them.
-// While Kafka is away only so many are kept.
-func (p *Puller) tell(failed *CallError) {
-	e := selfEvent(p.cfg.Tenant, failed, time.Now())
-	select {
-	case p.self <- e.Record():
-	default:
-		p.cfg.Metrics.dropped.WithLabelValues(p.cfg.Tenant).Inc()
-	}
+	p.status.Events += uint64(n)
 }
 
 // describe is for errors that end Run.

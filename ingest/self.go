@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -8,45 +9,90 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// selfEvent makes an event of a failed call of our own, in the form of Auth0's
-// management events.
-func selfEvent(tenant string, failed *CallError, at time.Time) schema.Event {
-	at = at.UTC().Truncate(time.Millisecond)
-	type body struct {
-		Error     string `json:"error,omitempty"`
-		ErrorCode string `json:"errorCode,omitempty"`
-		Message   string `json:"message,omitempty"`
-	}
-	message := failed.Message
-	if failed.Status == 0 && failed.Err != nil {
-		message = failed.Err.Error()
-	}
+// ownEvent is an event of our own in the form of Auth0's.
+func ownEvent(tenant, typ, description string, details any) schema.Event {
+	now := time.Now().UTC()
 	var e struct {
 		LogID       string    `json:"log_id"`
 		Date        time.Time `json:"date"`
 		Type        string    `json:"type"`
 		Description string    `json:"description"`
 		TenantName  string    `json:"tenant_name"`
-		Details     struct {
-			Request struct {
-				Method string `json:"method"`
-				Path   string `json:"path"`
-			} `json:"request"`
-			Response struct {
-				StatusCode int  `json:"statusCode"`
-				Body       body `json:"body"`
-			} `json:"response"`
-		} `json:"details"`
+		Details     any       `json:"details"`
 	}
-	// Two failures of one tenant within a nanosecond would be one event.
-	e.LogID = fmt.Sprintf("tenantwatch-call-%s-%d", tenant, time.Now().UnixNano())
-	e.Date, e.Type, e.Description, e.TenantName = at, schema.TypeAPIError, failed.Error(), tenant
-	e.Details.Request.Method, e.Details.Request.Path = failed.Method, failed.Path
-	e.Details.Response.StatusCode = failed.Status
-	e.Details.Response.Body = body{Error: string(failed.Kind), ErrorCode: failed.Code, Message: message}
+	// Two events of one type and tenant within a nanosecond would be one.
+	e.LogID = fmt.Sprintf("%s-%s-%d", typ, tenant, now.UnixNano())
+	e.Date, e.Type, e.Description, e.TenantName, e.Details = now.Truncate(time.Millisecond), typ, description, tenant, details
 	raw, err := json.Marshal(e)
 	if err != nil {
-		panic(err) // strings and numbers only
+		panic(err) // texts, numbers and times only
 	}
-	return schema.Event{Tenant: tenant, Source: schema.Self, FetchedAt: at, LogID: e.LogID, Type: e.Type, Date: at, Raw: raw}
+	return schema.Event{Tenant: tenant, Source: schema.Self, FetchedAt: e.Date, LogID: e.LogID, Type: e.Type, Date: e.Date, Raw: raw}
+}
+
+// callDetails are those of Auth0's management events.
+type callDetails struct {
+	Request struct {
+		Method string `json:"method"`
+		Path   string `json:"path"`
+	} `json:"request"`
+	Response struct {
+		StatusCode int `json:"statusCode"`
+		Body       struct {
+			Error     string `json:"error,omitempty"`
+			ErrorCode string `json:"errorCode,omitempty"`
+			Message   string `json:"message,omitempty"`
+		} `json:"body"`
+	} `json:"response"`
+}
+
+// failedCall makes an event of a failed call of our own, in the form of Auth0's
+// management events.
+func failedCall(tenant string, failed *CallError) schema.Event {
+	var d callDetails
+	d.Request.Method, d.Request.Path = failed.Method, failed.Path
+	d.Response.StatusCode = failed.Status
+	b := &d.Response.Body
+	b.Error, b.ErrorCode, b.Message = string(failed.Kind), failed.Code, failed.Message
+	if failed.Status == 0 && failed.Err != nil {
+		b.Message = failed.Err.Error()
+	}
+	return ownEvent(tenant, schema.TypeAPIError, failed.Error(), d)
+}
+
+// tell makes an event of a failed call of our own: Auth0 logs none of them.
+// While Kafka is away only so many are kept.
+func (p *Puller) tell(failed *CallError) {
+	e := failedCall(p.cfg.Tenant, failed)
+	select {
+	case p.self <- e.Record():
+	default:
+		p.cfg.Metrics.dropped.WithLabelValues(p.cfg.Tenant).Inc()
+	}
+}
+
+// deliverSelf hands our own events to Kafka. Those that are under way when we die
+// are lost: they tell of calls that are made again.
+func (p *Puller) deliverSelf(ctx context.Context) error {
+	for {
+		var records []schema.Record
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case r := <-p.self:
+			records = append(records, r)
+		}
+		for more := true; more; {
+			select {
+			case r := <-p.self:
+				records = append(records, r)
+			default:
+				more = false
+			}
+		}
+		if err := p.produce(ctx, records); err != nil {
+			return p.describe("delivery of our own events", err)
+		}
+		p.count(schema.Self, len(records))
+	}
 }

@@ -22,6 +22,16 @@ type Tenant interface {
 	// Oldest returns some of the oldest events. It is the way in where the
 	// tenant refuses ids that it has not issued.
 	Oldest(ctx context.Context) (Page, error)
+	// LogStreams lists the streams by which the tenant sends its log elsewhere.
+	LogStreams(ctx context.Context) ([]LogStream, Limit, error)
+}
+
+// LogStream is one of a tenant's log streams.
+type LogStream struct {
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Type   string `json:"type"`   // http, eventbridge, splunk, …
+	Status string `json:"status"` // active, paused or suspended
 }
 
 // Page is one page of events.

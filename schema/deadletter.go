@@ -14,6 +14,7 @@ type DeadLetter struct {
 	FetchedAt time.Time
 	Reason    string
 	Raw       []byte // as received
+	Retried   bool   // it was handed to the writer again; then there is no Raw
 }
 
 // NewDeadLetter is for an event that Identify or ParseRow refused.
@@ -35,9 +36,18 @@ func (d *DeadLetter) Record() Record {
 	}}
 }
 
-// DeadLetterOf reads back what DeadLetter.Record wrote.
+// RetriedRecord notes in the deadletter topic that the writer got it again.
+func (d *DeadLetter) RetriedRecord() Record {
+	return Record{Key: []byte(d.Tenant), Headers: []Header{
+		{headerTenant, []byte(d.Tenant)},
+		{headerID, []byte(d.ID)},
+		{headerRetried, []byte("true")},
+	}}
+}
+
+// DeadLetterOf reads back what DeadLetter.Record or RetriedRecord wrote.
 func DeadLetterOf(r *Record) DeadLetter {
 	e := EventOf(r)
 	return DeadLetter{Tenant: e.Tenant, ID: r.Header(headerID), Source: e.Source, FetchedAt: e.FetchedAt,
-		Reason: r.Header(headerReason), Raw: r.Value}
+		Reason: r.Header(headerReason), Raw: r.Value, Retried: r.Header(headerRetried) != ""}
 }

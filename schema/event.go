@@ -17,14 +17,19 @@ const (
 	Overlap  Source = "overlap"  // the tail's second look at recent time
 	Repair   Source = "repair"   // an audit's healing
 	Probe    Source = "probe"    // a probe's result
-	Self     Source = "self"     // a failed Management call of our own
+	Stream   Source = "stream"   // Auth0's log stream
+	Self     Source = "self"     // what tenantwatch found out itself
 )
 
 // The types of the events that tenantwatch makes itself; every other type is
 // Auth0's. They have the form of a tenant log event.
 const (
 	TypeProbe    = "tenantwatch_probe"     // details: {probe, ok, status, error, latency_ms}
-	TypeAPIError = "tenantwatch_api_error" // details: {request{method,path}, response{statusCode, body{error, message, errorCode}}}
+	TypeAPIError = "tenantwatch_api_error" // a failed Management call of our own; details: {request{method,path}, response{statusCode, body{error, message, errorCode}}}
+	TypeGap      = "tenantwatch_gap"       // Auth0 dropped events before they were pulled; details: {from, until, seconds}
+	TypeAudit    = "tenantwatch_audit"     // events were missing in ClickHouse; details: {from, until, missing, healed, repair}
+	// A log stream of the tenant has become active, paused or suspended; details: {id, name, type, status}.
+	TypeLogStream = "tenantwatch_log_stream"
 )
 
 // Event is one tenant log event.
@@ -47,6 +52,7 @@ const (
 	headerDate      = "date"
 	headerReason    = "reason"
 	headerID        = "id"
+	headerRetried   = "retried"
 )
 
 // Record is the event as the events topic carries it: keyed by tenant, so that

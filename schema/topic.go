@@ -5,7 +5,7 @@ import "strconv"
 // Topics are the Kafka topics by their full names.
 type Topics struct {
 	Events      string // key tenant, value an event's JSON as received
-	Checkpoints string // key tenant/chain, value where a pull chain stands
+	Checkpoints string // key tenant/chain, value where a pull chain stands; whoever has a partition leads its tenants
 	Alerts      string // key fingerprint, value an Alert after each transition
 	DeadLetter  string // key tenant, value what could not be stored
 }
@@ -40,7 +40,7 @@ func (t Topics) All(segment int) []Topic {
 	}
 	return []Topic{
 		{t.Events, 6, config(map[string]string{"cleanup.policy": "delete", "retention.ms": strconv.Itoa(7 * day), "compression.type": "producer"})},
-		{t.Checkpoints, 1, config(map[string]string{"cleanup.policy": "compact"})},
+		{t.Checkpoints, 6, config(map[string]string{"cleanup.policy": "compact"})},
 		{t.Alerts, 6, config(map[string]string{"cleanup.policy": "compact"})},
 		{t.DeadLetter, 1, config(map[string]string{"cleanup.policy": "delete", "retention.ms": strconv.Itoa(30 * day)})},
 	}

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -24,8 +22,6 @@ import (
 	"github.com/segmentio/kafka-go/sasl/scram"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-
-	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 )
 
 // Secret is a setting that is never printed. Every one can also be read from
@@ -43,23 +39,18 @@ func (s *Secret) UnmarshalText(b []byte) error { *s = Secret(b); return nil }
 
 // Config is all settings, as the environment gives them.
 type Config struct {
-	Auth0 struct {
-		Domain       string `env:"DOMAIN"`
-		Audience     string `env:"AUDIENCE"`
-		ClientID     string `env:"CLIENT_ID"`
-		ClientSecret Secret `env:"CLIENT_SECRET"`
-		PrivateKey   Secret `env:"PRIVATE_KEY"`
-	} `envPrefix:"AUTH0_"`
-	Tenant    string   `env:"TENANTWATCH_TENANT"`
-	DataDir   string   `env:"TENANTWATCH_DATA_DIR" envDefault:"./data"`
-	Engine    string   `env:"TENANTWATCH_CLICKHOUSE"`
-	Backfill  string   `env:"TENANTWATCH_BACKFILL" envDefault:"all"`
-	RateShare string   `env:"TENANTWATCH_RATE_SHARE" envDefault:"0.3"`
-	Poll      string   `env:"TENANTWATCH_POLL" envDefault:"1s"`
-	Rules     []string `env:"TENANTWATCH_RULES"`
-	Retention string   `env:"TENANTWATCH_RETENTION" envDefault:"forever"`
-	LogLevel  string   `env:"TENANTWATCH_LOG_LEVEL" envDefault:"info"`
-	LogFormat string   `env:"TENANTWATCH_LOG_FORMAT" envDefault:"text"`
+	Auth0     auth0Config    `envPrefix:"AUTH0_"`
+	Tenant    string         `env:"TENANTWATCH_TENANT"`
+	Tenants   []tenantConfig `envPrefix:"TENANTS"` // instead of these two and Probe's login, for several; once checked, all there are
+	DataDir   string         `env:"TENANTWATCH_DATA_DIR" envDefault:"./data"`
+	Engine    string         `env:"TENANTWATCH_CLICKHOUSE"`
+	Backfill  string         `env:"TENANTWATCH_BACKFILL" envDefault:"all"`
+	RateShare string         `env:"TENANTWATCH_RATE_SHARE" envDefault:"0.3"`
+	Poll      string         `env:"TENANTWATCH_POLL" envDefault:"1s"`
+	Rules     []string       `env:"TENANTWATCH_RULES"`
+	Retention string         `env:"TENANTWATCH_RETENTION" envDefault:"forever"`
+	LogLevel  string         `env:"TENANTWATCH_LOG_LEVEL" envDefault:"info"`
+	LogFormat string         `env:"TENANTWATCH_LOG_FORMAT" envDefault:"text"`
 	Kafka     struct {
 		Brokers   []string `env:"BROKERS"`
 		Prefix    string   `env:"TOPIC_PREFIX" envDefault:"tenantwatch."`
@@ -73,19 +64,15 @@ type Config struct {
 		DSN    Secret `env:"DSN"`
 		CAFile string `env:"CA_FILE"`
 	} `envPrefix:"CLICKHOUSE_"`
-	Probe struct {
-		ClientID     string `env:"CLIENT_ID"`
-		ClientSecret Secret `env:"CLIENT_SECRET"`
-		Username     string `env:"USERNAME"`
-		Password     Secret `env:"PASSWORD"`
-		Realm        string `env:"REALM"`
-		Audience     string `env:"AUDIENCE"`
-		Interval     string `env:"INTERVAL" envDefault:"1m"`
-	} `envPrefix:"PROBE_"`
+	Probe         probeConfig `envPrefix:"PROBE_"`
+	ProbeInterval string      `env:"PROBE_INTERVAL" envDefault:"1m"`
+	Receive       struct {
+		Addr  string `env:"ADDR" envDefault:"127.0.0.1:8090"`
+		Token Secret `env:"TOKEN"`
+	} `envPrefix:"RECEIVE_"`
 	HTTPAddr string `env:"HTTP_ADDR" envDefault:"127.0.0.1:8080"`
 
 	// What the texts above mean, once they have been checked.
-	baseURL    *url.URL
 	backfill   time.Duration // negative for all
 	rateShare  float64
 	poll       time.Duration
@@ -99,7 +86,8 @@ type Config struct {
 // need says which settings a command depends on; the others need not be there,
 // but those that are must make sense.
 type need struct {
-	tenant bool
+	tenant  bool // one that can be called
+	receive bool // its log stream
 }
 
 // faults are all that is wrong with the settings.
@@ -133,7 +121,7 @@ func loadConfig(environ []string, n need) (*Config, error) {
 			vars[name] = value
 		}
 	}
-	names, secrets := settingNames(reflect.TypeFor[Config](), "")
+	names, secrets := settingNames(reflect.TypeFor[Config](), "", vars)
 	c.readFiles(vars, secrets, &f)
 	reportUnknown(vars, names, secrets, &f)
 	err := env.ParseWithOptions(&c, env.Options{Environment: vars})
@@ -145,11 +133,10 @@ func loadConfig(environ []string, n need) (*Config, error) {
 	} else if err != nil {
 		f.add("settings", "%v", err)
 	}
-	c.checkTenant(n, &f)
+	c.checkTenants(vars, n, &f)
 	c.checkPull(&f)
 	c.checkKafka(&f)
 	c.checkClickHouse(&f)
-	c.checkProbe(n, &f)
 	c.checkRest(&f)
 	if len(f) > 0 {
 		slices.Sort(f)
@@ -158,13 +145,31 @@ func loadConfig(environ []string, n need) (*Config, error) {
 	return &c, nil
 }
 
-// settingNames collects the variables of Config from its tags.
-func settingNames(t reflect.Type, prefix string) (names, secrets []string) {
+// settingNames collects the variables of Config from its tags. A list has as many
+// entries as the environment begins to fill, without a gap, and one at least.
+func settingNames(t reflect.Type, prefix string, vars map[string]string) (names, secrets []string) {
+	add := func(t reflect.Type, prefix string) {
+		n, s := settingNames(t, prefix, vars)
+		names, secrets = append(names, n...), append(secrets, s...)
+	}
 	for i := range t.NumField() {
 		field := t.Field(i)
 		if p, ok := field.Tag.Lookup("envPrefix"); ok {
-			n, s := settingNames(field.Type, prefix+p)
-			names, secrets = append(names, n...), append(secrets, s...)
+			if field.Type.Kind() != reflect.Slice {
+				add(field.Type, prefix+p)
+				continue
+			}
+			begun := func(prefix string) bool {
+				for name := range vars {
+					if strings.HasPrefix(name, prefix) {
+						return true
+					}
+				}
+				return false
+			}
+			for n := 0; n == 0 || begun(fmt.Sprintf("%s%s_%d_", prefix, p, n)); n++ {
+				add(field.Type.Elem(), fmt.Sprintf("%s%s_%d_", prefix, p, n))
+			}
 			continue
 		}
 		name, ok := field.Tag.Lookup("env")
@@ -202,7 +207,7 @@ func (c *Config) readFiles(vars map[string]string, secrets []string, f *faults) 
 }
 
 // ours are the beginnings of the names of settings.
-var ours = [...]string{"AUTH0_", "TENANTWATCH_", "KAFKA_", "CLICKHOUSE_", "PROBE_", "ALERT_", "TENANTS_"}
+var ours = [...]string{"AUTH0_", "TENANTWATCH_", "KAFKA_", "CLICKHOUSE_", "PROBE_", "RECEIVE_", "ALERT_", "TENANTS_"}
 
 // serviceVar matches what Kubernetes puts into the environment for services
 // that are called kafka or clickhouse.
@@ -254,66 +259,6 @@ func nearest(name string, names []string) string {
 		}
 	}
 	return best
-}
-
-func (c *Config) checkTenant(n need, f *faults) {
-	a := &c.Auth0
-	if a.Domain != "" {
-		var err error
-		if c.baseURL, err = auth0.ParseDomain(a.Domain); err != nil {
-			f.add("AUTH0_DOMAIN", "%v", err)
-		}
-	} else if n.tenant {
-		f.add("AUTH0_DOMAIN", "is not set; want the tenant's domain, such as acme.eu.auth0.com")
-	}
-	if a.Audience != "" {
-		if u, err := url.Parse(a.Audience); err != nil || u.Host == "" || !strings.HasSuffix(u.Path, "/api/v2/") {
-			f.add("AUTH0_AUDIENCE", "%q is not of the form https://TENANT.REGION.auth0.com/api/v2/ (with the slash at its end)", a.Audience)
-		}
-	}
-	if a.ClientID == "" && n.tenant {
-		f.add("AUTH0_CLIENT_ID", "is not set; want the id of a machine-to-machine application with the scope read:logs")
-	}
-	switch {
-	case a.ClientSecret != "" && a.PrivateKey != "":
-		f.add("AUTH0_CLIENT_SECRET", "AUTH0_PRIVATE_KEY is set too; keep the one that the application uses")
-	case a.ClientSecret == "" && a.PrivateKey == "" && n.tenant:
-		f.add("AUTH0_CLIENT_SECRET", "is not set; set it, AUTH0_CLIENT_SECRET_FILE or AUTH0_PRIVATE_KEY_FILE")
-	case a.PrivateKey != "":
-		if err := checkKey(string(a.PrivateKey)); err != nil {
-			f.add("AUTH0_PRIVATE_KEY", "%v", err)
-		}
-	}
-	if c.Tenant == "" && c.baseURL != nil {
-		c.Tenant = c.baseURL.Hostname()
-		if net.ParseIP(c.Tenant) == nil {
-			c.Tenant, _, _ = strings.Cut(c.Tenant, ".")
-		}
-	}
-	if c.Tenant != "" && !tenantName.MatchString(c.Tenant) {
-		f.add("TENANTWATCH_TENANT", "%q: want letters, digits, dots, dashes and underscores", c.Tenant)
-	}
-}
-
-var tenantName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-
-// checkKey reports what is wrong with a private key, without a word of it.
-func checkKey(text string) error {
-	block, _ := pem.Decode([]byte(text))
-	if block == nil {
-		return errors.New("is not a PEM file")
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		if _, err := x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
-			return errors.New("is not a private key in PKCS #8 or PKCS #1")
-		}
-		return nil
-	}
-	if _, ok := key.(*rsa.PrivateKey); !ok {
-		return errors.New("is not an RSA key; private_key_jwt is supported with RS256")
-	}
-	return nil
 }
 
 func (c *Config) checkPull(f *faults) {
@@ -442,23 +387,11 @@ func (c *Config) checkClickHouse(f *faults) {
 	}
 }
 
-func (c *Config) checkProbe(n need, f *faults) {
-	p := &c.Probe
-	var err error
-	if c.probeEvery, err = parseDuration(p.Interval); err != nil || c.probeEvery < time.Second || c.probeEvery > time.Hour {
-		f.add("PROBE_INTERVAL", "%q: want a time from 1s to 1h; Auth0 advises 1m", p.Interval)
-	}
-	if p.Username == "" && p.Password == "" && p.ClientID == "" {
-		return
-	}
-	for name, set := range map[string]bool{"PROBE_CLIENT_ID": p.ClientID != "", "PROBE_USERNAME": p.Username != "", "PROBE_PASSWORD": p.Password != ""} {
-		if !set {
-			f.add(name, "is not set; the probe needs PROBE_CLIENT_ID, PROBE_USERNAME and PROBE_PASSWORD, or none of them")
-		}
-	}
-}
-
 func (c *Config) checkRest(f *faults) {
+	var err error
+	if c.probeEvery, err = parseDuration(c.ProbeInterval); err != nil || c.probeEvery < time.Second || c.probeEvery > time.Hour {
+		f.add("PROBE_INTERVAL", "%q: want a time from 1s to 1h; Auth0 advises 1m", c.ProbeInterval)
+	}
 	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
 		f.add("HTTP_ADDR", "%q: want host:port, such as 127.0.0.1:8080; port 0 takes any", c.HTTPAddr)
 	}
@@ -468,6 +401,9 @@ func (c *Config) checkRest(f *faults) {
 	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
 		f.add("TENANTWATCH_LOG_FORMAT", "%q: want text or json", c.LogFormat)
 	}
+	if _, _, err := net.SplitHostPort(c.Receive.Addr); err != nil {
+		f.add("RECEIVE_ADDR", "%q: want host:port, such as 127.0.0.1:8090; port 0 takes any", c.Receive.Addr)
+	}
 	if info, err := os.Stat(c.DataDir); err == nil && !info.IsDir() {
 		f.add("TENANTWATCH_DATA_DIR", "%s is not a folder", c.DataDir)
 	}
@@ -475,9 +411,6 @@ func (c *Config) checkRest(f *faults) {
 		c.DataDir = dir
 	}
 }
-
-// probes reports whether a synthetic login is set up.
-func (c *Config) probes() bool { return c.Probe.Username != "" }
 
 // parseDuration reads Go's durations, and days.
 func parseDuration(text string) (time.Duration, error) {

@@ -24,8 +24,8 @@ func TestConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.baseURL.String() != "https://acme.eu.auth0.com" || c.Tenant != "acme" || c.backfill >= 0 || c.rateShare != 0.3 ||
-		c.poll != time.Second || c.retention != 0 || c.probeEvery != time.Minute || c.probes() || !filepath.IsAbs(c.DataDir) || c.HTTPAddr != "127.0.0.1:8080" {
+	if len(c.Tenants) != 1 || c.Tenants[0].baseURL.String() != "https://acme.eu.auth0.com" || c.Tenants[0].Name != "acme" || c.backfill >= 0 || c.rateShare != 0.3 ||
+		c.poll != time.Second || c.retention != 0 || c.probeEvery != time.Minute || c.Tenants[0].Probe.on() || !filepath.IsAbs(c.DataDir) || c.HTTPAddr != "127.0.0.1:8080" {
 		t.Errorf("%+v", c)
 	}
 	if _, err := loadConfig(nil, need{}); err != nil {
@@ -41,7 +41,7 @@ func TestConfigValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Tenant != "my.tenant-1" || c.backfill != 30*24*time.Hour || c.rateShare != 1 || c.poll != 250*time.Millisecond || c.retention != 400*24*time.Hour ||
+	if c.Tenants[0].Name != "my.tenant-1" || c.backfill != 30*24*time.Hour || c.rateShare != 1 || c.poll != 250*time.Millisecond || c.retention != 400*24*time.Hour ||
 		len(c.Kafka.Brokers) != 2 || c.kafkaSASL == nil || c.kafkaTLS == nil || c.needsOneProcess() {
 		t.Errorf("%+v", c)
 	}

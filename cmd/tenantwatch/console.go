@@ -46,45 +46,53 @@ func (c *console) printf(format string, args ...any) {
 // every lineEvery.
 type progress struct {
 	c     *console
+	what  string
 	start time.Time
 	due   time.Time
-	first uint64
 }
 
 const lineEvery = 10 * time.Second
 
-func (c *console) startProgress(events uint64) *progress {
+func (c *console) startProgress(what string) *progress {
 	now := time.Now()
-	p := &progress{c: c, start: now, due: now.Add(lineEvery), first: events}
+	p := &progress{c: c, what: what, start: now, due: now.Add(lineEvery)}
 	if c.terminal {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(c.w), progressbar.OptionSetWidth(30),
 			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionUseANSICodes(true),
-			progressbar.OptionSetDescription("backfill"))
+			progressbar.OptionSetDescription(what))
 	}
 	return p
 }
 
-// show tells the share that is done, 0 to 1, and the events so far.
-func (p *progress) show(share float64, events uint64) {
-	spent := time.Since(p.start)
-	rate := float64(events-p.first) / max(spent.Seconds(), 0.001)
+// show tells how far a backfill is that had pulled first events when the progress
+// began.
+func (p *progress) show(s pullStatus, first uint64) {
+	spent := time.Since(p.start).Seconds()
+	rate := float64(s.done-min(s.done, first)) / max(spent, 0.001)
 	eta := "-"
-	if share > 0.01 && share < 1 {
-		eta = time.Duration(float64(spent) * (1 - share) / share).Round(time.Second).String()
+	switch {
+	case s.expected > 0 && rate > 0:
+		eta = time.Duration(s.expected / rate * float64(time.Second)).Round(time.Second).String()
+	case s.share > 0.01:
+		eta = time.Duration(spent * (1 - s.share) / s.share * float64(time.Second)).Round(time.Second).String()
 	}
-	text := fmt.Sprintf("backfill %s events, %s/s, %s left", thousands(events), thousands(uint64(rate)), eta)
+	text := fmt.Sprintf("%s %s events, %s/s, ", p.what, thousands(s.done), thousands(uint64(rate)))
+	if s.rate > 0 {
+		text += fmt.Sprintf("%.0f %% of our limit, ", min(100*s.calls/s.rate, 100))
+	}
+	text += eta + " left"
 	p.c.mu.Lock()
 	bar := p.c.bar
 	if bar != nil {
 		bar.Describe(text)
-		_ = bar.Set(int(1000 * share))
+		_ = bar.Set(int(1000 * s.share))
 	}
 	p.c.mu.Unlock()
 	if bar == nil && time.Now().After(p.due) {
 		p.due = time.Now().Add(lineEvery)
-		p.c.printf("%s, %.0f %%", text, 100*share)
+		p.c.printf("%s, %.0f %%", text, 100*s.share)
 	}
 }
 

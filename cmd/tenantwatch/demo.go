@@ -229,7 +229,7 @@ func (p *pipeline) showLive(ctx context.Context, seen *seenFamilies, c *Config) 
 	tick := time.NewTicker(liveEvery)
 	defer tick.Stop()
 	all := seen.all
-	before := p.pull.Status()
+	before := p.pullStatus()
 	for {
 		select {
 		case <-ctx.Done():
@@ -238,9 +238,9 @@ func (p *pipeline) showLive(ctx context.Context, seen *seenFamilies, c *Config) 
 			all = nil
 			p.out.printf("seen an alert of each kind; list them all with:\n  %stenantwatch sql \"SELECT starts_at, state, level, title, summary FROM alerts ORDER BY starts_at\"", dataDirPrefix(c))
 		case <-tick.C:
-			now, written := p.pull.Status(), p.write.Status()
-			if !now.Backfill {
-				p.out.printf("live: %.0f events/s, %s rows written, newest event %s ago", float64(now.Total-before.Total)/liveEvery.Seconds(),
+			now, written := p.pullStatus(), p.write.Status()
+			if !now.backfill {
+				p.out.printf("live: %.0f events/s, %s rows written, newest event %s ago", float64(now.events-before.events)/liveEvery.Seconds(),
 					thousands(written.Rows), time.Since(written.Newest).Round(100*time.Millisecond))
 			}
 			before = now

@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"ingest/auth0sim":            {},
 	"ingest/kafka":               {"schema"},
 	"ingest/kafkalocal":          {"schema"},
+	"ingest/logstream":           {"schema"},
 	"schema":                     {},
 	"schema/chlocal":             {},
 	"schema/chlocal/chlocaltest": {"schema", "schema/chlocal"},

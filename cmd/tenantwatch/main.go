@@ -23,6 +23,7 @@ const (
 	exitOK     = 0
 	exitFailed = 1
 	exitUsage  = 2
+	exitFound  = 3 // what was looked for: an audit found something missing
 )
 
 // memoryLimit is what the Go runtime is asked to stay below, so that a backlog
@@ -31,11 +32,14 @@ const memoryLimit = 106 << 20
 
 // cli is the commands and their flags. Settings are in the environment.
 type cli struct {
-	Run     runCmd     `cmd:"" help:"Pull, keep, scan and probe the tenant of AUTH0_DOMAIN until interrupted."`
-	Demo    demoCmd    `cmd:"" help:"Do the same against a simulated tenant: history, live traffic, attacks and an outage."`
-	SQL     sqlCmd     `cmd:"" name:"sql" help:"Run one read-only query over what is kept."`
-	Sim     simCmd     `cmd:"" help:"Run the simulated tenant alone."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Run        runCmd        `cmd:"" help:"Pull, keep, scan and probe the tenant of AUTH0_DOMAIN until interrupted."`
+	Demo       demoCmd       `cmd:"" help:"Do the same against a simulated tenant: history, live traffic, attacks and an outage."`
+	Backfill   backfillCmd   `cmd:"" help:"Pull a stretch of the past again; beside a running instance, or alone."`
+	Audit      auditCmd      `cmd:"" help:"Prove that nothing is missing: hold what is kept against the tenant, hour by hour."`
+	DeadLetter deadletterCmd `cmd:"" name:"deadletter" help:"What could not be stored."`
+	SQL        sqlCmd        `cmd:"" name:"sql" help:"Run one read-only query over what is kept."`
+	Sim        simCmd        `cmd:"" help:"Run the simulated tenant alone."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 
 // app is what commands need of the process.
@@ -95,16 +99,25 @@ func execute(ctx context.Context, args []string, a *app) int {
 	err = command.Run()
 	var wrong faults
 	var usage usageError
+	var found foundError
 	switch {
 	case err == nil, errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return exitOK
 	case errors.As(err, &wrong), errors.As(err, &usage):
 		fmt.Fprintf(a.stderr, "tenantwatch: %v\n", err)
 		return exitUsage
+	case errors.As(err, &found):
+		fmt.Fprintf(a.stderr, "tenantwatch: %v\n", err)
+		return exitFound
 	}
 	fmt.Fprintf(a.stderr, "tenantwatch: %v\n", err)
 	return exitFailed
 }
+
+// foundError is for what a command was to look for.
+type foundError string
+
+func (e foundError) Error() string { return string(e) }
 
 // usageError is for arguments that make no sense.
 type usageError string

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,8 +18,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
-	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
+	"github.com/tenantwatch/tenantwatch/ingest/logstream"
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
 	"github.com/tenantwatch/tenantwatch/scanner"
@@ -30,32 +31,33 @@ import (
 
 // The roles of a process.
 const (
-	rolePull   = "pull"
-	roleWrite  = "write"
-	roleScan   = "scan"
-	roleProbe  = "probe"
-	roleNotify = "notify"
-	roleWeb    = "web"
+	rolePull    = "pull"
+	roleWrite   = "write"
+	roleScan    = "scan"
+	roleProbe   = "probe"
+	roleNotify  = "notify"
+	roleWeb     = "web"
+	roleReceive = "receive" // not by default: it waits for somebody outside
 )
 
 var allRoles = []string{rolePull, roleWrite, roleScan, roleProbe, roleNotify, roleWeb}
 
 type runCmd struct {
-	Roles []string `default:"pull,write,scan,probe,notify,web" help:"What this process does; several processes with the same Kafka and ClickHouse share the work."`
+	Roles []string `default:"pull,write,scan,probe,notify,web" help:"What this process does, also receive (Auth0's log stream); several processes with the same Kafka and ClickHouse share the work."`
 }
 
 // Run watches the tenant until ctx ends.
 func (r *runCmd) Run(ctx context.Context, a *app) error {
 	for _, role := range r.Roles {
-		if !slices.Contains(allRoles, role) {
-			return usageError(fmt.Sprintf("there is no role %q; want some of %s", role, strings.Join(allRoles, ", ")))
+		if role != roleReceive && !slices.Contains(allRoles, role) {
+			return usageError(fmt.Sprintf("there is no role %q; want some of %s, %s", role, strings.Join(allRoles, ", "), roleReceive))
 		}
 	}
-	c, err := loadConfig(a.environ, need{tenant: slices.Contains(r.Roles, rolePull) || slices.Contains(r.Roles, roleProbe)})
+	c, err := loadConfig(a.environ, need{tenant: slices.Contains(r.Roles, rolePull) || slices.Contains(r.Roles, roleProbe), receive: slices.Contains(r.Roles, roleReceive)})
 	if err != nil {
 		return err
 	}
-	if c.needsOneProcess() && len(r.Roles) < len(allRoles) {
+	if c.needsOneProcess() && slices.ContainsFunc(allRoles, func(role string) bool { return !slices.Contains(r.Roles, role) }) {
 		return usageError("--roles needs KAFKA_BROKERS and CLICKHOUSE_DSN: the embedded engines are for one process")
 	}
 	if _, err := os.Stat(filepath.Join(c.DataDir, demoFile)); err == nil {
@@ -84,17 +86,25 @@ type pipeline struct {
 	roles   []string
 
 	producers []*kafka.Producer
-	pull      *ingest.Puller
+	pulls     []*ingest.Puller // one for each tenant
 	write     *ingest.Writer
 	scan      *scanner.Stream
-	probe     *probe.Probe
+	probes    []*probe.Probe // of the tenants that have a login
 	notify    *alert.Notifier
 	web       *web
+	receive   *web // Auth0's log streams
+	receiver  http.Handler
 }
 
 // startPipeline starts the engines and makes the parts. After an error nothing
 // is left behind. More sinks may be given for alerts.
-func startPipeline(ctx context.Context, c *Config, roles []string, out *console, log *slog.Logger, sinks []alert.Sink) (_ *pipeline, err error) {
+func startPipeline(ctx context.Context, c *Config, roles []string, out *console, log *slog.Logger, sinks []alert.Sink) (*pipeline, error) {
+	return startParts(ctx, c, roles, out, log, sinks, false)
+}
+
+// startParts is startPipeline; with ordersOnly nothing is pulled but what is asked
+// for.
+func startParts(ctx context.Context, c *Config, roles []string, out *console, log *slog.Logger, sinks []alert.Sink, ordersOnly bool) (_ *pipeline, err error) {
 	p := &pipeline{cfg: c, log: log, reg: prometheus.NewRegistry(), out: out, roles: roles}
 	defer func() {
 		if err != nil {
@@ -103,7 +113,12 @@ func startPipeline(ctx context.Context, c *Config, roles []string, out *console,
 	}()
 	p.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if p.has(roleWeb) { // a taken port is better known before the engines start
-		if p.web, err = listenWeb(c.HTTPAddr); err != nil {
+		if p.web, err = listenWeb("HTTP_ADDR", c.HTTPAddr); err != nil {
+			return nil, err
+		}
+	}
+	if p.has(roleReceive) {
+		if p.receive, err = listenWeb("RECEIVE_ADDR", c.Receive.Addr); err != nil {
 			return nil, err
 		}
 	}
@@ -116,7 +131,7 @@ func startPipeline(ctx context.Context, c *Config, roles []string, out *console,
 	}
 	topics := p.backend.topics
 	if p.has(rolePull) {
-		if err := p.makePuller(ctx); err != nil {
+		if err := p.makePullers(ordersOnly); err != nil {
 			return nil, err
 		}
 	}
@@ -128,10 +143,15 @@ func startPipeline(ctx context.Context, c *Config, roles []string, out *console,
 			return p.backend.kafka.ReadAll(ctx, topics.Alerts, yield)
 		}, p.producer(topics.Alerts), log.With("part", "scan"), p.reg)
 	}
-	if p.has(roleProbe) && c.probes() {
-		p.probe = probe.New(probe.Config{Tenant: c.Tenant, BaseURL: c.baseURL, ClientID: c.Probe.ClientID, ClientSecret: string(c.Probe.ClientSecret),
-			Username: c.Probe.Username, Password: string(c.Probe.Password), Realm: c.Probe.Realm, Audience: c.Probe.Audience,
-			Interval: c.probeEvery, Log: log.With("part", "probe"), Registerer: p.reg}, p.producer(topics.Events))
+	if p.has(roleProbe) {
+		p.makeProbes()
+	}
+	if p.has(roleReceive) {
+		tokens := map[string]string{}
+		for _, t := range c.Tenants {
+			tokens[t.Name] = string(t.ReceiveToken)
+		}
+		p.receiver = logstream.New(logstream.Config{Tokens: tokens, Log: log.With("part", "receive"), Registerer: p.reg}, p.producer(topics.Events))
 	}
 	if p.has(roleNotify) {
 		sinks = append([]alert.Sink{alert.NewTerminal(out, out.terminal)}, sinks...)
@@ -165,29 +185,24 @@ func (p *pipeline) loadRules() *rules.Set {
 
 // producer makes a producer that is closed with the pipeline.
 func (p *pipeline) producer(topic string) *kafka.Producer {
-	pr := p.backend.kafka.NewProducer(topic)
+	return p.keep(p.backend.kafka.NewProducer(topic))
+}
+
+func (p *pipeline) keep(pr *kafka.Producer) *kafka.Producer {
 	p.producers = append(p.producers, pr)
 	return pr
 }
 
-func (p *pipeline) makePuller(ctx context.Context) error {
-	c := p.cfg
-	tenant, err := auth0.New(auth0.Config{BaseURL: c.baseURL, Audience: c.Auth0.Audience, ClientID: c.Auth0.ClientID,
-		ClientSecret: string(c.Auth0.ClientSecret), PrivateKey: string(c.Auth0.PrivateKey), UserAgent: "tenantwatch/" + version()})
-	if err != nil {
-		return err
+func (p *pipeline) makeProbes() {
+	metrics := probe.NewMetrics(p.reg)
+	for _, t := range p.cfg.Tenants {
+		if !t.Probe.on() {
+			continue
+		}
+		p.probes = append(p.probes, probe.New(probe.Config{Tenant: t.Name, BaseURL: t.baseURL, ClientID: t.Probe.ClientID, ClientSecret: string(t.Probe.ClientSecret),
+			Username: t.Probe.Username, Password: string(t.Probe.Password), Realm: t.Probe.Realm, Audience: t.Probe.Audience,
+			Interval: p.cfg.probeEvery, Log: p.log.With("part", "probe", "tenant", t.Name), Metrics: metrics}, p.producer(p.backend.topics.Events)))
 	}
-	checkpoints, err := ingest.ReadCheckpoints(ctx, func(ctx context.Context, yield func(schema.Record) error) error {
-		return p.backend.kafka.ReadAll(ctx, p.backend.topics.Checkpoints, yield)
-	})
-	if err != nil {
-		return err
-	}
-	at, _ := checkpoints.Of(c.Tenant, ingest.ChainTail)
-	p.pull = ingest.NewPuller(ingest.PullerConfig{Tenant: c.Tenant, Backfill: c.backfill, Poll: c.poll,
-		Log: p.log.With("part", "pull", "tenant", c.Tenant), Metrics: ingest.NewPullMetrics(p.reg)},
-		tenant, ingest.NewPacer(c.rateShare), at, p.producer(p.backend.topics.Events), p.producer(p.backend.topics.Checkpoints))
-	return nil
 }
 
 // run runs everything until ctx ends or a part fails, and then ends it in
@@ -199,38 +214,38 @@ func (p *pipeline) run(ctx context.Context) error {
 	defer fail(nil)
 	stages := [3]*stage{newStage(ctx), newStage(ctx), newStage(ctx)}
 	sources, workers, last := stages[0], stages[1], stages[2]
-	group := func(name string) string { return p.cfg.Kafka.Prefix + name }
-	if p.pull != nil {
-		sources.start(fail, rolePull, p.pull.Run)
-	}
-	if p.probe != nil {
-		sources.start(fail, roleProbe, p.probe.Run)
-	}
 	topics := p.backend.topics
+	if p.has(rolePull) {
+		sources.start(fail, rolePull, func(ctx context.Context) error {
+			return p.backend.kafka.Consume(ctx, topics.Checkpoints, p.cfg.group(groupPuller), p.lead)
+		})
+	}
+	for _, probe := range p.probes {
+		sources.start(fail, roleProbe, probe.Run)
+	}
+	if p.receive != nil {
+		sources.start(fail, roleReceive, func(ctx context.Context) error { return p.receive.run(ctx, p.receiver) })
+	}
 	if p.write != nil {
 		workers.start(fail, roleWrite, func(ctx context.Context) error {
-			return p.backend.kafka.Consume(ctx, topics.Events, group("writer"), func(ctx context.Context, part *kafka.Partition) error { return p.write.Consume(ctx, part) })
+			return p.backend.kafka.Consume(ctx, topics.Events, p.cfg.group(groupWriter), func(ctx context.Context, part *kafka.Partition) error { return p.write.Consume(ctx, part) })
 		})
 	}
 	if p.scan != nil {
 		workers.start(fail, roleScan, func(ctx context.Context) error {
-			return p.backend.kafka.Consume(ctx, topics.Events, group("scanner"), func(ctx context.Context, part *kafka.Partition) error { return p.scan.Consume(ctx, part) })
+			return p.backend.kafka.Consume(ctx, topics.Events, p.cfg.group(groupScanner), func(ctx context.Context, part *kafka.Partition) error { return p.scan.Consume(ctx, part) })
 		})
 	}
 	if p.notify != nil {
 		workers.start(fail, roleNotify, func(ctx context.Context) error {
-			return p.backend.kafka.Consume(ctx, topics.Alerts, group("notifier"), func(ctx context.Context, part *kafka.Partition) error { return p.notify.Consume(ctx, part) })
+			return p.backend.kafka.Consume(ctx, topics.Alerts, p.cfg.group(groupNotifier), func(ctx context.Context, part *kafka.Partition) error { return p.notify.Consume(ctx, part) })
 		})
 	}
-	if p.pull != nil {
+	if p.has(rolePull) {
 		last.start(fail, "progress", p.showBackfill)
 	}
 	if p.web != nil {
-		var login verdict
-		if p.probe != nil {
-			login = p.probe.Verdict
-		}
-		last.start(fail, roleWeb, func(ctx context.Context) error { return p.web.run(ctx, handler(p.reg, p.checks(), login)) })
+		last.start(fail, roleWeb, func(ctx context.Context) error { return p.web.run(ctx, handler(p.reg, p.checks(), p.logins())) })
 	}
 	<-ctx.Done()
 	for _, s := range stages {
@@ -291,8 +306,10 @@ func (p *pipeline) close() {
 	if p.backend != nil {
 		p.backend.close()
 	}
-	if p.web != nil {
-		_ = p.web.listener.Close()
+	for _, w := range []*web{p.web, p.receive} {
+		if w != nil {
+			_ = w.listener.Close()
+		}
 	}
 }
 
@@ -309,8 +326,8 @@ func (p *pipeline) checks() []check {
 		}})
 	}
 	none := func(context.Context) string { return "" }
-	if p.pull != nil {
-		add(rolePull, func(context.Context) string { return p.pull.Status().Failing })
+	if p.has(rolePull) {
+		add(rolePull, func(context.Context) string { return p.failing() })
 	}
 	if p.write != nil {
 		add(roleWrite, func(context.Context) string { return p.write.Status().Failing })
@@ -318,7 +335,10 @@ func (p *pipeline) checks() []check {
 	if p.scan != nil {
 		add(roleScan, none)
 	}
-	if p.probe != nil {
+	if p.receive != nil {
+		add(roleReceive, none)
+	}
+	if len(p.probes) > 0 {
 		add(roleProbe, none)
 	}
 	if p.notify != nil {
@@ -336,6 +356,9 @@ func (p *pipeline) checks() []check {
 func (p *pipeline) printAddresses(out *console) {
 	if p.web != nil {
 		out.printf("web:        http://%s (/metrics /livez /readyz /health/auth0)", p.web.addr())
+	}
+	if p.receive != nil {
+		out.printf("log stream: http://%s/logs/TENANT", p.receive.addr())
 	}
 	if e := p.backend.engine; e != nil {
 		a := e.access()
@@ -363,41 +386,11 @@ func shellQuote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// showBackfill shows how far the backfill is, then says that it is done.
-func (p *pipeline) showBackfill(ctx context.Context) error {
-	status := p.pull.Status()
-	if !status.Backfill {
-		<-ctx.Done()
-		return ctx.Err()
+// logins are the probes' verdicts by tenant.
+func (p *pipeline) logins() map[string]verdict {
+	found := map[string]verdict{}
+	for _, probe := range p.probes {
+		found[probe.Tenant()] = probe.Verdict
 	}
-	start, first := time.Now(), status.Total
-	bar := p.out.startProgress(first)
-	defer bar.done()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for status.Backfill {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-		status = p.pull.Status()
-		bar.show(share(status), status.Total)
-	}
-	bar.done()
-	spent := time.Since(start)
-	p.out.printf("backfill done: %s events in %s, %s events/s", thousands(status.Total), spent.Round(100*time.Millisecond),
-		thousands(uint64(float64(status.Total-first)/max(spent.Seconds(), 0.001))))
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-// share is how much of the time from the oldest event to the first start has
-// been pulled.
-func share(s ingest.PullStatus) float64 {
-	whole := s.LiveFrom.Sub(s.Oldest)
-	if s.Oldest.IsZero() || whole <= 0 {
-		return 0
-	}
-	return min(max(float64(s.Position.Sub(s.Oldest))/float64(whole), 0), 1)
+	return found
 }

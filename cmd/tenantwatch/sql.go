@@ -54,7 +54,7 @@ func (q *sqlCmd) Run(ctx context.Context, a *app) error {
 		return fmt.Errorf("query: %w", err)
 	}
 	defer rows.Close()
-	return q.print(a.stdout, rows)
+	return printRows(a.stdout, q.Output, rows)
 }
 
 // readerDSN is where to ask, as a user who may only read, and what to end then.
@@ -112,20 +112,22 @@ type rowPrinter interface {
 	end() error
 }
 
-func (q *sqlCmd) print(w io.Writer, rows driver.Rows) error {
-	var out rowPrinter
-	names := rows.Columns()
-	switch q.Output {
+// newPrinter prints a table, json or csv.
+func newPrinter(w io.Writer, output string, names []string) (rowPrinter, error) {
+	switch output {
 	case "json":
-		out = &jsonRows{w: w, names: names}
+		return &jsonRows{w: w, names: names}, nil
 	case "csv":
 		c := &csvRows{w: csv.NewWriter(w)}
-		if err := c.w.Write(names); err != nil {
-			return err
-		}
-		out = c
-	default:
-		out = newTableRows(w, names)
+		return c, c.w.Write(names)
+	}
+	return newTableRows(w, names), nil
+}
+
+func printRows(w io.Writer, output string, rows driver.Rows) error {
+	out, err := newPrinter(w, output, rows.Columns())
+	if err != nil {
+		return err
 	}
 	types := rows.ColumnTypes()
 	for rows.Next() {

@@ -10,6 +10,7 @@ package auth0
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -153,20 +154,46 @@ func (c *Client) Oldest(ctx context.Context) (ingest.Page, error) {
 	return c.page(ctx, url.Values{"sort": {"date:1"}, "page": {"0"}, "per_page": {strconv.Itoa(ingest.MaxTake)}})
 }
 
-// page calls GET /api/v2/logs. A token that is refused is replaced once.
+// LogStreams lists the tenant's log streams. It needs the scope read:log_streams.
+func (c *Client) LogStreams(ctx context.Context) ([]ingest.LogStream, ingest.Limit, error) {
+	body, _, limit, err := c.get(ctx, pathStreams, nil)
+	if err != nil {
+		return nil, limit, err
+	}
+	var list []ingest.LogStream
+	if err := json.Unmarshal(body, &list); err != nil {
+		return nil, limit, unreadable(pathStreams, limit, ingest.KindAnswer, fmt.Errorf("the answer is not an array of log streams: %w", err))
+	}
+	return list, limit, nil
+}
+
+// page calls GET /api/v2/logs.
 func (c *Client) page(ctx context.Context, query url.Values) (ingest.Page, error) {
+	body, header, limit, err := c.get(ctx, pathLogs, query)
+	if err != nil {
+		return ingest.Page{}, err
+	}
+	events, err := splitArray(body)
+	if err != nil {
+		return ingest.Page{}, unreadable(pathLogs, limit, ingest.KindAnswer, fmt.Errorf("the answer (200, %s) is not an array of events: %w", header.Get("Content-Type"), err))
+	}
+	return ingest.Page{Events: events, Next: nextID(header), Limit: limit}, nil
+}
+
+// get calls one endpoint. A token that is refused is replaced once.
+func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte, http.Header, ingest.Limit, error) {
 	c.mu.Lock()
 	api := c.api
 	c.mu.Unlock()
-	page, err := c.pageWith(ctx, api, query)
+	body, header, limit, err := c.getWith(ctx, api, path, query)
 	var refused *ingest.CallError
-	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized || refused.Path != pathLogs {
-		return page, err
+	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized || refused.Path != path {
+		return body, header, limit, err
 	}
 	if api, err = c.renew(api); err != nil {
-		return ingest.Page{}, err
+		return nil, nil, limit, err
 	}
-	return c.pageWith(ctx, api, query)
+	return c.getWith(ctx, api, path, query)
 }
 
 // renew drops the token of a client that was refused. Of several callers with
@@ -185,18 +212,24 @@ func (c *Client) renew(refused *management.Management) (*management.Management, 
 }
 
 const (
-	pathLogs  = "/api/v2/logs"
-	pathToken = "/oauth/token"
+	pathLogs    = "/api/v2/logs"
+	pathStreams = "/api/v2/log-streams"
+	pathToken   = "/oauth/token"
 )
 
-func (c *Client) pageWith(ctx context.Context, api *management.Management, query url.Values) (ingest.Page, error) {
-	req, err := api.NewRequest(ctx, http.MethodGet, api.URI("logs")+"?"+query.Encode(), nil)
+func (c *Client) getWith(ctx context.Context, api *management.Management, path string, query url.Values) ([]byte, http.Header, ingest.Limit, error) {
+	none := ingest.Limit{}
+	uri := api.URI(strings.TrimPrefix(path, "/api/v2/"))
+	if len(query) > 0 {
+		uri += "?" + query.Encode()
+	}
+	req, err := api.NewRequest(ctx, http.MethodGet, uri, nil)
 	if err != nil {
-		return ingest.Page{}, unreadable(ingest.Limit{}, ingest.KindClient, err)
+		return nil, nil, none, unreadable(path, none, ingest.KindClient, err)
 	}
 	res, err := do(api, req)
 	if err != nil {
-		return ingest.Page{}, c.redact(transportError(err), "")
+		return nil, nil, none, c.redact(transportError(path, err), "")
 	}
 	defer res.Body.Close()
 	limit := limitOf(res.Header)
@@ -205,21 +238,17 @@ func (c *Client) pageWith(ctx context.Context, api *management.Management, query
 	_, err = buf.ReadFrom(io.LimitReader(res.Body, maxBody+1))
 	body := buf.Bytes()
 	if err != nil {
-		return ingest.Page{}, unreadable(limit, ingest.KindAnswer, fmt.Errorf("the answer broke off after %d bytes: %w", len(body), err))
+		return nil, nil, limit, unreadable(path, limit, ingest.KindAnswer, fmt.Errorf("the answer broke off after %d bytes: %w", len(body), err))
 	}
 	c.room.Store(max(int64(len(body)), c.room.Load()*15/16))
 	if res.StatusCode != http.StatusOK {
 		_, token, _ := strings.Cut(res.Request.Header.Get("Authorization"), " ")
-		return ingest.Page{}, c.redact(answerError(res, body, limit), token)
+		return nil, nil, limit, c.redact(answerError(path, res, body, limit), token)
 	}
 	if len(body) > maxBody {
-		return ingest.Page{}, unreadable(limit, ingest.KindTooLarge, errTooLarge)
+		return nil, nil, limit, unreadable(path, limit, ingest.KindTooLarge, errTooLarge)
 	}
-	events, err := splitArray(body)
-	if err != nil {
-		return ingest.Page{}, unreadable(limit, ingest.KindAnswer, fmt.Errorf("the answer (200, %s) is not an array of events: %w", res.Header.Get("Content-Type"), err))
-	}
-	return ingest.Page{Events: events, Next: nextID(res.Header), Limit: limit}, nil
+	return body, res.Header, limit, nil
 }
 
 // do ends with the request's context. The token's own call knows no context, so

@@ -18,9 +18,9 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest"
 )
 
-// answerError is for an answer of the logs endpoint other than 200.
-func answerError(res *http.Response, body []byte, limit ingest.Limit) *ingest.CallError {
-	e := &ingest.CallError{Method: http.MethodGet, Path: pathLogs, Status: res.StatusCode, Limit: limit, RetryAfter: retryAfter(res.Header)}
+// answerError is for an answer other than 200.
+func answerError(path string, res *http.Response, body []byte, limit ingest.Limit) *ingest.CallError {
+	e := &ingest.CallError{Method: http.MethodGet, Path: path, Status: res.StatusCode, Limit: limit, RetryAfter: retryAfter(res.Header)}
 	var answer struct{ Error, ErrorCode, Message string }
 	media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	switch err := json.Unmarshal(body, &answer); {
@@ -34,19 +34,19 @@ func answerError(res *http.Response, body []byte, limit ingest.Limit) *ingest.Ca
 	return classify(e)
 }
 
-// unreadable is for an answer of the logs endpoint that came with 200 or broke off.
-func unreadable(limit ingest.Limit, kind ingest.Kind, err error) error {
-	return &ingest.CallError{Method: http.MethodGet, Path: pathLogs, Kind: kind, Limit: limit, Err: err}
+// unreadable is for an answer that came with 200 or broke off.
+func unreadable(path string, limit ingest.Limit, kind ingest.Kind, err error) error {
+	return &ingest.CallError{Method: http.MethodGet, Path: path, Kind: kind, Limit: limit, Err: err}
 }
 
 // transportError is for a call without an answer, or without a token.
-func transportError(err error) *ingest.CallError {
+func transportError(path string, err error) *ingest.CallError {
 	var refused *oauth2.RetrieveError
 	if errors.As(err, &refused) {
 		return classify(&ingest.CallError{Method: http.MethodPost, Path: pathToken, Status: refused.Response.StatusCode, Code: refused.ErrorCode,
 			Message: clip(refused.ErrorDescription), RetryAfter: retryAfter(refused.Response.Header), Limit: limitOf(refused.Response.Header)})
 	}
-	e := &ingest.CallError{Method: http.MethodGet, Path: pathLogs, Err: err}
+	e := &ingest.CallError{Method: http.MethodGet, Path: path, Err: err}
 	var failed *url.Error
 	if errors.As(err, &failed) {
 		for inner := failed; errors.As(inner.Err, &inner); { // the token call's error lies within the other's
@@ -93,7 +93,7 @@ func classify(e *ingest.CallError) *ingest.CallError {
 	case e.Status == http.StatusUnauthorized:
 		e.Kind, e.Advice = ingest.KindUnauthorized, "check AUTH0_AUDIENCE: behind a custom domain it is still https://TENANT.REGION.auth0.com/api/v2/"
 	case e.Status == http.StatusForbidden:
-		e.Kind, e.Advice = ingest.KindForbidden, "grant the application the scope read:logs"
+		e.Kind, e.Advice = ingest.KindForbidden, "grant the application the scope "+scopeOf(e.Path)
 	case e.Status >= 400:
 		e.Kind = ingest.KindClient
 	case e.Status != 0:
@@ -106,6 +106,14 @@ func classify(e *ingest.CallError) *ingest.CallError {
 		}
 	}
 	return e
+}
+
+// scopeOf is what an endpoint needs.
+func scopeOf(path string) string {
+	if path == pathStreams {
+		return "read:log_streams"
+	}
+	return "read:logs"
 }
 
 // retryAfter reads the Retry-After header, in seconds or as a date.

@@ -215,6 +215,15 @@ func (p *Partition) SeekOffset(offset int64) error {
 	return nil
 }
 
+// SeekEnd makes Fetch go on at the first record that is still to come.
+func (p *Partition) SeekEnd(ctx context.Context) error {
+	_, last, err := p.bounds(ctx)
+	if err != nil {
+		return err
+	}
+	return p.SeekOffset(last)
+}
+
 // Rewind makes Fetch go on at the first record that was produced at or after a
 // time, which since tells from the last committed record; where none is
 // committed, Fetch goes on as it stands. It returns the offset of the first
@@ -314,25 +323,20 @@ func record(m kafkago.Message) schema.Record {
 // ReadAll calls yield for every record that a topic holds now, partition by
 // partition, without a group. It is for compacted topics, to rebuild a state.
 func (c *Client) ReadAll(ctx context.Context, topic string, yield func(schema.Record) error) error {
-	meta, err := c.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{topic}})
+	ids, err := c.partitionIDs(ctx, topic)
 	if err != nil {
-		return fmt.Errorf("read topic %s: %w", topic, err)
+		return err
 	}
-	for _, t := range meta.Topics {
-		if t.Error != nil {
-			return fmt.Errorf("read topic %s: %w", topic, t.Error)
-		}
-		for _, part := range t.Partitions {
-			if err := c.readPartition(ctx, topic, part.ID, yield); err != nil {
-				return fmt.Errorf("read topic %s: %w", topic, err)
-			}
+	for _, id := range ids {
+		if err := c.readPartition(ctx, topic, id, yield); err != nil {
+			return fmt.Errorf("read topic %s: %w", topic, err)
 		}
 	}
 	return nil
 }
 
 func (c *Client) readPartition(ctx context.Context, topic string, partition int, yield func(schema.Record) error) error {
-	p := &Partition{client: c, topic: topic, id: partition, log: c.cfg.Log.With("topic", topic, "partition", partition)}
+	p := c.partition(topic, partition)
 	defer p.close()
 	first, last, err := p.bounds(ctx)
 	if err != nil {

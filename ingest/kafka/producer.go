@@ -35,10 +35,23 @@ type Producer struct {
 // NewProducer returns a producer for a topic. Records with the same key go to
 // the same partition, by the hash that Java clients use. It must be closed.
 func (c *Client) NewProducer(topic string) *Producer {
+	return c.NewProducerBy(topic, func(key []byte) []byte { return key })
+}
+
+// place chooses a key's partition as Java clients do.
+func place(key []byte, partitions ...int) int {
+	return kafkago.Murmur2Balancer{Consistent: true}.Balance(kafkago.Message{Key: key}, partitions...)
+}
+
+// NewProducerBy is NewProducer for a topic where a part of the key decides about
+// the partition.
+func (c *Client) NewProducerBy(topic string, part func(key []byte) []byte) *Producer {
 	return &Producer{client: c, topic: topic, writer: &kafkago.Writer{
-		Addr:         kafkago.TCP(c.cfg.Brokers...),
-		Topic:        topic,
-		Balancer:     kafkago.Murmur2Balancer{Consistent: true},
+		Addr:  kafkago.TCP(c.cfg.Brokers...),
+		Topic: topic,
+		Balancer: kafkago.BalancerFunc(func(m kafkago.Message, partitions ...int) int {
+			return place(part(m.Key), partitions...)
+		}),
 		RequiredAcks: kafkago.RequireAll, // kafka-go's own default is none
 		BatchSize:    batchRecords,
 		BatchBytes:   batchBytes,

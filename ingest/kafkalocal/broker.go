@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,6 +26,9 @@ import (
 // SegmentBytes is the size of segment files. A restart reads each segment
 // whole, so they are small.
 const SegmentBytes = 16 << 20
+
+// portFile has the port of the last run.
+const portFile = "port"
 
 // Broker is a running broker.
 type Broker struct {
@@ -45,7 +49,7 @@ func Start(dir string) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
 	}
-	portFile := filepath.Join(dir, "port")
+	file := filepath.Join(dir, portFile)
 	opts := []kfake.Opt{
 		kfake.NumBrokers(1),
 		kfake.DataDir(filepath.Join(dir, "log")),
@@ -57,7 +61,7 @@ func Start(dir string) (*Broker, error) {
 			"group.initial.rebalance.delay.ms": "0",
 		}),
 	}
-	cluster, err := kfake.NewCluster(append(opts, kfake.Ports(readPort(portFile)))...)
+	cluster, err := kfake.NewCluster(append(opts, kfake.Ports(readPort(file)))...)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		cluster, err = kfake.NewCluster(append(opts, kfake.Ports(0))...)
 	}
@@ -66,7 +70,7 @@ func Start(dir string) (*Broker, error) {
 		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
 	}
 	b := &Broker{cluster: cluster, lock: lock}
-	if err := writePort(portFile, b.Addrs()[0]); err != nil {
+	if err := writePort(file, b.Addrs()[0]); err != nil {
 		b.Close()
 		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
 	}
@@ -75,6 +79,25 @@ func Start(dir string) (*Broker, error) {
 
 // Addrs are the addresses to connect to, host:port.
 func (b *Broker) Addrs() []string { return b.cluster.ListenAddrs() }
+
+// Running returns the address of the broker that another process runs in dir;
+// empty when none does.
+func Running(dir string) (string, error) {
+	lock, err := lockDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err == nil:
+		return "", lock.Close()
+	case !errors.Is(err, ErrInUse):
+		return "", fmt.Errorf("embedded Kafka in %s: %w", dir, err)
+	}
+	port := readPort(filepath.Join(dir, portFile))
+	if port == 0 {
+		return "", fmt.Errorf("embedded Kafka in %s: another tenantwatch is just starting it; try again", dir)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil
+}
 
 // Close stops the broker. Clients must have been closed before.
 func (b *Broker) Close() {

@@ -48,7 +48,7 @@ type Config struct {
 	Timeout      time.Duration // of a run; default 30 s, at most Interval
 	Transport    http.RoundTripper
 	Log          *slog.Logger
-	Registerer   prometheus.Registerer
+	Metrics      *Metrics
 }
 
 // Producer makes records durable in the events topic. It retries until ctx ends.
@@ -63,8 +63,7 @@ type Probe struct {
 	http    *http.Client
 	events  Producer
 	results chan Result // on their way to Kafka
-	metrics metrics
-	refused string // why the password was refused; empty while it was not
+	refused string      // why the password was refused; empty while it was not
 
 	mu   sync.Mutex // guards last
 	last []Result   // newest first, at most considered
@@ -87,11 +86,24 @@ const (
 	failures   = 3
 )
 
-type metrics struct {
+// Metrics are the figures of all probes of a process.
+type Metrics struct {
 	runs    *prometheus.CounterVec
-	latency prometheus.Observer
-	up      prometheus.Gauge
-	dropped prometheus.Counter
+	latency *prometheus.HistogramVec
+	up      *prometheus.GaugeVec
+	dropped *prometheus.CounterVec
+}
+
+// NewMetrics registers the figures.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	f := promauto.With(reg)
+	tenant := []string{"tenant"}
+	return &Metrics{
+		runs:    f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_probe_runs_total", Help: "Runs of the synthetic login."}, []string{"tenant", "result"}),
+		latency: f.NewHistogramVec(prometheus.HistogramOpts{Name: "tenantwatch_probe_latency_seconds", Help: "Duration of the synthetic login.", Buckets: prometheus.ExponentialBuckets(0.05, 2, 10)}, tenant),
+		up:      f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_probe_up", Help: "1 when the last synthetic login succeeded."}, tenant),
+		dropped: f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_probe_events_dropped_total", Help: "Results that were dropped because Kafka was away for long."}, tenant),
+	}
 }
 
 // New returns a probe. Its events go to Kafka.
@@ -115,10 +127,10 @@ func New(cfg Config, events Producer) *Probe {
 	if cfg.Audience != "" {
 		params.Set("audience", cfg.Audience)
 	}
-	f := promauto.With(cfg.Registerer)
-	runs := f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_probe_runs_total", Help: "Runs of the synthetic login."}, []string{"result"})
-	runs.WithLabelValues("ok")
-	runs.WithLabelValues("failed")
+	cfg.Metrics.runs.WithLabelValues(cfg.Tenant, "ok")
+	cfg.Metrics.runs.WithLabelValues(cfg.Tenant, "failed")
+	cfg.Metrics.dropped.WithLabelValues(cfg.Tenant)
+	cfg.Metrics.up.WithLabelValues(cfg.Tenant)
 	return &Probe{
 		cfg: cfg,
 		login: clientcredentials.Config{ClientID: cfg.ClientID, ClientSecret: cfg.ClientSecret,
@@ -128,14 +140,11 @@ func New(cfg Config, events Producer) *Probe {
 		}},
 		events:  events,
 		results: make(chan Result, 128),
-		metrics: metrics{
-			runs:    runs,
-			latency: f.NewHistogram(prometheus.HistogramOpts{Name: "tenantwatch_probe_latency_seconds", Help: "Duration of the synthetic login.", Buckets: prometheus.ExponentialBuckets(0.05, 2, 10)}),
-			up:      f.NewGauge(prometheus.GaugeOpts{Name: "tenantwatch_probe_up", Help: "1 when the last synthetic login succeeded."}),
-			dropped: f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_probe_events_dropped_total", Help: "Results that were dropped because Kafka was away for long."}),
-		},
 	}
 }
+
+// Tenant is the name of the tenant that is probed.
+func (p *Probe) Tenant() string { return p.cfg.Tenant }
 
 // Run probes until ctx ends.
 func (p *Probe) Run(ctx context.Context) error {
@@ -225,14 +234,14 @@ func (p *Probe) note(r Result) {
 	p.mu.Unlock()
 
 	if r.OK {
-		p.metrics.runs.WithLabelValues("ok").Inc()
-		p.metrics.up.Set(1)
+		p.cfg.Metrics.runs.WithLabelValues(p.cfg.Tenant, "ok").Inc()
+		p.cfg.Metrics.up.WithLabelValues(p.cfg.Tenant).Set(1)
 	} else {
-		p.metrics.runs.WithLabelValues("failed").Inc()
-		p.metrics.up.Set(0)
+		p.cfg.Metrics.runs.WithLabelValues(p.cfg.Tenant, "failed").Inc()
+		p.cfg.Metrics.up.WithLabelValues(p.cfg.Tenant).Set(0)
 	}
 	if r.Latency > 0 {
-		p.metrics.latency.Observe(r.Latency.Seconds())
+		p.cfg.Metrics.latency.WithLabelValues(p.cfg.Tenant).Observe(r.Latency.Seconds())
 	}
 	switch {
 	case !r.OK && !before:
@@ -243,7 +252,7 @@ func (p *Probe) note(r Result) {
 	select {
 	case p.results <- r:
 	default: // Kafka has been away for more than a hundred runs
-		p.metrics.dropped.Inc()
+		p.cfg.Metrics.dropped.WithLabelValues(p.cfg.Tenant).Inc()
 	}
 }
 

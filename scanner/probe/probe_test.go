@@ -126,7 +126,7 @@ func newFixture(t *testing.T, change func(*Config), answers ...answer) *fixture 
 	}
 	cfg := Config{Tenant: "acme", BaseURL: base, ClientID: "client", ClientSecret: secret, Username: "probe@example.com", Password: password, Realm: "Users",
 		Interval: time.Minute, Timeout: 10 * time.Second, Transport: f.tenant,
-		Log: slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Registerer: f.reg}
+		Log: slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: NewMetrics(f.reg)}
 	if change != nil {
 		change(&cfg)
 	}
@@ -240,7 +240,7 @@ func (f *fixture) over(t *testing.T, server *httptest.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.BaseURL, cfg.Transport, cfg.Registerer = base, nil, prometheus.NewRegistry()
+	cfg.BaseURL, cfg.Transport, cfg.Metrics = base, nil, NewMetrics(prometheus.NewRegistry())
 	f.Probe = New(cfg, f.kafka)
 }
 

@@ -5,25 +5,86 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/tenantwatch/tenantwatch/schema"
 )
+
+// pulled is a page on its way to Kafka.
+type pulled struct {
+	events []schema.Event
+	next   string // the cursor after them
+	fresh  bool   // nothing more was there
+	bytes  int64
+	at     time.Time
+}
+
+// pull is the tail: page after page from the checkpoint on. It runs ahead of
+// Kafka by a bounded number of pages and bytes.
+func (p *Puller) pull(ctx context.Context, pages chan<- pulled) error {
+	p.mu.Lock()
+	cursor := p.at.LogID
+	p.mu.Unlock()
+	take, last := MaxTake, time.Now()
+	for {
+		events, next, err := p.page(ctx, Tail, cursor, &take)
+		if err != nil {
+			return err
+		}
+		at := time.Now()
+		if at.Sub(last) > lapseAfter { // long enough for a short retention to have passed us
+			if err := p.findGap(ctx, cursor, last); err != nil {
+				return err
+			}
+		}
+		last = at
+		got := pulled{events: events, next: next, at: at, fresh: caughtUp(len(events), next, at)}
+		for i := range events {
+			got.bytes += int64(len(events[i].Raw))
+		}
+		got.bytes = min(got.bytes, bytesAhead)
+		if err := p.ahead.Acquire(ctx, got.bytes); err != nil {
+			return err
+		}
+		select {
+		case pages <- got:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		cursor = next
+		if got.fresh && !sleep(ctx, p.cfg.Poll) {
+			return ctx.Err()
+		}
+	}
+}
+
+// nearNow is how recent the last event of a short page is when there is no
+// reason to ask for more at once.
+const nearNow = 10 * time.Second
+
+// caughtUp reports whether a page had all there was. Some tenants answer with
+// fewer than we ask for although there is more: half a page or more may be one
+// of these, and so may any page whose events are old.
+func caughtUp(n int, last string, now time.Time) bool {
+	switch {
+	case n == 0:
+		return true
+	case n >= MaxTake/2:
+		return false
+	}
+	at, ok := schema.IDTime(last)
+	return !ok || now.Sub(at) < nearNow
+}
 
 // deliver hands pages to Kafka in order, several at once when they wait, and
 // moves the checkpoint after the acks. If we die before the acks, the next start
 // pulls the pages again; if between acks and checkpoint, it produces them again.
-func (p *Puller) deliver(ctx context.Context, pages <-chan pulled, ahead *semaphore.Weighted, saves chan Checkpoint) error {
-	marks := newMarks(p.cfg.Overlap)
+func (p *Puller) deliver(ctx context.Context, pages <-chan pulled) error {
+	marks := newMarks(p.width())
 	marks.add(p.at.Behind, time.Now()) // what the last run left unseen is looked for as long as usual
 	for {
 		var batch []pulled
-		var records []schema.Record
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case r := <-p.self:
-			records = append(records, r)
 		case got := <-pages:
 			batch = append(batch, got)
 		}
@@ -32,14 +93,14 @@ func (p *Puller) deliver(ctx context.Context, pages <-chan pulled, ahead *semaph
 			select {
 			case got := <-pages:
 				batch = append(batch, got)
-			case r := <-p.self:
-				records = append(records, r)
 			default:
 				break more
 			}
 		}
-		self := len(records)
-		next, counts := p.at, map[schema.Source]int{schema.Self: self}
+		marks.back = p.width()
+		var records []schema.Record
+		var bytes int64
+		next, counts := p.at, map[schema.Source]int{}
 		for _, got := range batch {
 			for i := range got.events {
 				e := &got.events[i]
@@ -50,6 +111,7 @@ func (p *Puller) deliver(ctx context.Context, pages <-chan pulled, ahead *semaph
 					marks.add(e.LogID, got.at) // a quiet tenant's page spans hours
 				}
 			}
+			bytes += got.bytes
 			next.Events += uint64(len(got.events))
 			next.LogID = got.next
 			next.Backfill = next.Backfill && !got.fresh && !passed(got.next, next.LiveFrom)
@@ -60,19 +122,12 @@ func (p *Puller) deliver(ctx context.Context, pages <-chan pulled, ahead *semaph
 				return p.describe("delivery of events", err)
 			}
 		}
+		p.ahead.Release(bytes)
 		for source, n := range counts {
-			p.cfg.Metrics.events.WithLabelValues(p.cfg.Tenant, string(source)).Add(float64(n))
-		}
-		var bytes int64
-		for _, got := range batch {
-			bytes += got.bytes
-		}
-		ahead.Release(bytes)
-		if len(batch) == 0 {
-			continue
+			p.count(source, n)
 		}
 		next.Behind = marks.behind(next.LogID)
-		p.acked(next, batch, len(records)-self, saves)
+		p.acked(next, batch[len(batch)-1])
 	}
 }
 
@@ -103,81 +158,37 @@ func passed(logID string, t time.Time) bool {
 	return !ok || at.After(t)
 }
 
-func (p *Puller) produce(ctx context.Context, records []schema.Record) error {
-	said := false
-	err := p.events.Produce(ctx, records, func(err error) {
-		p.cfg.Metrics.retries.WithLabelValues(p.cfg.Tenant).Inc()
-		if !said {
-			said = true
-			p.cfg.Log.Warn("events cannot be handed to Kafka; trying again, nothing more is pulled", "err", err)
-		}
-	})
-	if said && err == nil {
-		p.cfg.Log.Info("events are handed to Kafka again")
-	}
-	return err
-}
+// seenEvery is how often a quiet tenant's checkpoint is written.
+const seenEvery = 10 * time.Minute
 
-// acked moves the chain forward and has its checkpoint written, unless a newer
-// one comes before that is done.
-func (p *Puller) acked(next Checkpoint, batch []pulled, events int, saves chan Checkpoint) {
-	next.UpdatedAt = time.Now().UTC()
+// acked moves the tail forward and has its checkpoint written.
+func (p *Puller) acked(next Checkpoint, last pulled) {
 	p.mu.Lock()
-	if p.owed != "" {
-		next.Behind = p.owed
+	if p.owed.from != "" {
+		next.Behind = p.owed.from
 	}
 	moved := next.LogID != p.at.LogID || next.Backfill != p.at.Backfill || next.Behind != p.at.Behind
+	if last.fresh {
+		moved = moved || last.at.Sub(p.at.SeenAt) > seenEvery
+		if moved {
+			next.SeenAt = last.at.UTC()
+		}
+		p.status.CaughtUp = last.at
+	}
 	done := p.at.Backfill && !next.Backfill
 	p.at = next
-	p.status.Events += uint64(events)
-	fresh := batch[len(batch)-1].fresh
-	if fresh {
-		p.status.CaughtUp = batch[len(batch)-1].at
-	}
 	p.mu.Unlock()
 
 	m := p.cfg.Metrics
-	m.caughtUp.WithLabelValues(p.cfg.Tenant).Set(map[bool]float64{true: 1}[fresh])
+	m.caughtUp.WithLabelValues(p.cfg.Tenant).Set(map[bool]float64{true: 1}[last.fresh])
 	if at, ok := schema.IDTime(next.LogID); ok {
 		m.position.WithLabelValues(p.cfg.Tenant).Set(float64(at.UnixMilli()) / 1000)
 	}
 	if done {
 		p.cfg.Log.Info("backfill is done", "events", next.Events)
 	}
-	if !moved {
-		return
-	}
-	select {
-	case <-saves: // an older one that nobody needs any more
-	default:
-	}
-	saves <- next
-}
-
-// save writes checkpoints. If we die before one is written, the next start goes
-// on from an older one and pulls again what was pulled since.
-func (p *Puller) save(ctx context.Context, saves <-chan Checkpoint) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case c := <-saves:
-			r, err := c.Record()
-			if err != nil {
-				return err
-			}
-			said := false
-			err = p.checkpoints.Produce(ctx, []schema.Record{r}, func(err error) {
-				if !said {
-					said = true
-					p.cfg.Log.Warn("checkpoint cannot be written; trying again", "err", err)
-				}
-			})
-			if err != nil {
-				return p.describe("checkpoint", err)
-			}
-			p.cfg.Metrics.checkpoint.WithLabelValues(p.cfg.Tenant).SetToCurrentTime()
-		}
+	if moved {
+		p.saves.put(next)
 	}
 }
 

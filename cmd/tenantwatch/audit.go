@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+type auditCmd struct {
+	span
+	Repair bool   `help:"Pull what is missing, and wait until it is stored."`
+	Tenant string `help:"The tenant's name. Default: all of the settings."`
+	Hours  bool   `help:"List every hour, not only those where something is missing or was healed."`
+	Output string `enum:"table,json,csv" default:"table" help:"table, json (an array of objects) or csv (with a header); these two list every hour."`
+}
+
+// Run has the time audited by the running instance, or does it itself, and prints
+// what was found. Its error is a foundError while something is missing.
+func (u *auditCmd) Run(ctx context.Context, a *app) error {
+	now := time.Now()
+	since, until, err := u.times(now)
+	if err != nil {
+		return err
+	}
+	if until.After(now) {
+		until = now
+	}
+	c, err := loadConfig(a.environ, need{})
+	if err != nil {
+		return err
+	}
+	tenants, err := c.tenantNames(u.Tenant)
+	if err != nil {
+		return err
+	}
+	return withOrders(ctx, a, func(ctx context.Context, o *orders) error {
+		var list []ingest.Checkpoint
+		name := newOrderName()
+		for _, tenant := range tenants {
+			list = append(list, ingest.NewAudit(tenant, name, since, until.Add(time.Second), u.Repair))
+		}
+		bar := newConsole(a.stderr).startProgress("audit")
+		var seen chainProgress
+		o.update = func(c ingest.Checkpoint) { bar.show(seen.add(c, float64(len(tenants))*until.Sub(since).Seconds()), 0) }
+		done, err := o.give(ctx, list)
+		bar.done()
+		if err != nil {
+			return err
+		}
+		return u.report(ctx, a, c, tenants, since, until, done)
+	})
+}
+
+// report prints the hours and what they add up to.
+func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []string, since, until time.Time, done []ingest.Checkpoint) error {
+	dsn, end, err := readerDSN(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer end()
+	conn, err := openReader(ctx, c, dsn)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	rows, err := newPrinter(a.stdout, u.Output, []string{"tenant", "hour", "expected", "stored", "dead_letters", "missing", "healed", "checked_from", "checked_to", "checked_at"})
+	if err != nil {
+		return err
+	}
+	listed := 0
+	for _, tenant := range tenants {
+		hours, err := ingest.ReadCoverage(ctx, conn, tenant, since.Truncate(time.Hour), until.Add(time.Second))
+		if err != nil {
+			return err
+		}
+		for _, h := range hours {
+			if u.Output == "table" && !u.Hours && h.Missing == 0 && h.Healed == 0 {
+				continue
+			}
+			listed++
+			stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+			if err := rows.row([]any{h.Tenant, stamp(h.Hour), h.Expected, h.Stored, h.Dead, h.Missing, h.Healed, stamp(h.From), stamp(h.Until), stamp(h.CheckedAt)}); err != nil {
+				return err
+			}
+		}
+	}
+	if listed > 0 || u.Output != "table" {
+		if err := rows.end(); err != nil {
+			return err
+		}
+	}
+	var all ingest.Tally
+	for _, c := range done {
+		if c.Audit != nil {
+			all.Add(c.Audit)
+		}
+		if from, ok := schema.IDTime(c.From); ok && u.Output == "table" {
+			fmt.Fprintf(a.stdout, "%s: looked at %s from %s on\n", c.Tenant, "what Auth0 still has", from.Format(time.RFC3339))
+		}
+	}
+	if u.Output == "table" {
+		fmt.Fprintf(a.stdout, "%s expected, %s stored, %s dead letters, %s missing, %s healed\n", thousands(all.Expected), thousands(all.Stored),
+			thousands(all.Dead), thousands(all.Missing), thousands(all.Healed))
+	}
+	switch {
+	case all.Missing == 0:
+		return nil
+	case u.Repair:
+		return foundError(fmt.Sprintf("%s events are still missing after the repair: see the log of the instance that pulls, and tenantwatch deadletter list", thousands(all.Missing)))
+	}
+	return foundError(fmt.Sprintf("%s events are missing: --repair pulls them", thousands(all.Missing)))
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/kafka"
+	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+// span is the time that a command is about.
+type span struct {
+	Since string `required:"" help:"From when on: a time ago such as 24h or 7d, or a time such as 2026-11-20T10:00:00Z."`
+	Until string `help:"Up to when, in the same way. Default: now."`
+}
+
+// times reads the span.
+func (s *span) times(now time.Time) (since, until time.Time, err error) {
+	until = now
+	if since, err = parseTime(s.Since, now); err != nil {
+		return since, until, usageError("--since: " + err.Error())
+	}
+	if s.Until != "" {
+		if until, err = parseTime(s.Until, now); err != nil {
+			return since, until, usageError("--until: " + err.Error())
+		}
+	}
+	if !since.Before(until) {
+		return since, until, usageError(fmt.Sprintf("--since %s is not before --until %s", since.Format(time.RFC3339), until.Format(time.RFC3339)))
+	}
+	return since, until, nil
+}
+
+// parseTime reads a time, or how long ago one was.
+func parseTime(text string, now time.Time) (time.Time, error) {
+	if d, err := parseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d).UTC(), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, text, time.UTC); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q: want a time ago such as 24h or 7d, or a time such as 2026-11-20 or 2026-11-20T10:00:00Z", text)
+}
+
+// tenants are those that a command is about: the named one, or all of the settings.
+func (c *Config) tenantNames(name string) ([]string, error) {
+	var names []string
+	for _, t := range c.Tenants {
+		names = append(names, t.Name)
+	}
+	switch {
+	case name != "" && len(names) > 0 && !slices.Contains(names, name):
+		return nil, usageError(fmt.Sprintf("--tenant %s: the settings have %s", name, strings.Join(names, ", ")))
+	case name != "":
+		return []string{name}, nil
+	case len(names) == 0:
+		return nil, usageError("no tenant: set AUTH0_DOMAIN or TENANTWATCH_TENANT as for run, or --tenant")
+	}
+	return names, nil
+}
+
+// runningBrokers are the brokers that a command can ask: those of KAFKA_BROKERS,
+// or the embedded one of a running instance; none when none runs.
+func (c *Config) runningBrokers() ([]string, error) {
+	if len(c.Kafka.Brokers) > 0 {
+		return c.Kafka.Brokers, nil
+	}
+	addr, err := kafkalocal.Running(filepath.Join(c.DataDir, kafkaDir))
+	if err != nil || addr == "" {
+		return nil, err
+	}
+	return []string{addr}, nil
+}
+
+func (c *Config) newKafka(brokers []string, log *slog.Logger) *kafka.Client {
+	return kafka.NewClient(kafka.Config{Brokers: brokers, TLS: c.kafkaTLS, SASL: c.kafkaSASL, Log: log})
+}
+
+// orders asks whoever leads a tenant for work on it, and follows that.
+type orders struct {
+	kafka  *kafka.Client
+	topic  string
+	log    *slog.Logger
+	update func(ingest.Checkpoint) // called by one goroutine at a time
+
+	mu sync.Mutex // guards calls of update
+}
+
+// withOrders calls f with what gives orders to the running instance; when none
+// runs, this process does the work itself meanwhile.
+func withOrders(ctx context.Context, a *app, f func(context.Context, *orders) error) error {
+	c, err := loadConfig(a.environ, need{})
+	if err != nil {
+		return err
+	}
+	log := newLogger(a.stderr, c)
+	brokers, err := c.runningBrokers()
+	if err != nil {
+		return err
+	}
+	topic := schema.NewTopics(c.Kafka.Prefix).Checkpoints
+	if len(brokers) > 0 {
+		k := c.newKafka(brokers, log)
+		defer k.Close()
+		members, err := k.Members(ctx, c.group(groupPuller))
+		if err != nil {
+			return err
+		}
+		if members > 0 {
+			return f(ctx, &orders{kafka: k, topic: topic, log: log})
+		}
+		if len(c.Kafka.Brokers) == 0 {
+			return errors.New("another tenantwatch uses the data folder but does not pull; try again when it has started")
+		}
+	}
+	if c, err = loadConfig(a.environ, need{tenant: true}); err != nil {
+		return err
+	}
+	log.Info("no instance runs that pulls: this command does the work itself")
+	p, err := startParts(ctx, c, []string{rolePull, roleWrite}, newConsole(io.Discard), log, nil, true)
+	if err != nil {
+		return err
+	}
+	runCtx, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- p.run(runCtx) }()
+	orderCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		if err := <-ended; err != nil {
+			cancel(err)
+		}
+		close(ended)
+	}()
+	err = f(orderCtx, &orders{kafka: p.backend.kafka, topic: topic, log: log})
+	stop()
+	<-ended
+	if cause := context.Cause(orderCtx); err != nil && cause != nil && ctx.Err() == nil {
+		return cause
+	}
+	return err
+}
+
+// newOrderName is a name that no other order has.
+func newOrderName() string {
+	return fmt.Sprintf("%s-%04x", time.Now().UTC().Format("20060102T150405"), rand.IntN(1<<16))
+}
+
+// remindEvery is how often a command that waits says so.
+const remindEvery = 30 * time.Second
+
+// give asks for chains and waits until each, and all that was cut off from it, is
+// done. It returns the last of each chain.
+func (o *orders) give(ctx context.Context, list []ingest.Checkpoint) ([]ingest.Checkpoint, error) {
+	var all []ingest.Checkpoint
+	g, ctx := errgroup.WithContext(ctx)
+	for _, order := range list {
+		g.Go(func() error {
+			done, err := o.giveOne(ctx, order)
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			all = append(all, done...)
+			return err
+		})
+	}
+	return all, g.Wait()
+}
+
+// errDone ends the reading of a topic.
+var errDone = errors.New("done")
+
+func (o *orders) giveOne(ctx context.Context, order ingest.Checkpoint) ([]ingest.Checkpoint, error) {
+	partition, err := o.kafka.PartitionOf(ctx, o.topic, []byte(order.Tenant))
+	if err != nil {
+		return nil, err
+	}
+	plan, isBackfill := ingest.BackfillPlan(order.Chain)
+	chains := map[string]ingest.Checkpoint{}
+	heard := make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go o.remind(ctx, order.Tenant, heard)
+	ask := func() error {
+		producer := o.kafka.NewProducerBy(o.topic, func(key []byte) []byte { return []byte(ingest.TenantOf(key)) })
+		defer producer.Close()
+		r, err := order.Record()
+		if err != nil {
+			return err
+		}
+		return producer.Produce(ctx, []schema.Record{r}, func(err error) { o.log.Warn("Kafka does not take the order; trying again", "err", err) })
+	}
+	err = o.kafka.Follow(ctx, o.topic, partition, ask, func(r schema.Record) error {
+		c, err := ingest.ReadCheckpoint(&r)
+		if err != nil {
+			return err
+		}
+		if c.Tenant != order.Tenant || c.Order || len(r.Value) == 0 {
+			return nil
+		}
+		if p, ok := ingest.BackfillPlan(c.Chain); c.Chain != order.Chain && !(isBackfill && ok && p == plan) {
+			return nil
+		}
+		select {
+		case heard <- struct{}{}:
+		default:
+		}
+		chains[c.Chain] = c
+		o.mu.Lock()
+		if o.update != nil {
+			o.update(c)
+		}
+		o.mu.Unlock()
+		if _, known := chains[order.Chain]; !known {
+			return nil
+		}
+		for _, c := range chains {
+			if !c.Done {
+				return nil
+			}
+		}
+		return errDone
+	})
+	if !errors.Is(err, errDone) {
+		return nil, err
+	}
+	var list []ingest.Checkpoint
+	for _, c := range chains {
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// remind says that nothing is heard from whoever should do the work.
+func (o *orders) remind(ctx context.Context, tenant string, heard <-chan struct{}) {
+	timer := time.NewTimer(remindEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-heard:
+		case <-timer.C:
+			o.log.Warn("nothing is heard from the instance that pulls the tenant; still waiting, its log tells more", "tenant", tenant)
+		}
+		timer.Reset(remindEvery)
+	}
+}
