@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,141 +14,348 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest"
 )
 
-// bucket is a tenant's token bucket. A call takes a token or gets a 429.
+// bucket is a tenant's limit. A call takes a token or gets a 429.
 type bucket struct {
-	size   int
-	refill float64 // tokens a second
-	tokens float64
-	at     time.Time
+	size    int
+	refill  float64       // tokens a second
+	window  time.Duration // all tokens come back at its end; 0 for a token bucket
+	latency time.Duration // half of it before the token is taken
+	jitter  float64       // part of the latency that varies
+
+	mu      sync.Mutex // guards what follows
+	tokens  float64
+	at      time.Time
+	calls   []time.Time // served
+	refused int
 }
 
-func newBucket(size int, refill float64) *bucket {
-	return &bucket{size: size, refill: refill, tokens: float64(size), at: time.Now()}
-}
-
-// fill adds what flowed in.
-func (b *bucket) fill() {
-	now := time.Now()
-	b.tokens = min(b.tokens+b.refill*now.Sub(b.at).Seconds(), float64(b.size))
+func (b *bucket) fill(now time.Time) {
+	if b.at.IsZero() {
+		b.tokens, b.at = float64(b.size), now
+	}
+	if b.window > 0 {
+		if now.Truncate(b.window).After(b.at.Truncate(b.window)) {
+			b.tokens = float64(b.size)
+		}
+	} else {
+		b.tokens = min(b.tokens+b.refill*now.Sub(b.at).Seconds(), float64(b.size))
+	}
 	b.at = now
 }
 
-// call takes a token and tells the limit as Auth0's headers do, in whole tokens
-// and seconds.
-func (b *bucket) call() (ok bool, l ingest.Limit) {
-	b.fill()
-	if ok = b.tokens >= 1; ok {
+// take takes a token and tells the limit as Auth0's headers do: a reset in whole
+// seconds of the epoch, of which the client takes the server's Date.
+func (b *bucket) take() (ok bool, l ingest.Limit) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	b.fill(now)
+	if ok = b.tokens >= 1-1e-9; ok {
 		b.tokens--
 	}
-	whole := math.Floor(b.tokens)
+	whole := math.Floor(b.tokens + 1e-9)
 	l = ingest.Limit{Known: true, Limit: b.size, Remaining: int(whole)}
-	l.Reset = time.Duration(math.Ceil((whole+1-b.tokens)/b.refill)) * time.Second
+	reset := now.Truncate(max(b.window, 1)).Add(b.window)
+	if b.window == 0 {
+		reset = now.Add(time.Duration((whole + 1 - b.tokens) / b.refill * 1e9))
+	}
+	l.Reset = reset.Add(time.Second - 1).Truncate(time.Second).Sub(now.Truncate(time.Second))
 	return ok, l
 }
 
-// TestPacerKeepsItsShare calls as fast as the pacer allows against buckets of
-// many kinds. Nobody is ever refused, the others' share stays in the bucket, and
-// once the refill rate is known no window of time has more calls than our share
-// of it and what we may take at once.
-func TestPacerKeepsItsShare(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	for i := range 60 {
-		size, share := 2+rng.IntN(100), 0.1+0.8*rng.Float64()
-		refill := 0.2 + 20*rng.Float64()*rng.Float64()
-		t.Run(fmt.Sprintf("%d size %d refill %.2f share %.2f", i, size, refill, share), func(t *testing.T) {
+// call is one call of ours.
+func (b *bucket) call(p *ingest.Pacer, rng *rand.Rand) bool {
+	half := b.latency / 2
+	if b.jitter > 0 && rng != nil {
+		half = time.Duration(float64(half) * (1 + b.jitter*rng.Float64()))
+	}
+	time.Sleep(half)
+	ok, l := b.take()
+	b.mu.Lock()
+	if ok {
+		b.calls = append(b.calls, time.Now())
+	} else {
+		b.refused++
+	}
+	b.mu.Unlock()
+	time.Sleep(half)
+	p.Observe(l)
+	if !ok {
+		p.Hold(max(l.Reset, 500*time.Millisecond))
+	}
+	return ok
+}
+
+// busy calls with n callers until a time.
+func (b *bucket) busy(t *testing.T, p *ingest.Pacer, n int, class ingest.Class, until time.Time) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithDeadline(t.Context(), until)
+	defer cancel()
+	for i := range n {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(i), 7))
+			for p.Wait(ctx, class) == nil {
+				b.call(p, rng)
+			}
+		})
+	}
+	<-ctx.Done()
+}
+
+// TestPacerBusy calls as fast as the pacer allows for ten minutes, the time it
+// takes to learn the limit included, and shows how much of our share is used.
+func TestPacerBusy(t *testing.T) {
+	for _, tt := range []struct {
+		size     int
+		refill   float64
+		window   time.Duration
+		share    float64
+		latency  time.Duration
+		low, top float64 // of our share, but for the first burst
+	}{
+		// Buckets that Auth0 documents.
+		{10, 100.0 / 60, 0, 0.7, 50 * time.Millisecond, 0.95, 1.05},
+		{10, 100.0 / 60, 0, 0.3, 20 * time.Millisecond, 0.95, 1.05},
+		{10, 2, 0, 0.7, 50 * time.Millisecond, 0.95, 1.05},
+		{50, 16, 0, 0.3, 50 * time.Millisecond, 0.95, 1.05},
+		{50, 16, 0, 0.7, 0, 0.95, 1.05},
+		{50, 16, 0, 0.1, 300 * time.Millisecond, 0.95, 1.05},
+		{50, 16, 0, 1, 50 * time.Millisecond, 0.95, 1.05},
+		{20, 20, 0, 0.7, 300 * time.Millisecond, 0.9, 1.05}, // measured by few looks
+		{2, 2, 0, 0.3, 20 * time.Millisecond, 0.95, 1.05},
+		{2, 2, 0, 1, 50 * time.Millisecond, 0.95, 1.05},
+		// So many a second.
+		{50, 50, 0, 0.3, 0, 0.95, 1.05},
+		{50, 50, 0, 0.3, 50 * time.Millisecond, 0.95, 1.05},
+		{50, 50, 0, 1, 50 * time.Millisecond, 0.95, 1.05},
+		{100, 100, 0, 0.7, 50 * time.Millisecond, 0.95, 1.05},
+		{10, 10, 0, 0.3, 50 * time.Millisecond, 0.95, 1.05},
+		// Others.
+		{500, 100, 0, 0.3, 50 * time.Millisecond, 0.95, 1.05},
+		{50, 100, 0, 0.7, 50 * time.Millisecond, 0.95, 1.05},
+		// Fixed windows.
+		{50, 50, time.Second, 0.1, 50 * time.Millisecond, 0.95, 1.05},
+		{50, 50, time.Second, 0.3, 20 * time.Millisecond, 0.95, 1.05},
+		{50, 50, time.Second, 0.7, 0, 0.95, 1.05},
+		{50, 50, time.Second, 1, 0, 0.85, 1.05},
+		{100, 100, time.Second, 1, 50 * time.Millisecond, 0.85, 1.05},
+		{10, 10, time.Second, 0.3, 0, 0.95, 1.05},
+		{2, 2, time.Second, 0.3, 0, 0.95, 1.05},
+		{10, 10.0 / 60, time.Minute, 0.7, 0, 0.95, 1.1},
+		{100, 100.0 / 60, time.Minute, 0.3, 50 * time.Millisecond, 0.95, 1.05},
+		{500, 500.0 / 60, time.Minute, 1, 50 * time.Millisecond, 0.95, 1.05},
+	} {
+		t.Run(fmt.Sprintf("size %d refill %.2f window %s share %g latency %s", tt.size, tt.refill, tt.window, tt.share, tt.latency), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p, b := ingest.NewPacer(share), newBucket(size, refill)
-				ours := int(share * float64(size))
-				begin := time.Now()
-				// A measurement is believed for five minutes.
-				for time.Since(begin) < 4*time.Minute {
-					if err := p.Wait(t.Context(), ingest.Tail); err != nil {
-						t.Fatal(err)
-					}
-					b.fill()
-					ok, l := b.call()
-					if !ok {
-						t.Fatalf("refused after %s", time.Since(begin))
-					}
-					// A share below one token is one call for each reset all the same.
-					if reserve := size - max(ours, 1); l.Remaining < reserve {
-						t.Fatalf("%d left after %s, of which the others' share is %d", l.Remaining, time.Since(begin), reserve)
-					}
-					p.Observe(l)
+				p := ingest.NewPacer(tt.share)
+				b := &bucket{size: tt.size, refill: tt.refill, window: tt.window, latency: tt.latency, jitter: 0.3}
+				const minutes = 10
+				time.Sleep(370 * time.Millisecond) // windows end at other times than we begin
+				b.busy(t, p, 16, ingest.Backfill, time.Now().Add(minutes*time.Minute))
+				ours := tt.share * tt.refill * minutes * 60
+				burst := tt.share * float64(tt.size)
+				n := float64(len(b.calls))
+				if n < tt.low*ours-1 || n > tt.top*ours+burst+1 {
+					t.Errorf("%g calls, %.1f %% of our share; refill %.2f", n, 100*n/ours, p.Use().Refill)
+				}
+				if refused := float64(b.refused) / (n + float64(b.refused)); refused > 0.01 {
+					t.Errorf("%d of %g calls were refused", b.refused, n)
 				}
 			})
 		})
 	}
 }
 
-// TestPacerRate shows the rate that a busy chain settles at: never above the
-// share of what flows in, in any window, and not far below it.
-func TestPacerRate(t *testing.T) {
+// TestPacerNeverOveruses is the rule for limits of any kind: a busy backfill
+// keeps to its share, though it may use less where little can be measured.
+func TestPacerNeverOveruses(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range 30 {
+		size, share := 10+rng.IntN(490), 0.1+0.8*rng.Float64()
+		refill := 1 + 60*rng.Float64()*rng.Float64()
+		callers := 1 << rng.IntN(4)
+		latency := []time.Duration{0, 50 * time.Millisecond, 300 * time.Millisecond}[rng.IntN(3)]
+		t.Run(fmt.Sprintf("%d size %d refill %.2f share %.2f callers %d latency %s", i, size, refill, share, callers, latency), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := ingest.NewPacer(share)
+				b := &bucket{size: size, refill: refill, latency: latency, jitter: 0.3}
+				b.busy(t, p, callers, ingest.Backfill, time.Now().Add(10*time.Minute))
+				n, most := float64(len(b.calls)), 1.1*share*refill*600+(share+0.5)*float64(size)+30
+				if n > most || b.refused > 6 {
+					t.Errorf("%g calls and %d refused, at most %.0f are ours; refill %.2f", n, b.refused, most, p.Use().Refill)
+				}
+			})
+		})
+	}
+}
+
+// TestPacerChange shows that a limit that changes is learned again.
+func TestPacerChange(t *testing.T) {
 	for _, tt := range []struct {
+		name          string
 		size          int
 		refill, share float64
 	}{
-		{10, 2, 0.7}, {10, 2, 0.3}, {50, 15, 0.7}, {50, 16, 0.5}, {100, 3, 0.7}, {500, 50, 0.9}, {10, 0.5, 0.7}, {10, 9, 0.7}, {10, 100, 0.7},
+		{"less flows in", 50, 8, 0.7},
+		{"more flows in", 50, 30, 0.7},
+		{"a smaller bucket", 20, 5, 0.7},
+		{"a bigger one", 100, 20, 0.7},
 	} {
-		t.Run(fmt.Sprintf("size %d refill %g share %g", tt.size, tt.refill, tt.share), func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p, b := ingest.NewPacer(tt.share), newBucket(tt.size, tt.refill)
-				begin := time.Now()
-				var calls []time.Duration
-				// The first minute is for learning.
-				for time.Since(begin) < 5*time.Minute {
-					if err := p.Wait(t.Context(), ingest.Tail); err != nil {
-						t.Fatal(err)
-					}
-					_, l := b.call()
-					if at := time.Since(begin); at > time.Minute {
-						calls = append(calls, at)
-					}
-					p.Observe(l)
-				}
-				// What is measured is whole tokens over five seconds or more.
-				rate := tt.share * (tt.refill + 0.4)
-				if ours := tt.share * float64(tt.size); ours < tt.refill {
-					rate = max(rate, ours) // a bucket that stays full tells no rate
-				}
-				burst := tt.share * float64(tt.size)
-				for i := range calls {
-					for j := i; j < len(calls); j += 1 + (j-i)/8 {
-						window := (calls[j] - calls[i]).Seconds()
-						if n := float64(j - i + 1); n > rate*window+burst+1 {
-							t.Fatalf("%g calls within %.1f s, at most %.1f are ours", n, window, rate*window+burst)
-						}
-					}
-				}
-				least := min(tt.share*tt.refill, tt.share*float64(tt.size)) * 4 * 60 * 0.5
-				if float64(len(calls)) < least {
-					t.Errorf("only %d calls in four minutes, want %.0f", len(calls), least)
+				p := ingest.NewPacer(tt.share)
+				b := &bucket{size: 50, refill: 16, latency: 50 * time.Millisecond}
+				b.busy(t, p, 8, ingest.Backfill, time.Now().Add(3*time.Minute))
+				b.mu.Lock()
+				b.size, b.refill, b.tokens = tt.size, tt.refill, min(b.tokens, float64(tt.size))
+				b.mu.Unlock()
+				b.busy(t, p, 8, ingest.Backfill, time.Now().Add(6*time.Minute))
+				if got := p.Use().Refill; math.Abs(got-tt.refill) > 0.1*tt.refill {
+					t.Errorf("refill %.2f, want %g", got, tt.refill)
 				}
 			})
 		})
 	}
 }
 
-// TestPacerBusyNeighbour shares the bucket with somebody who takes whatever is
-// there: we are refused now and then, but do not add to it.
-func TestPacerBusyNeighbour(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p, b := ingest.NewPacer(0.5), newBucket(20, 4)
-		begin := time.Now()
-		calls := 0
-		for time.Since(begin) < 10*time.Minute {
-			if err := p.Wait(t.Context(), ingest.Tail); err != nil {
-				t.Fatal(err)
+// TestPacerLostAnswers shows that calls that end without a limit, or are given
+// up at the moment they may be made, stop nothing.
+func TestPacerLostAnswers(t *testing.T) {
+	for _, seed := range []uint64{1, 2, 3, 4, 5} {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 0))
+			p := ingest.NewPacer(0.7)
+			b := &bucket{size: 10, refill: 100.0 / 60}
+			calls := 0
+			for begin := time.Now(); time.Since(begin) < 10*time.Minute; {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+rng.IntN(20))*time.Second)
+				if p.Wait(ctx, ingest.Backfill) == nil {
+					calls++
+					if _, l := b.take(); rng.IntN(3) > 0 {
+						p.Observe(l)
+					} else {
+						p.Observe(ingest.Limit{})
+					}
+				}
+				cancel()
 			}
-			b.fill()
-			b.tokens = max(0, b.tokens-6) // the neighbour's
-			_, l := b.call()
-			p.Observe(l)
-			calls++
+			if calls < 350 || calls > 800 {
+				t.Errorf("seed %d: %d calls, 700 are ours", seed, calls)
+			}
+		})
+	}
+}
+
+// TestPacerNeighbour shares the bucket with somebody who uses the rest steadily.
+func TestPacerNeighbour(t *testing.T) {
+	for _, tt := range []struct {
+		size          int
+		refill, share float64
+	}{{10, 2, 0.5}, {50, 16, 0.5}, {50, 16, 0.7}, {50, 50, 0.7}, {10, 100.0 / 60, 0.3}} {
+		t.Run(fmt.Sprintf("size %d refill %.2f share %g", tt.size, tt.refill, tt.share), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := ingest.NewPacer(tt.share)
+				b := &bucket{size: tt.size, refill: tt.refill, latency: 50 * time.Millisecond}
+				until := time.Now().Add(10 * time.Minute)
+				var refused, calls int
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					for time.Now().Before(until) {
+						time.Sleep(time.Duration(1e9 / (tt.refill * (1 - tt.share))))
+						if ok, _ := b.take(); !ok {
+							refused++
+						}
+						calls++
+					}
+				})
+				b.busy(t, p, 8, ingest.Backfill, until)
+				wg.Wait()
+				if refused*50 > calls || b.refused*100 > len(b.calls) {
+					t.Errorf("%d of the neighbour's %d calls were refused, and %d of our %d", refused, calls, b.refused, len(b.calls))
+				}
+				if most := 1.1*tt.share*tt.refill*600 + tt.share*float64(tt.size); float64(len(b.calls)) > most {
+					t.Errorf("%d calls, at most %.0f are ours", len(b.calls), most)
+				}
+			})
+		})
+	}
+}
+
+// TestPacerClasses shows how waiting callers share: the tail goes first, the
+// others by weight, and audits never have more than their part.
+func TestPacerClasses(t *testing.T) {
+	serve := func(t *testing.T, classes ...ingest.Class) (calls [4]float64, sum float64) {
+		p := ingest.NewPacer(0.5)
+		b := &bucket{size: 50, refill: 40}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for _, class := range classes {
+			for range 4 {
+				wg.Go(func() {
+					for p.Wait(ctx, class) == nil {
+						b.call(p, nil)
+						mu.Lock()
+						calls[class]++
+						sum++
+						mu.Unlock()
+					}
+				})
+			}
 		}
-		if most := 10*60*2 + 20; calls > most {
-			t.Errorf("%d calls in ten minutes, at most %d are ours", calls, most)
+		wg.Wait()
+		return calls, sum
+	}
+	near := func(t *testing.T, what string, got, want float64) {
+		t.Helper()
+		if math.Abs(got-want) > 0.02 {
+			t.Errorf("%s has %.3f, want %.2f", what, got, want)
 		}
+	}
+	t.Run("all but the tail", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			calls, sum := serve(t, ingest.Overlap, ingest.Backfill, ingest.Audit)
+			near(t, "overlap", calls[ingest.Overlap]/sum, 0.2)
+			near(t, "backfill", calls[ingest.Backfill]/sum, 0.75)
+			near(t, "audit", calls[ingest.Audit]/sum, 0.05)
+		})
+	})
+	t.Run("two", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			calls, sum := serve(t, ingest.Overlap, ingest.Backfill)
+			near(t, "overlap", calls[ingest.Overlap]/sum, 20.0/95)
+		})
+	})
+	t.Run("the tail first", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			calls, sum := serve(t, ingest.Tail, ingest.Backfill)
+			near(t, "tail", calls[ingest.Tail]/sum, 1)
+		})
+	})
+	t.Run("audits alone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			calls, _ := serve(t, ingest.Audit)
+			if most := 0.05*0.5*50*300 + 1; calls[ingest.Audit] > most || calls[ingest.Audit] < 100 {
+				t.Errorf("%g audits, at most %g", calls[ingest.Audit], most)
+			}
+		})
+	})
+	t.Run("audits without a limit", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := ingest.NewPacer(0.5)
+			begin := time.Now()
+			for range 11 {
+				if err := p.Wait(t.Context(), ingest.Audit); err != nil {
+					t.Fatal(err)
+				}
+				p.Observe(ingest.Limit{})
+			}
+			if d := time.Since(begin); d < 10*time.Second || d > 11*time.Second {
+				t.Errorf("eleven audits took %s", d)
+			}
+		})
 	})
 }
 
@@ -159,12 +367,13 @@ func TestPacerHold(t *testing.T) {
 		if err := p.Wait(t.Context(), ingest.Tail); err != nil || time.Since(begin) != 0 {
 			t.Errorf("the first call waits for %s, %v", time.Since(begin), err)
 		}
+		p.Observe(ingest.Limit{})
 		p.Hold(20 * time.Second)
 		p.Hold(5 * time.Second)
 		ended := make(chan time.Duration, 4)
 		for range 3 {
 			go func() {
-				if err := p.Wait(t.Context(), ingest.Tail); err != nil {
+				if err := p.Wait(t.Context(), ingest.Backfill); err != nil {
 					t.Error(err)
 				}
 				ended <- time.Since(begin)
@@ -184,63 +393,24 @@ func TestPacerHold(t *testing.T) {
 	})
 }
 
-// TestPacerReset shows when an answer makes us wait: when no more than the
-// others' share is left, until the reset that it tells.
-func TestPacerReset(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		share float64
-		limit ingest.Limit
-		want  time.Duration
-	}{
-		{"plenty left", 0.7, ingest.Limit{Known: true, Limit: 10, Remaining: 9, Reset: 7 * time.Second}, 0},
-		{"one above the others' share", 0.7, ingest.Limit{Known: true, Limit: 10, Remaining: 4, Reset: 7 * time.Second}, 0},
-		{"the others' share", 0.7, ingest.Limit{Known: true, Limit: 10, Remaining: 3, Reset: 7 * time.Second}, 7 * time.Second},
-		{"less than that", 0.7, ingest.Limit{Known: true, Limit: 10, Remaining: 1, Reset: 7 * time.Second}, 7 * time.Second},
-		{"nothing", 0.7, ingest.Limit{Known: true, Limit: 10, Reset: 7 * time.Second}, 7 * time.Second},
-		{"nothing, and all is ours", 1, ingest.Limit{Known: true, Limit: 10, Reset: 7 * time.Second}, 7 * time.Second},
-		{"one, and all is ours", 1, ingest.Limit{Known: true, Limit: 10, Remaining: 1, Reset: 7 * time.Second}, 0},
-		{"no limit is told", 0.7, ingest.Limit{Limit: 10, Reset: 7 * time.Second}, 0},
-		{"a limit of nothing", 0.7, ingest.Limit{Known: true, Reset: 7 * time.Second}, 0},
-		{"a negative limit", 0.7, ingest.Limit{Known: true, Limit: -5, Remaining: -9, Reset: 7 * time.Second}, 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := ingest.NewPacer(tt.share)
-				p.Observe(tt.limit)
-				begin := time.Now()
-				if err := p.Wait(t.Context(), ingest.Tail); err != nil {
-					t.Fatal(err)
-				}
-				if got := time.Since(begin); got < tt.want || got > tt.want+time.Second {
-					t.Errorf("waited %s, want %s", got, tt.want)
-				}
-				if tt.limit.Known && tt.limit.Limit > 0 && p.Limit() != tt.limit {
-					t.Errorf("limit %+v, want %+v", p.Limit(), tt.limit)
-				}
-			})
-		})
-	}
-}
-
 // TestPacerWithoutLimit shows that a tenant that tells no limit is not paced.
 func TestPacerWithoutLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := ingest.NewPacer(0.1)
 		begin := time.Now()
 		for range 1000 {
-			if err := p.Wait(t.Context(), ingest.Tail); err != nil {
+			if err := p.Wait(t.Context(), ingest.Backfill); err != nil {
 				t.Fatal(err)
 			}
-			p.Observe(ingest.Limit{})
+			p.Observe(ingest.Limit{Limit: 10, Reset: 7 * time.Second})
 		}
-		if d := time.Since(begin); d != 0 {
-			t.Errorf("a thousand calls took %s", d)
+		if d := time.Since(begin); d != 0 || p.Use().Rate != 0 {
+			t.Errorf("a thousand calls took %s, %+v", d, p.Use())
 		}
 	})
 }
 
-// TestPacerEnds shows that Wait ends with its context.
+// TestPacerEnds shows that Wait ends with its context, and leaves the queue.
 func TestPacerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := ingest.NewPacer(0.5)
@@ -248,11 +418,60 @@ func TestPacerEnds(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		begin := time.Now()
-		if err := p.Wait(ctx, ingest.Tail); !errors.Is(err, context.Canceled) || time.Since(begin) != time.Second {
-			t.Errorf("got %v after %s", err, time.Since(begin))
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				if err := p.Wait(ctx, ingest.Backfill); !errors.Is(err, context.Canceled) || time.Since(begin) != time.Second {
+					t.Errorf("got %v after %s", err, time.Since(begin))
+				}
+			})
 		}
+		wg.Wait()
 		if err := p.Wait(ctx, ingest.Tail); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v of a context that has ended", err)
+		}
+		// Nobody is left in the queue to take the turn of the next.
+		if err := p.Wait(t.Context(), ingest.Backfill); err != nil || time.Since(begin) != time.Hour {
+			t.Errorf("the next one waits for %s, %v", time.Since(begin), err)
+		}
+		p.Observe(ingest.Limit{})
+		if err := p.Wait(t.Context(), ingest.Backfill); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPacerUse shows what is told of the use.
+func TestPacerUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := ingest.NewPacer(0.5)
+		b := &bucket{size: 50, refill: 16}
+		b.busy(t, p, 8, ingest.Backfill, time.Now().Add(40*time.Second))
+		u := p.Use()
+		if math.Abs(u.Refill-16) > 1.6 || math.Abs(u.Rate-u.Refill/2) > 1e-9 || u.Calls < 0 || u.Calls > 25 {
+			t.Errorf("got %+v", u)
+		}
+		if l := p.Limit(); !l.Known || l.Limit != 50 {
+			t.Errorf("limit %+v", l)
+		}
+		time.Sleep(time.Minute)
+		if u := p.Use(); u.Calls != 0 {
+			t.Errorf("%g calls a second after a minute without any", u.Calls)
+		}
+	})
+}
+
+// BenchmarkPacer is a call of one of sixteen callers, none of which waits long.
+func BenchmarkPacer(b *testing.B) {
+	p := ingest.NewPacer(1)
+	b.ReportAllocs()
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if p.Wait(context.Background(), ingest.Backfill) != nil {
+				return
+			}
+			p.Observe(ingest.Limit{Known: true, Limit: 1 << 30, Remaining: 1 << 29, Reset: time.Second})
 		}
 	})
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -49,6 +51,13 @@ const (
 	chunkAge   = 500 * time.Millisecond
 )
 
+// What all partitions hold together, in bytes of events with their rows. A chunk
+// is closed early when there is no room for more.
+const (
+	writeRoom = 32 << 20
+	rowBytes  = 700 // of a StoredEvent beside its text
+)
+
 // stopGrace is how long a stop waits for an insert that is under way.
 const stopGrace = 2 * time.Second
 
@@ -59,6 +68,7 @@ type Writer struct {
 	topic   string   // of events, for the inserts' tokens
 	log     *slog.Logger
 	metrics *writeMetrics
+	room    *semaphore.Weighted
 
 	mu     sync.Mutex // guards status
 	status WriteStatus
@@ -74,7 +84,7 @@ type WriteStatus struct {
 
 // NewWriter returns a writer of one topic's partitions.
 func NewWriter(store Inserter, deadLetters Producer, topic string, log *slog.Logger, reg prometheus.Registerer) *Writer {
-	return &Writer{store: store, dead: deadLetters, topic: topic, log: log, metrics: newWriteMetrics(reg)}
+	return &Writer{store: store, dead: deadLetters, topic: topic, log: log, metrics: newWriteMetrics(reg), room: semaphore.NewWeighted(writeRoom)}
 }
 
 // Status tells how the writer does.
@@ -84,31 +94,62 @@ func (w *Writer) Status() WriteStatus {
 	return w.status
 }
 
-// Consume writes one partition until ctx ends. Chunks are inserted one after
-// the other and retried for ever from memory. If we die before the commit, the
-// chunk's records come again, perhaps cut in another way, and the table drops
-// the repeats.
+// Consume writes one partition until ctx ends. While one chunk is inserted the
+// next is gathered; chunks are inserted one after the other and retried for ever
+// from memory. If we die before the commit, the chunk's records come again,
+// perhaps cut in another way, and the table drops the repeats.
 func (w *Writer) Consume(ctx context.Context, p Partition) error {
-	lag := w.metrics.lag.WithLabelValues(strconv.Itoa(p.ID()))
-	var spare []StoredEvent // rows are large, so their memory is used again
-	for {
-		c, err := w.gather(ctx, p, spare)
-		if err != nil {
-			return ignoreEnd(ctx, err)
-		}
-		if err := w.flush(ctx, c); err != nil {
-			return ignoreEnd(ctx, err)
-		}
-		clear(c.rows)
-		spare = c.rows[:0]
-		if err := p.Commit(c.next); err != nil {
-			w.metrics.commits.Inc()
-			if ctx.Err() == nil {
-				w.log.Warn("commit failed; the records will be written once more, which does no harm", "err", err)
+	g, part := errgroup.WithContext(ctx)
+	chunks := make(chan *chunk)
+	spare := make(chan []StoredEvent, 2) // rows are large, so their memory is used again
+	g.Go(func() error {
+		var held *schema.Record // had no room in the last chunk
+		for {
+			var rows []StoredEvent
+			select {
+			case rows = <-spare:
+			default:
+			}
+			c, err := w.gather(part, p, rows, &held)
+			if err != nil {
+				return err
+			}
+			select {
+			case chunks <- c:
+			case <-part.Done():
+				w.room.Release(c.room)
+				return part.Err()
 			}
 		}
-		lag.Set(float64(p.Lag()))
-	}
+	})
+	g.Go(func() error {
+		lag := w.metrics.lag.WithLabelValues(strconv.Itoa(p.ID()))
+		for {
+			select {
+			case <-part.Done():
+				return part.Err()
+			case c := <-chunks:
+				err := w.flush(part, c)
+				w.room.Release(c.room)
+				if err != nil {
+					return err
+				}
+				if err := p.Commit(c.next); err != nil {
+					w.metrics.commits.Inc()
+					if ctx.Err() == nil {
+						w.log.Warn("commit failed; the records will be written once more, which does no harm", "err", err)
+					}
+				}
+				lag.Set(float64(p.Lag()))
+				clear(c.rows)
+				select {
+				case spare <- c.rows[:0]:
+				default:
+				}
+			}
+		}
+	})
+	return ignoreEnd(ctx, g.Wait())
 }
 
 // ignoreEnd is nil when a context's end is all there is to say.
@@ -126,34 +167,53 @@ type chunk struct {
 	rows        []StoredEvent
 	dead        []schema.Record
 	bytes       int
+	room        int64 // that it takes up
 }
 
-// gather waits for a record and takes what follows within chunkAge.
-func (w *Writer) gather(ctx context.Context, p Partition, spare []StoredEvent) (*chunk, error) {
-	r, err := p.Fetch(ctx)
-	if err != nil {
+// gather waits for a record, be it the one that is held, and takes what follows
+// within chunkAge. After an error it has no room.
+func (w *Writer) gather(ctx context.Context, p Partition, spare []StoredEvent, held **schema.Record) (_ *chunk, err error) {
+	var r schema.Record
+	if *held != nil {
+		r, *held = **held, nil
+	} else if r, err = p.Fetch(ctx); err != nil {
 		return nil, err
 	}
 	c := &chunk{partition: p.ID(), first: r.Offset, rows: spare}
+	defer func() {
+		if err != nil {
+			w.room.Release(c.room)
+		}
+	}()
+	if err := w.room.Acquire(ctx, roomOf(&r)); err != nil {
+		return nil, err
+	}
 	w.add(c, &r)
-	ctx, cancel := context.WithTimeout(ctx, chunkAge)
+	young, cancel := context.WithTimeout(ctx, chunkAge)
 	defer cancel()
 	for len(c.rows) < chunkRows && c.bytes < chunkBytes {
-		r, err := p.Fetch(ctx)
+		r, err := p.Fetch(young)
 		if err != nil {
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			if errors.Is(young.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
 				break
 			}
 			return nil, err
+		}
+		if !w.room.TryAcquire(roomOf(&r)) {
+			*held = &r
+			break
 		}
 		w.add(c, &r)
 	}
 	return c, nil
 }
 
+func roomOf(r *schema.Record) int64 { return min(int64(len(r.Value))+rowBytes, writeRoom) }
+
 // add judges a record: it becomes a row or a dead letter.
 func (w *Writer) add(c *chunk, r *schema.Record) {
 	c.next = r.Offset + 1
+	c.room += roomOf(r)
 	c.bytes += len(r.Value)
 	e := schema.EventOf(r)
 	row, err := schema.ParseRow(e.Raw)

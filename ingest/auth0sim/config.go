@@ -88,10 +88,14 @@ type Config struct {
 	Incidents []Incident
 }
 
-// Limit is a token bucket.
+// Limit is a token bucket, or a fixed window.
 type Limit struct {
 	Burst     int     // calls the full bucket allows; 0 = no limit
 	PerSecond float64 // refill
+	// Window makes it Burst calls a window, all of which are back at its end,
+	// without a refill. Windows begin at multiples of it since 1970. Default
+	// none.
+	Window time.Duration
 	// RetryAfter adds that header to a 429, which Auth0 documents for some
 	// limits only.
 	RetryAfter bool

@@ -15,9 +15,15 @@ type bucket struct {
 }
 
 // take uses one token if there is one. reset is the time, in µs, when the next
-// token arrives; now if the bucket is full.
+// token arrives or the window ends; now if the bucket is full.
 func (b *bucket) take(now int64) (ok bool, remaining int, reset int64) {
-	b.used = max(0, b.used-float64(now-b.filled)*b.limit.PerSecond/1e6)
+	window := b.limit.Window.Microseconds()
+	switch {
+	case window <= 0:
+		b.used = max(0, b.used-float64(now-b.filled)*b.limit.PerSecond/1e6)
+	case now/window != b.filled/window:
+		b.used = 0
+	}
 	b.filled = now
 	// A token that has refilled up to a rounding error counts as whole.
 	if ok = b.used+1 <= float64(b.limit.Burst)+1e-9; ok {
@@ -25,6 +31,9 @@ func (b *bucket) take(now int64) (ok bool, remaining int, reset int64) {
 	}
 	remaining = int(float64(b.limit.Burst) - b.used)
 	reset = now
+	if window > 0 {
+		return ok, remaining, (now/window + 1) * window
+	}
 	if missing := b.used - math.Ceil(b.used) + 1; b.used > 0 && b.limit.PerSecond > 0 {
 		reset += int64(math.Ceil(missing * 1e6 / b.limit.PerSecond))
 	}

@@ -139,6 +139,31 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// TestLimitWindow shows a fixed window: nothing comes back before its end, and
+// then all of it.
+func TestLimitWindow(t *testing.T) {
+	clock := newClock(noon())
+	clock.advance(20 * time.Second)
+	sim := newTenant(t, Config{Now: clock.Now, Limit: Limit{Burst: 3, Window: time.Minute}})
+	s := login(t, sim)
+	for _, want := range []struct {
+		after             time.Duration
+		status, remaining int
+		reset             int64 // since noon
+	}{
+		{0, 200, 2, 60}, {10 * time.Second, 200, 1, 60}, {20 * time.Second, 200, 0, 60}, {9 * time.Second, 429, 0, 60},
+		{time.Second, 200, 2, 120}, {2 * time.Minute, 200, 2, 240},
+	} {
+		clock.advance(want.after)
+		w := s.get("/api/v2/logs?take=1")
+		h := w.Header()
+		if w.Code != want.status || h.Get("X-RateLimit-Remaining") != strconv.Itoa(want.remaining) ||
+			h.Get("X-RateLimit-Reset") != strconv.FormatInt(noon().Unix()+want.reset, 10) {
+			t.Errorf("%d %v, want %+v", w.Code, h, want)
+		}
+	}
+}
+
 func TestFaults(t *testing.T) {
 	sim := newTenant(t, Config{HistoryEvents: 10, TokenLifetime: time.Hour})
 	server := httptest.NewServer(sim)
