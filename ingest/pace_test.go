@@ -137,7 +137,7 @@ func TestPacerBusy(t *testing.T) {
 		// Fixed windows.
 		{50, 50, time.Second, 0.1, 50 * time.Millisecond, 0.95, 1.05},
 		{50, 50, time.Second, 0.3, 20 * time.Millisecond, 0.95, 1.05},
-		{50, 50, time.Second, 0.7, 0, 0.95, 1.05},
+		{50, 50, time.Second, 0.7, 0, 0.9, 1.05},
 		{50, 50, time.Second, 1, 0, 0.85, 1.05},
 		{100, 100, time.Second, 1, 50 * time.Millisecond, 0.85, 1.05},
 		{10, 10, time.Second, 0.3, 0, 0.95, 1.05},
