@@ -6,10 +6,11 @@ CACHE := $(CURDIR)/.cache
 BIN := $(CURDIR)/bin/tenantwatch
 FUZZTIME ?= 10s
 
-# Tests and benchmarks want the real engine: without one they fail, not skip.
+# Tests and benchmarks want the real engines: without them they fail, not skip.
 export TENANTWATCH_TEST_ENGINE = 1
+export TENANTWATCH_TEST_KAFKA = 1
 
-.PHONY: help build engine demo run test race bench fuzz lint clean
+.PHONY: help build engine kafka-jars demo run kafka test race bench fuzz lint clean
 
 help: ## list what can be made
 	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -20,19 +21,25 @@ build: ## build bin/tenantwatch
 engine: ## fetch the embedded ClickHouse into .cache, once
 	@deploy/fetch-engine "$(CACHE)"
 
+kafka-jars: # fetch Apache Kafka for the tests into .cache, once
+	@deploy/fetch-kafka "$(CACHE)"
+
 demo: engine build ## watch a simulated tenant; data in ./data, or TENANTWATCH_DATA_DIR
 	@exec "$(BIN)" demo
 
 run: engine build ## watch the tenant of AUTH0_DOMAIN; see the README for the settings
 	@exec "$(BIN)" run
 
-test: engine ## every test, against the real engines
+kafka: kafka-jars ## run three Apache Kafka brokers for trials until Ctrl-C; prints KAFKA_BROKERS
+	@exec deploy/kafka-cluster "$(CACHE)"
+
+test: engine kafka-jars ## every test, against the real engines
 	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -timeout 10m ./...
 
-race: engine ## every test under the race detector
+race: engine kafka-jars ## every test under the race detector
 	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -race -timeout 20m ./...
 
-bench: engine build ## measure throughput, latency and memory
+bench: engine kafka-jars build ## measure throughput, latency and memory
 	@$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 10m ./cmd/tenantwatch
 	@$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v cmd/tenantwatch)
 

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -165,9 +163,8 @@ func retryStart(ctx context.Context, log *slog.Logger, what string, f func() err
 // than one that refuses.
 func passing(err error) bool {
 	const aborted = 236 // the server is ending
-	var network net.Error
 	var refused *clickhouse.Exception
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.As(err, &refused) && refused.Code == aborted
+	return kafka.Passing(err) || errors.As(err, &refused) && refused.Code == aborted
 }
 
 func (b *backend) onClose(f func()) {

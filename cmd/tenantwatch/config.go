@@ -219,7 +219,7 @@ func reportUnknown(vars map[string]string, names, secrets []string, f *faults) {
 		if !slices.ContainsFunc(ours[:], func(p string) bool { return strings.HasPrefix(name, p) }) || serviceVar.MatchString(name) {
 			continue
 		}
-		if base, ok := strings.CutSuffix(name, "_FILE"); slices.Contains(names, name) || ok && slices.Contains(secrets, base) || name == testVar {
+		if base, ok := strings.CutSuffix(name, "_FILE"); slices.Contains(names, name) || ok && slices.Contains(secrets, base) || slices.Contains(testVars[:], name) {
 			continue
 		}
 		if near := nearest(name, names); near != "" {
@@ -230,8 +230,8 @@ func reportUnknown(vars map[string]string, names, secrets []string, f *faults) {
 	}
 }
 
-// testVar is a setting of our tests.
-const testVar = "TENANTWATCH_TEST_ENGINE"
+// testVars are the settings of our tests.
+var testVars = [...]string{"TENANTWATCH_TEST_ENGINE", "TENANTWATCH_TEST_KAFKA"}
 
 func keysOf(m map[string]string) func(func(string) bool) {
 	return func(yield func(string) bool) {

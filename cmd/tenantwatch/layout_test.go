@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"ingest/auth0":               {"ingest"},
 	"ingest/auth0sim":            {},
 	"ingest/kafka":               {"schema"},
+	"ingest/kafka/kafkatest":     {},
 	"ingest/kafkalocal":          {"schema"},
 	"ingest/logstream":           {"schema"},
 	"schema":                     {},

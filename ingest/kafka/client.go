@@ -15,7 +15,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -72,6 +74,9 @@ func (c *Client) Ping(ctx context.Context) error {
 // checks what would lose or refuse records, and says so in warnings.
 func (c *Client) EnsureTopics(ctx context.Context, topics []schema.Topic) (warnings []string, err error) {
 	existing, err := c.partitions(ctx, topics)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // all that a broker says of a wrong protocol
+		err = fmt.Errorf("%w (the broker hangs up: it starts or ends, or it wants TLS or a login where there is none, or the reverse)", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list topics on %s: %w", c.brokers(), err)
 	}
@@ -180,6 +185,18 @@ func (c *Client) dialLeader(ctx context.Context, topic string, partition int) (*
 		errs = append(errs, err)
 	}
 	return nil, fmt.Errorf("reach the leader of partition %d of %s: %w", partition, topic, errors.Join(errs...))
+}
+
+// Passing reports whether an error is one of a broker that is not there, or not
+// ready, rather than one that refuses. (An answer of a broker is a net.Error
+// too, whatever it says: that alone tells nothing.)
+func Passing(err error) bool {
+	var answer kafkago.Error
+	if errors.As(err, &answer) {
+		return answer.Temporary() || answer.Timeout()
+	}
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // wait sleeps for d and reports whether ctx is still alive.

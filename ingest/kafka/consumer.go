@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
@@ -183,10 +182,7 @@ func (p *Partition) askLeader(ctx context.Context, what string, ask func(*kafkag
 		if err == nil {
 			return nil
 		}
-		var refused kafkago.Error
-		var network net.Error
-		passing := errors.As(err, &refused) && refused.Temporary() || errors.As(err, &network)
-		if !passing || time.Now().After(deadline) || !wait(ctx, retryPause) {
+		if !Passing(err) || time.Now().After(deadline) || !wait(ctx, retryPause) {
 			return fmt.Errorf("%s of partition %d of %s: %w", what, p.id, p.topic, err)
 		}
 	}

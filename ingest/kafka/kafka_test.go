@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -20,33 +21,9 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-const topic = "t.events"
-
-// newBroker starts a broker with a topic of some partitions.
-func newBroker(t *testing.T, partitions int) (*kafkalocal.Broker, string) {
+func newClient(t *testing.T, b *testBroker) *kafka.Client {
 	t.Helper()
-	dir := t.TempDir()
-	broker := startBroker(t, dir)
-	c := newClient(t, broker)
-	if warnings, err := c.EnsureTopics(t.Context(), []schema.Topic{{Name: topic, Partitions: partitions, Config: map[string]string{"cleanup.policy": "delete"}}}); err != nil || len(warnings) > 0 {
-		t.Fatalf("EnsureTopics: %v, %q", err, warnings)
-	}
-	return broker, dir
-}
-
-func startBroker(t *testing.T, dir string) *kafkalocal.Broker {
-	t.Helper()
-	broker, err := kafkalocal.Start(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(broker.Close)
-	return broker
-}
-
-func newClient(t *testing.T, broker *kafkalocal.Broker) *kafka.Client {
-	t.Helper()
-	c := kafka.NewClient(kafka.Config{Brokers: broker.Addrs(), Log: slog.New(slog.DiscardHandler)})
+	c := kafka.NewClient(kafka.Config{Brokers: b.addrs(), Log: slog.New(slog.DiscardHandler)})
 	t.Cleanup(c.Close)
 	return c
 }
@@ -88,11 +65,11 @@ func texts(records []schema.Record) []string {
 }
 
 // consume runs handle in a group until it calls done.
-func consume(t *testing.T, c *kafka.Client, group string, handle func(ctx context.Context, p *kafka.Partition, done func()) error) {
+func (b *testBroker) consume(t *testing.T, c *kafka.Client, group string, handle func(ctx context.Context, p *kafka.Partition, done func()) error) {
 	t.Helper()
 	ctx, done := context.WithCancel(t.Context())
 	defer done()
-	err := c.Consume(ctx, topic, group, func(ctx context.Context, p *kafka.Partition) error { return handle(ctx, p, done) })
+	err := c.Consume(ctx, b.topic, b.topic+" "+group, func(ctx context.Context, p *kafka.Partition) error { return handle(ctx, p, done) })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Consume ended with %v, want the end of its context", err)
 	}
@@ -128,10 +105,11 @@ var (
 
 // TestRoundTrip shows that keys, values and headers come back byte for byte,
 // large ones too, and that what has one key stays in order in one partition.
-func TestRoundTrip(t *testing.T) {
-	broker, _ := newBroker(t, 3)
-	c := newClient(t, broker)
-	p := newProducer(t, c, topic)
+func TestRoundTrip(t *testing.T) { onEach(t, 3, testRoundTrip) }
+
+func testRoundTrip(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
+	p := newProducer(t, c, b.topic)
 	large := bytes.Repeat([]byte("0123456789abcdef"), 5<<20/16)
 	var want []schema.Record
 	for _, key := range []string{"acme", "globex", "initech", "\xff\x00"} {
@@ -145,7 +123,7 @@ func TestRoundTrip(t *testing.T) {
 	if err := p.Produce(t.Context(), want, func(err error) { t.Error(err) }); err != nil {
 		t.Fatal(err)
 	}
-	got := readAll(t, c, topic)
+	got := readAll(t, c, b.topic)
 	if len(got) != len(want) {
 		t.Errorf("%d records, want %d", len(got), len(want))
 	}
@@ -177,21 +155,23 @@ func TestRoundTrip(t *testing.T) {
 }
 
 // TestProduceNothing shows that no records are no error.
-func TestProduceNothing(t *testing.T) {
-	broker, _ := newBroker(t, 1)
-	c := newClient(t, broker)
-	if err := newProducer(t, c, topic).Produce(t.Context(), nil, nil); err != nil {
+func TestProduceNothing(t *testing.T) { onEach(t, 1, testProduceNothing) }
+
+func testProduceNothing(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
+	if err := newProducer(t, c, b.topic).Produce(t.Context(), nil, nil); err != nil {
 		t.Error(err)
 	}
-	if got := readAll(t, c, topic); len(got) != 0 {
+	if got := readAll(t, c, b.topic); len(got) != 0 {
 		t.Errorf("%d records", len(got))
 	}
 }
 
 // TestProduceTooLarge shows that a record above the limit says so.
-func TestProduceTooLarge(t *testing.T) {
-	broker, _ := newBroker(t, 1)
-	p := newProducer(t, newClient(t, broker), topic)
+func TestProduceTooLarge(t *testing.T) { onEach(t, 1, testProduceTooLarge) }
+
+func testProduceTooLarge(t *testing.T, b *testBroker) {
+	p := newProducer(t, newClient(t, b), b.topic)
 	ctx, cancel := context.WithCancel(t.Context())
 	err := p.Produce(ctx, []schema.Record{{Key: []byte("acme"), Value: make([]byte, 25<<20)}}, func(error) { cancel() })
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "max.message.bytes") {
@@ -199,21 +179,40 @@ func TestProduceTooLarge(t *testing.T) {
 	}
 }
 
+// TestProduceTooLargeForTopic shows the same of a limit that only the broker knows.
+func TestProduceTooLargeForTopic(t *testing.T) { onEach(t, 1, testProduceTooLargeForTopic) }
+
+func testProduceTooLargeForTopic(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
+	small := schema.Topic{Name: newTopic(t), Partitions: 1, Config: map[string]string{"max.message.bytes": "1000"}}
+	if _, err := c.EnsureTopics(t.Context(), []schema.Topic{small}); err != nil {
+		t.Fatal(err)
+	}
+	value := make([]byte, 5000)
+	rand.NewChaCha8([32]byte{}).Read(value) // does not get smaller
+	ctx, cancel := context.WithCancel(t.Context())
+	err := newProducer(t, c, small.Name).Produce(ctx, []schema.Record{{Key: []byte("acme"), Value: value}}, func(error) { cancel() })
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "max.message.bytes") {
+		t.Errorf("got %v, want the end of the context and what to do", err)
+	}
+}
+
 // TestProduceWithoutBroker shows that Produce ends with its context and tells
 // why it did not succeed.
-func TestProduceWithoutBroker(t *testing.T) {
-	broker, _ := newBroker(t, 1)
-	c := newClient(t, broker)
-	p := newProducer(t, c, topic)
+func TestProduceWithoutBroker(t *testing.T) { onEachAlone(t, 1, testProduceWithoutBroker) }
+
+func testProduceWithoutBroker(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
+	p := newProducer(t, c, b.topic)
 	produce(t, p, "first")
-	broker.Close()
+	b.stop()
 	ctx, cancel := context.WithCancel(t.Context())
 	heard := 0
 	err := p.Produce(ctx, []schema.Record{{Value: []byte("x")}}, func(err error) {
 		if heard++; heard == 3 {
 			cancel()
 		}
-		if !strings.Contains(err.Error(), topic) || strings.Contains(err.Error(), "\n") {
+		if !strings.Contains(err.Error(), b.topic) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("failed hears %q, want one line with the topic", err)
 		}
 	})
@@ -224,10 +223,11 @@ func TestProduceWithoutBroker(t *testing.T) {
 
 // TestProduceBrokerRestart restarts the broker in the middle of producing:
 // everything acked before and after is there, in order.
-func TestProduceBrokerRestart(t *testing.T) {
-	broker, dir := newBroker(t, 1)
-	c := newClient(t, broker)
-	p := newProducer(t, c, topic)
+func TestProduceBrokerRestart(t *testing.T) { onEachAlone(t, 1, testProduceBrokerRestart) }
+
+func testProduceBrokerRestart(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
+	p := newProducer(t, c, b.topic)
 	const batches = 60
 	failed, acked := make(chan struct{}, 1), make(chan int, batches)
 	go func() {
@@ -252,12 +252,12 @@ func TestProduceBrokerRestart(t *testing.T) {
 	}()
 	for i := range acked {
 		if i == 20 {
-			broker.Close()
+			b.stop()
 			<-failed
-			broker = startBroker(t, dir)
+			b.start(t)
 		}
 	}
-	got := texts(readAll(t, newClient(t, broker), topic))
+	got := texts(readAll(t, newClient(t, b), b.topic))
 	// A batch of unknown outcome may be there twice; without repeats all is in order.
 	seen := map[string]bool{}
 	var once []string
@@ -278,13 +278,14 @@ func TestProduceBrokerRestart(t *testing.T) {
 
 // TestFetchBrokerRestart restarts the broker under a consumer, which goes on
 // where it was.
-func TestFetchBrokerRestart(t *testing.T) {
-	broker, dir := newBroker(t, 1)
-	c := newClient(t, broker)
-	p := newProducer(t, c, topic)
+func TestFetchBrokerRestart(t *testing.T) { onEachAlone(t, 1, testFetchBrokerRestart) }
+
+func testFetchBrokerRestart(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
+	p := newProducer(t, c, b.topic)
 	produce(t, p, numbered("before", 3)...)
 	var got []string
-	consume(t, c, "group", func(ctx context.Context, part *kafka.Partition, done func()) error {
+	b.consume(t, c, "group", func(ctx context.Context, part *kafka.Partition, done func()) error {
 		for {
 			r, err := part.Fetch(ctx)
 			if err != nil {
@@ -295,10 +296,11 @@ func TestFetchBrokerRestart(t *testing.T) {
 				if err := part.Commit(r.Offset + 1); err != nil {
 					t.Error(err)
 				}
-				broker.Close()
-				broker = startBroker(t, dir)
+				b.stop()
+				b.start(t)
 				for _, text := range numbered("after", 3) {
-					if err := p.Produce(ctx, []schema.Record{{Key: []byte("acme"), Value: []byte(text)}}, nil); err != nil && ctx.Err() == nil {
+					// The partition may be another generation's meanwhile: ctx says nothing here.
+					if err := p.Produce(t.Context(), []schema.Record{{Key: []byte("acme"), Value: []byte(text)}}, nil); err != nil {
 						t.Error(err)
 					}
 				}
@@ -319,11 +321,12 @@ func TestFetchBrokerRestart(t *testing.T) {
 // TestCommitAndResume shows that a group goes on at what it committed, that
 // groups do not know of each other, and that an end without a commit costs a
 // repeat and no more.
-func TestCommitAndResume(t *testing.T) {
-	broker, _ := newBroker(t, 1)
-	c := newClient(t, broker)
+func TestCommitAndResume(t *testing.T) { onEach(t, 1, testCommitAndResume) }
+
+func testCommitAndResume(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
 	want := numbered("r", 10)
-	produce(t, newProducer(t, c, topic), want...)
+	produce(t, newProducer(t, c, b.topic), want...)
 	for _, tt := range []struct {
 		group       string
 		start       int64
@@ -340,7 +343,7 @@ func TestCommitAndResume(t *testing.T) {
 		{"a", 10, 0, -1, 0, ""},
 		{"b", 10, 0, -1, 0, ""},
 	} {
-		consume(t, c, tt.group, func(ctx context.Context, p *kafka.Partition, done func()) error {
+		b.consume(t, c, tt.group, func(ctx context.Context, p *kafka.Partition, done func()) error {
 			defer done()
 			if p.ID() != 0 || p.Committed() != tt.start {
 				t.Errorf("group %s: partition %d begins at %d, want %d", tt.group, p.ID(), p.Committed(), tt.start)
@@ -364,12 +367,13 @@ func TestCommitAndResume(t *testing.T) {
 
 // TestHandleFails shows that an error of the handler gives the partition back
 // and takes it again, at what was committed.
-func TestHandleFails(t *testing.T) {
-	broker, _ := newBroker(t, 1)
-	c := newClient(t, broker)
-	produce(t, newProducer(t, c, topic), numbered("r", 4)...)
+func TestHandleFails(t *testing.T) { onEach(t, 1, testHandleFails) }
+
+func testHandleFails(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
+	produce(t, newProducer(t, c, b.topic), numbered("r", 4)...)
 	var starts []int64
-	consume(t, c, "group", func(ctx context.Context, p *kafka.Partition, done func()) error {
+	b.consume(t, c, "group", func(ctx context.Context, p *kafka.Partition, done func()) error {
 		starts = append(starts, p.Committed())
 		fetch(t, ctx, p, 2)
 		if len(starts) == 2 {
@@ -387,11 +391,12 @@ func TestHandleFails(t *testing.T) {
 }
 
 // TestSeek shows that a partition can be read again from any offset.
-func TestSeek(t *testing.T) {
-	broker, _ := newBroker(t, 1)
-	c := newClient(t, broker)
-	produce(t, newProducer(t, c, topic), numbered("r", 5)...)
-	consume(t, c, "group", func(ctx context.Context, p *kafka.Partition, done func()) error {
+func TestSeek(t *testing.T) { onEach(t, 1, testSeek) }
+
+func testSeek(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
+	produce(t, newProducer(t, c, b.topic), numbered("r", 5)...)
+	b.consume(t, c, "group", func(ctx context.Context, p *kafka.Partition, done func()) error {
 		defer done()
 		for _, offset := range []int64{3, 0, 4, 1} {
 			if err := p.SeekOffset(offset); err != nil {
@@ -407,13 +412,14 @@ func TestSeek(t *testing.T) {
 
 // TestRewind shows where Rewind goes back to: by a time that the last committed
 // record tells, and never beyond the first uncommitted one.
-func TestRewind(t *testing.T) {
-	broker, _ := newBroker(t, 1)
-	c := newClient(t, broker)
+func TestRewind(t *testing.T) { onEach(t, 1, testRewind) }
+
+func testRewind(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
 	// Each has a time of its own: a producer lingers for longer than a
 	// millisecond.
-	produce(t, newProducer(t, c, topic), numbered("r", 8)...)
-	records := readAll(t, c, topic)
+	produce(t, newProducer(t, c, b.topic), numbered("r", 8)...)
+	records := readAll(t, c, b.topic)
 	for i := 1; i < len(records); i++ {
 		if !records[i].Time.After(records[i-1].Time) {
 			t.Fatalf("records %d and %d are of the same time", i-1, i)
@@ -436,7 +442,7 @@ func TestRewind(t *testing.T) {
 		{"nothing committed", 0, records[0].Time.Add(-time.Hour), 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			consume(t, c, "group "+tt.name, func(ctx context.Context, p *kafka.Partition, done func()) error {
+			b.consume(t, c, "group "+tt.name, func(ctx context.Context, p *kafka.Partition, done func()) error {
 				defer done()
 				if err := p.Commit(tt.commit); err != nil {
 					t.Error(err)
@@ -465,11 +471,12 @@ func TestRewind(t *testing.T) {
 
 // TestRewindEmpty shows that a partition without anything to go back to stays
 // where it is.
-func TestRewindEmpty(t *testing.T) {
-	broker, _ := newBroker(t, 1)
-	c := newClient(t, broker)
-	p := newProducer(t, c, topic)
-	consume(t, c, "group", func(ctx context.Context, part *kafka.Partition, done func()) error {
+func TestRewindEmpty(t *testing.T) { onEach(t, 1, testRewindEmpty) }
+
+func testRewindEmpty(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
+	p := newProducer(t, c, b.topic)
+	b.consume(t, c, "group", func(ctx context.Context, part *kafka.Partition, done func()) error {
 		defer done()
 		committed, err := part.Rewind(ctx, func(*schema.Record) time.Time { t.Error("asked about no record"); return time.Time{} })
 		if err != nil || committed != 0 {
@@ -485,9 +492,9 @@ func TestRewindEmpty(t *testing.T) {
 
 // TestTwoConsumers shows that two processes share a topic's partitions, and that
 // the one that is left takes over all of them where they were committed.
-func TestTwoConsumers(t *testing.T) {
-	const partitions = 4
-	broker, _ := newBroker(t, partitions)
+func TestTwoConsumers(t *testing.T) { onEach(t, 4, testTwoConsumers) }
+
+func testTwoConsumers(t *testing.T, b *testBroker) {
 	type taken struct {
 		who, id int
 	}
@@ -497,11 +504,11 @@ func TestTwoConsumers(t *testing.T) {
 	}
 	takes, gives, read := make(chan taken, 100), make(chan taken, 100), make(chan text, 1000)
 	start := func(who int) (stop func()) {
-		c := newClient(t, broker)
+		c := newClient(t, b)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() {
-			ended <- c.Consume(ctx, topic, "group", func(ctx context.Context, p *kafka.Partition) error {
+			ended <- c.Consume(ctx, b.topic, b.topic+" group", func(ctx context.Context, p *kafka.Partition) error {
 				takes <- taken{who, p.ID()}
 				defer func() { gives <- taken{who, p.ID()} }()
 				for {
@@ -558,7 +565,7 @@ func TestTwoConsumers(t *testing.T) {
 			}
 		}
 	}
-	p := newProducer(t, newClient(t, broker), topic)
+	p := newProducer(t, newClient(t, b), b.topic)
 	var sent int
 	send := func() map[string]bool {
 		want := map[string]bool{}
@@ -602,10 +609,11 @@ func TestTwoConsumers(t *testing.T) {
 
 // TestReadAllCompacted rebuilds checkpoints from their compacted topic: the last
 // record of each key counts, and one without a value takes the key away.
-func TestReadAllCompacted(t *testing.T) {
-	broker, dir := newBroker(t, 1)
-	c := newClient(t, broker)
-	topics := schema.NewTopics("c.")
+func TestReadAllCompacted(t *testing.T) { onEachAlone(t, 1, testReadAllCompacted) }
+
+func testReadAllCompacted(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
+	topics := schema.NewTopics(b.topic + ".")
 	if _, err := c.EnsureTopics(t.Context(), topics.All(kafkalocal.SegmentBytes)); err != nil {
 		t.Fatal(err)
 	}
@@ -642,20 +650,22 @@ func TestReadAllCompacted(t *testing.T) {
 	if diff := cmp.Diff(want, read(c)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	broker.Close()
-	if diff := cmp.Diff(want, read(newClient(t, startBroker(t, dir)))); diff != "" {
+	b.stop()
+	b.start(t)
+	if diff := cmp.Diff(want, read(newClient(t, b))); diff != "" {
 		t.Errorf("after a restart: -want +got\n%s", diff)
 	}
 }
 
 // TestReadAllEnds shows what ends ReadAll early.
-func TestReadAllEnds(t *testing.T) {
-	broker, _ := newBroker(t, 2)
-	c := newClient(t, broker)
-	produce(t, newProducer(t, c, topic), numbered("r", 5)...)
+func TestReadAllEnds(t *testing.T) { onEach(t, 2, testReadAllEnds) }
+
+func testReadAllEnds(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
+	produce(t, newProducer(t, c, b.topic), numbered("r", 5)...)
 	errEnough := errors.New("enough")
 	n := 0
-	err := c.ReadAll(t.Context(), topic, func(schema.Record) error {
+	err := c.ReadAll(t.Context(), b.topic, func(schema.Record) error {
 		if n++; n == 3 {
 			return errEnough
 		}
@@ -665,7 +675,7 @@ func TestReadAllEnds(t *testing.T) {
 		t.Errorf("got %v after %d records", err, n)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if err := c.ReadAll(ctx, topic, func(schema.Record) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
+	if err := c.ReadAll(ctx, b.topic, func(schema.Record) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the end of the context", err)
 	}
 	if err := c.ReadAll(t.Context(), "unknown", func(schema.Record) error { return nil }); err == nil {
@@ -674,19 +684,20 @@ func TestReadAllEnds(t *testing.T) {
 }
 
 // TestEnsureTopics shows what is said of topics that are there already.
-func TestEnsureTopics(t *testing.T) {
-	broker, _ := newBroker(t, 2)
-	c := newClient(t, broker)
+func TestEnsureTopics(t *testing.T) { onEach(t, 2, testEnsureTopics) }
+
+func testEnsureTopics(t *testing.T, b *testBroker) {
+	c := newClient(t, b)
 	for _, tt := range []struct {
 		name string
 		in   schema.Topic
 		want []string // parts of the warnings
 	}{
-		{"as it is", schema.Topic{Name: topic, Partitions: 2, Config: map[string]string{"cleanup.policy": "delete"}}, nil},
-		{"fewer partitions", schema.Topic{Name: topic, Partitions: 1}, nil},
-		{"more partitions", schema.Topic{Name: topic, Partitions: 6}, []string{"has 2 partitions, fewer than 6"}},
-		{"another policy", schema.Topic{Name: topic, Partitions: 2, Config: map[string]string{"cleanup.policy": "compact"}}, []string{"cleanup.policy=delete, not compact"}},
-		{"larger records", schema.Topic{Name: topic, Partitions: 2, Config: map[string]string{"max.message.bytes": "999999999999"}}, []string{"less than 999999999999"}},
+		{"as it is", schema.Topic{Name: b.topic, Partitions: 2, Config: map[string]string{"cleanup.policy": "delete"}}, nil},
+		{"fewer partitions", schema.Topic{Name: b.topic, Partitions: 1}, nil},
+		{"more partitions", schema.Topic{Name: b.topic, Partitions: 6}, []string{"has 2 partitions, fewer than 6"}},
+		{"another policy", schema.Topic{Name: b.topic, Partitions: 2, Config: map[string]string{"cleanup.policy": "compact"}}, []string{"cleanup.policy=delete, not compact"}},
+		{"larger records", schema.Topic{Name: b.topic, Partitions: 2, Config: map[string]string{"max.message.bytes": "999999999999"}}, []string{"less than 999999999999"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			warnings, err := c.EnsureTopics(t.Context(), []schema.Topic{tt.in})

@@ -101,9 +101,10 @@ func (p *Producer) Produce(ctx context.Context, records []schema.Record, failed 
 
 // explain makes one line of kafka-go's errors, which list every message.
 func (p *Producer) explain(err error, messages []kafkago.Message) error {
+	failed := len(messages)
 	var each kafkago.WriteErrors
 	if errors.As(err, &each) {
-		failed := 0
+		failed = 0
 		for _, e := range each {
 			if e != nil {
 				if failed == 0 {
@@ -112,11 +113,10 @@ func (p *Producer) explain(err error, messages []kafkago.Message) error {
 				failed++
 			}
 		}
-		return fmt.Errorf("produce %d of %d records to %s: %w", failed, len(messages), p.topic, err)
 	}
 	var large kafkago.MessageTooLargeError
 	if errors.As(err, &large) || errors.Is(err, kafkago.MessageSizeTooLarge) {
-		return fmt.Errorf("produce %d records to %s: a record is too large; raise max.message.bytes of the topic: %w", len(messages), p.topic, err)
+		err = fmt.Errorf("a record is too large; raise max.message.bytes of the topic: %w", err)
 	}
-	return fmt.Errorf("produce %d records to %s: %w", len(messages), p.topic, err)
+	return fmt.Errorf("produce %d of %d records to %s: %w", failed, len(messages), p.topic, err)
 }

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
+	"github.com/tenantwatch/tenantwatch/ingest/kafka/kafkatest"
+)
+
+// TestApacheKafka pulls a tenant through three brokers of Apache Kafka that want
+// TLS and a login, one of which is killed meanwhile.
+func TestApacheKafka(t *testing.T) {
+	t.Parallel()
+	brokers := kafkatest.Start(t, kafkatest.Config{Brokers: 3, TLS: true, SASL: "SCRAM-SHA-512"})
+	var clock stoppable
+	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 20_000, LiveRate: 40})
+	environ := settings(t, append(unprobed(s), "KAFKA_BROKERS="+strings.Join(brokers.Addrs(), ","), "KAFKA_TOPIC_PREFIX=apache.",
+		"KAFKA_TLS=true", "KAFKA_CA_FILE="+brokers.CAFile(),
+		"KAFKA_SASL_MECHANISM=SCRAM-SHA-512", "KAFKA_USERNAME="+kafkatest.User, "KAFKA_PASSWORD="+kafkatest.Password)...)
+	p := start(t, environ, "run")
+	p.waitFor("^query: ", 0)
+	brokers.Kill(0)
+	p.waitFor("backfill done", 0)
+	brokers.Restart(0)
+	clock.stop()
+	compare(t, environ, s.tenant)
+	if strings.Contains(p.output(), kafkatest.Password) {
+		t.Error("the password was said")
+	}
+	if code := p.interrupt(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// TestKafkaRefuses shows that what a broker refuses ends the start at once, with
+// the broker and the reason, and not with the password.
+func TestKafkaRefuses(t *testing.T) {
+	t.Parallel()
+	broker := kafkatest.Start(t, kafkatest.Config{Brokers: 1, TLS: true, SASL: "PLAIN"})
+	s := serve(t, auth0sim.Config{})
+	for _, tt := range []struct {
+		name string
+		with []string
+		want string
+	}{
+		{"wrong password", []string{"KAFKA_CA_FILE=" + broker.CAFile(), "KAFKA_PASSWORD=hush"}, "SASL Authentication Failed"},
+		{"unknown authority", []string{"KAFKA_PASSWORD=hush"}, "certificate signed by unknown authority"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			environ := settings(t, append(unprobed(s), append(tt.with, "KAFKA_BROKERS="+broker.Addrs()[0], "KAFKA_TLS=true",
+				"KAFKA_SASL_MECHANISM=PLAIN", "KAFKA_USERNAME="+kafkatest.User)...)...)
+			p := start(t, environ, "run")
+			if code := p.wait(); code != exitFailed {
+				t.Errorf("exit %d", code)
+			}
+			out := p.output()
+			if !strings.Contains(out, tt.want) || !strings.Contains(out, broker.Addrs()[0]) || strings.Contains(out, "cannot be reached yet") {
+				t.Errorf("want %q and the broker, at once:\n%s", tt.want, out)
+			}
+			if strings.Contains(out, "hush") {
+				t.Errorf("the password was said:\n%s", out)
+			}
+		})
+	}
+}
