@@ -13,6 +13,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/zeebo/xxh3"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -29,18 +30,28 @@ const staleAfter = 30 * time.Second
 // which makes new columns for every insert. Its methods may be called at once.
 type Store struct {
 	opts *clickhouse.Options
+	busy *semaphore.Weighted // inserts at once
 
 	mu   sync.Mutex // guards idle
 	idle []*session // last used last
 }
 
 // NewStore returns the store of a database. It connects when it is used.
-func NewStore(opts *clickhouse.Options) *Store { return &Store{opts: opts} }
+func NewStore(opts *clickhouse.Options) *Store {
+	return &Store{opts: opts, busy: semaphore.NewWeighted(mostInserts)}
+}
+
+// mostInserts is how many inserts go on at once: each has the memory of a block.
+const mostInserts = 2
 
 // Insert stores rows of one month in one block, which ClickHouse takes as a
 // whole or not at all. A block that it has already taken under the token is
 // acknowledged and dropped.
 func (s *Store) Insert(ctx context.Context, rows []StoredEvent, token string) error {
+	if err := s.busy.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer s.busy.Release(1)
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
 	c, err := s.take(ctx)

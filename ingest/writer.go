@@ -47,14 +47,14 @@ type StoredEvent struct {
 // like to see events soon, and the process is to stay small.
 const (
 	chunkRows  = 10_000
-	chunkBytes = 8 << 20
+	chunkBytes = 4 << 20
 	chunkAge   = 500 * time.Millisecond
 )
 
 // What all partitions hold together, in bytes of events with their rows. A chunk
 // is closed early when there is no room for more.
 const (
-	writeRoom = 32 << 20
+	writeRoom = 24 << 20
 	rowBytes  = 700 // of a StoredEvent beside its text
 )
 
@@ -69,6 +69,7 @@ type Writer struct {
 	log     *slog.Logger
 	metrics *writeMetrics
 	room    *semaphore.Weighted
+	spare   spareRows
 
 	mu     sync.Mutex // guards status
 	status WriteStatus
@@ -101,16 +102,10 @@ func (w *Writer) Status() WriteStatus {
 func (w *Writer) Consume(ctx context.Context, p Partition) error {
 	g, part := errgroup.WithContext(ctx)
 	chunks := make(chan *chunk)
-	spare := make(chan []StoredEvent, 2) // rows are large, so their memory is used again
 	g.Go(func() error {
 		var held *schema.Record // had no room in the last chunk
 		for {
-			var rows []StoredEvent
-			select {
-			case rows = <-spare:
-			default:
-			}
-			c, err := w.gather(part, p, rows, &held)
+			c, err := w.gather(part, p, &held)
 			if err != nil {
 				return err
 			}
@@ -141,11 +136,7 @@ func (w *Writer) Consume(ctx context.Context, p Partition) error {
 					}
 				}
 				lag.Set(float64(p.Lag()))
-				clear(c.rows)
-				select {
-				case spare <- c.rows[:0]:
-				default:
-				}
+				w.spare.put(c.rows)
 			}
 		}
 	})
@@ -160,6 +151,35 @@ func ignoreEnd(ctx context.Context, err error) error {
 	return err
 }
 
+// spareRows keeps some memory of rows, which are large, to be used again.
+type spareRows struct {
+	mu   sync.Mutex // guards list
+	list [][]StoredEvent
+}
+
+const mostSpare = 3
+
+func (s *spareRows) get() []StoredEvent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.list)
+	if n == 0 {
+		return nil
+	}
+	rows := s.list[n-1]
+	s.list = s.list[:n-1]
+	return rows
+}
+
+func (s *spareRows) put(rows []StoredEvent) {
+	clear(rows)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.list) < mostSpare {
+		s.list = append(s.list, rows[:0])
+	}
+}
+
 // chunk is a run of records of one partition.
 type chunk struct {
 	partition   int
@@ -172,14 +192,14 @@ type chunk struct {
 
 // gather waits for a record, be it the one that is held, and takes what follows
 // within chunkAge. After an error it has no room.
-func (w *Writer) gather(ctx context.Context, p Partition, spare []StoredEvent, held **schema.Record) (_ *chunk, err error) {
+func (w *Writer) gather(ctx context.Context, p Partition, held **schema.Record) (_ *chunk, err error) {
 	var r schema.Record
 	if *held != nil {
 		r, *held = **held, nil
 	} else if r, err = p.Fetch(ctx); err != nil {
 		return nil, err
 	}
-	c := &chunk{partition: p.ID(), first: r.Offset, rows: spare}
+	c := &chunk{partition: p.ID(), first: r.Offset, rows: w.spare.get()}
 	defer func() {
 		if err != nil {
 			w.room.Release(c.room)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -127,11 +129,20 @@ func (c *Config) tuneClickHouse(o *clickhouse.Options) {
 	if c.chTLS != nil {
 		o.TLS = c.chTLS
 	}
-	if o.Compression == nil && c.ClickHouse.DSN != "" { // not worth it on loopback
+	if o.Compression == nil && !loopback(o.Addr) { // not worth it there
 		o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
 	}
 	o.DialTimeout = 10 * time.Second
 	o.ClientInfo.Products = append(o.ClientInfo.Products, struct{ Name, Version string }{"tenantwatch", version()})
+}
+
+// loopback reports whether all of the addresses are on this machine.
+func loopback(addrs []string) bool {
+	return !slices.ContainsFunc(addrs, func(addr string) bool {
+		host, _, err := net.SplitHostPort(addr)
+		ip := net.ParseIP(host)
+		return err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback())
+	})
 }
 
 // startFor is how long a start waits for an engine that cannot be reached.
