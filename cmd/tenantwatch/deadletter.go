@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,21 +165,25 @@ func withDeadLetters(ctx context.Context, a *app, f func(*deadLetters, []schema.
 // read returns each dead letter once, oldest first, without those that were
 // handed to the writer again and have not come back.
 func (l *deadLetters) read(ctx context.Context) ([]schema.DeadLetter, error) {
-	var list []schema.DeadLetter
+	type key struct{ tenant, id string }
+	found := map[key]schema.DeadLetter{}
 	err := l.kafka.ReadAll(ctx, l.topics.DeadLetter, func(r schema.Record) error {
 		d := schema.DeadLetterOf(&r)
-		same := func(other schema.DeadLetter) bool { return other.ID == d.ID && other.Tenant == d.Tenant }
-		if d.Retried {
-			list = slices.DeleteFunc(list, same)
-		} else if !slices.ContainsFunc(list, same) {
-			list = append(list, d)
+		k := key{d.Tenant, d.ID}
+		if _, known := found[k]; d.Retried {
+			delete(found, k)
+		} else if !known {
+			found[k] = d
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(list, func(x, y schema.DeadLetter) int { return x.FetchedAt.Compare(y.FetchedAt) })
+	list := slices.Collect(maps.Values(found))
+	slices.SortFunc(list, func(x, y schema.DeadLetter) int {
+		return cmp.Or(x.FetchedAt.Compare(y.FetchedAt), cmp.Compare(x.ID, y.ID))
+	})
 	return list, nil
 }
 

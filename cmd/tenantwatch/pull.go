@@ -51,6 +51,7 @@ func (p *pipeline) makePullers(ordersOnly bool) error {
 			Retention: c.retention, Log: p.log.With("part", "pull", "tenant", t.Name), Metrics: metrics},
 			tenant, ingest.NewPacer(c.rateShare), events, checkpoints, archive))
 	}
+	p.reg.MustRegister(ingest.NewCollector(p.pulls))
 	return nil
 }
 
