@@ -69,13 +69,28 @@ func (a *Archive) Stored(ctx context.Context, tenant string, events []schema.Eve
 	for some := range slices.Chunk(far, farIDs) {
 		quoted := make([]string, len(some))
 		for i, id := range some {
-			quoted[i] = schema.Literal(id)
+			quoted[i] = plain(id)
 		}
 		if err := a.collect(ctx, found, "SELECT log_id FROM events_stored WHERE tenant = ? AND log_id IN ("+strings.Join(quoted, ", ")+")", tenant); err != nil {
 			return nil, err
 		}
 	}
 	return found, nil
+}
+
+// plain is a string literal of letters, digits and escapes only: the driver takes
+// ?, $1, @x and {x:y} for its parameters, also within quotes.
+func plain(text string) string {
+	var b strings.Builder
+	b.WriteByte('\'')
+	for _, c := range []byte(text) {
+		if '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, `\x%02x`, c)
+		}
+	}
+	return b.String() + "'"
 }
 
 func (a *Archive) collect(ctx context.Context, found map[string]bool, query string, args ...any) error {

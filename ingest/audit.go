@@ -62,6 +62,12 @@ const (
 	auditRound = "round" // all that the tenant still has, again and again
 )
 
+// background reports whether a chain is one of the background audits, which never
+// come to their end for good.
+func background(chain string) bool {
+	return chain == chainAudit+auditFresh || chain == chainAudit+auditRound
+}
+
 // auditRest is the least time from the beginning of one round to that of the next.
 const auditRest = 10 * time.Minute
 
@@ -81,8 +87,7 @@ type audits struct{ orders chan Checkpoint }
 func newAudits() *audits { return &audits{orders: make(chan Checkpoint, 1024)} }
 
 func (a *audits) add(c Checkpoint) {
-	switch c.Chain {
-	case chainAudit + auditFresh, chainAudit + auditRound:
+	if background(c.Chain) {
 		return // they are taken up by those who run them
 	}
 	select {
@@ -98,6 +103,10 @@ func (p *Puller) audit(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case c := <-p.audits.orders:
+			// What is still to be pulled is not missing.
+			if err := p.backfill.idle(ctx); err != nil {
+				return err
+			}
 			if _, err := p.runAudit(ctx, c, Backfill); err != nil {
 				return err
 			}
@@ -205,11 +214,9 @@ func (p *Puller) runAudit(ctx context.Context, c Checkpoint, class Class) (Check
 	if first := schema.SyntheticID(from); higher(first, c.LogID) {
 		c.From, c.LogID, c.Hour = first, first, nil
 	}
-	p.mu.Lock()
-	if !p.cfg.OrdersOnly && time.Since(p.status.CaughtUp) < time.Minute && higher(c.Until, p.at.LogID) && higher(p.at.LogID, c.LogID) {
-		c.Until = p.at.LogID // what comes later is the tail's affair
+	if until := p.reached(); !p.cfg.OrdersOnly && higher(c.Until, until) {
+		c.Until = max(until, c.LogID) // what comes later is the tail's affair
 	}
-	p.mu.Unlock()
 	var piece piece
 	take, cursor := MaxTake, c.LogID
 	for {
@@ -234,6 +241,17 @@ func (p *Puller) runAudit(ctx context.Context, c Checkpoint, class Class) (Check
 		}
 		piece.reset()
 	}
+}
+
+// reached is up to where the tail has pulled all there was: its cursor, or, of a
+// quiet tenant, about when it had last nothing more to pull.
+func (p *Puller) reached() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at := schema.SyntheticID(p.status.CaughtUp.Add(-time.Minute)); !p.status.CaughtUp.IsZero() && higher(at, p.at.LogID) {
+		return at
+	}
+	return p.at.LogID
 }
 
 // auditRetry is the pause before ClickHouse or Kafka is asked again.
@@ -391,7 +409,7 @@ func (p *Puller) pullLate(ctx context.Context, events []schema.Event, left []int
 	now := time.Now()
 	edge := now.Add(-p.width())
 	for _, i := range left {
-		if at, ok := schema.IDTime(events[i].LogID); ok && at.After(edge) && at.After(p.recent.since()) && p.recent.add(events[i].LogID, now) {
+		if at, ok := schema.IDTime(events[i].LogID); ok && at.After(edge) && at.After(p.recent.since()) && p.recent.add(events[i].LogID) {
 			late = append(late, i)
 		}
 	}
@@ -481,13 +499,13 @@ func (p *piece) count(c Checkpoint, cursor string, end bool, lost, left []int) c
 		switch {
 		case is[i]:
 			part.Missing++
-		case was[i]:
-			part.Healed++
-			part.Stored++
 		case p.events[i].LogID == "":
 			part.Dead++
 		default:
 			part.Stored++
+		}
+		if was[i] && !is[i] {
+			part.Healed++
 		}
 	}
 	advance(hourOf(cursor))

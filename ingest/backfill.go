@@ -140,16 +140,17 @@ func (s *slice) learn() {
 }
 
 // next waits for a slice to pull: the oldest that nobody works on, or half of
-// the one that has most before it. What it cuts off is durable before it is
-// worked on.
+// the one that has most before it.
 func (b *backfill) next(ctx context.Context, saves *saver) (*slice, error) {
 	for {
 		b.mu.Lock()
 		changed := b.changed
 		s, parted := b.take()
+		if len(parted) > 0 {
+			saves.put(parted...) // with mu: nobody else's put may tell of the new end before
+		}
 		b.mu.Unlock()
 		if s != nil {
-			saves.put(parted...)
 			return s, nil
 		}
 		select {
@@ -166,6 +167,8 @@ const (
 	minSpan     = 4 * time.Second
 )
 
+func (s *slice) worthACut() bool { return s.remaining() >= minSpan && s.expected() >= minExpected }
+
 // take is next without the wait. After a cut it returns both parts as they are to
 // be saved: the new one first, so that both have its stretch if we die between
 // the two.
@@ -176,7 +179,7 @@ func (b *backfill) take() (s *slice, parted []Checkpoint) {
 			s.working = true
 			return s, nil
 		}
-		if s.remaining() >= minSpan && s.expected() >= minExpected && (largest == nil || s.expected() > largest.expected()) {
+		if s.worthACut() && (largest == nil || s.expected() > largest.expected()) {
 			largest = s
 		}
 	}
@@ -196,8 +199,9 @@ func (b *backfill) take() (s *slice, parted []Checkpoint) {
 }
 
 // acked moves a slice on, and takes it off the list when it is done. It returns
-// the checkpoint to save. An end that was moved meanwhile stays moved.
-func (b *backfill) acked(s *slice, logID string, events int, end bool) Checkpoint {
+// the checkpoint to save, and how many slices are left. An end that was moved
+// meanwhile stays moved.
+func (b *backfill) acked(s *slice, logID string, events int, end bool) (c Checkpoint, left int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s.at.LogID = logID
@@ -208,8 +212,10 @@ func (b *backfill) acked(s *slice, logID string, events int, end bool) Checkpoin
 		s.at.LogID, s.at.Done = s.at.Until, true
 		b.list = slices.DeleteFunc(b.list, func(other *slice) bool { return other == s })
 		b.signal()
+	} else if s.worthACut() {
+		b.signal() // it may have shown only now how dense it is
 	}
-	return s.at
+	return s.at, len(b.list)
 }
 
 // reached reports whether a cursor is at an end or beyond. One of another kind of
@@ -221,6 +227,21 @@ func (b *backfill) until(s *slice) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return s.at.Until
+}
+
+// end is how far slices of our own plans have still to come; empty when they are
+// done.
+func (b *backfill) end() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	end := ""
+	for _, s := range b.list {
+		plan, _ := BackfillPlan(s.at.Chain)
+		if (plan == planFirst || strings.HasPrefix(plan, planCatchUp)) && higher(s.at.Until, end) {
+			end = s.at.Until
+		}
+	}
+	return end
 }
 
 // idle waits until there is nothing left to pull.
@@ -309,7 +330,7 @@ func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 				continue // the next slice's
 			}
 			e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Backfill, at
-			p.recent.add(e.LogID, at)
+			p.recent.addPast(e.LogID, at)
 			records = append(records, e.Record())
 		}
 		if len(records) > 0 {
@@ -323,11 +344,11 @@ func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 		}
 		room = min(max(bytes, minRoom), bytesAhead)
 		p.count(schema.Backfill, len(records))
-		c := p.backfill.acked(s, next, len(records), len(events) == 0)
+		c, left := p.backfill.acked(s, next, len(records), len(events) == 0)
 		p.saves.put(c)
 		if c.Done {
-			if st := p.backfill.status(); st.Chains == 0 {
-				p.cfg.Log.Info("backfill is done", "events", st.Events)
+			if left == 0 {
+				p.cfg.Log.Info("backfill is done", "events", p.backfill.status().Events)
 			}
 			return nil
 		}

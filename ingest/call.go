@@ -147,6 +147,7 @@ func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() 
 			return page, nil
 		}
 		if ctx.Err() != nil {
+			p.pacer.Observe(Limit{}) // each Wait has its Observe
 			return Page{}, ctx.Err()
 		}
 		failures++

@@ -39,8 +39,8 @@ func TestCheckpointRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `{"tenant":"acme","chain":"tail","log_id":"90020261120120000000000000000000000000000000000000000002",` +
-		`"behind":"90020261120120000000000000000000000000000000000000000001","live_from":"2026-11-20T12:00:00Z","backfill":true,` +
-		`"oldest":"900","events":18446744073709551615,"updated_at":"2026-11-20T12:00:00.123456789Z"}`
+		`"events":18446744073709551615,"updated_at":"2026-11-20T12:00:00.123456789Z",` +
+		`"behind":"90020261120120000000000000000000000000000000000000000001","live_from":"2026-11-20T12:00:00Z","backfill":true,"oldest":"900"}`
 	if string(r.Key) != "acme/tail" || string(r.Value) != want {
 		t.Errorf("got %s: %s\nwant %s", r.Key, r.Value, want)
 	}

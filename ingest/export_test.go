@@ -1,7 +1,24 @@
 package ingest
 
+import "time"
+
 // The bounds of an insert, for tests.
 const (
 	ChunkRows  = chunkRows
 	ChunkBytes = chunkBytes
 )
+
+// RecentIDs is how many ids the overlap can know.
+const RecentIDs = recentIDs
+
+// Overlap is how far back the overlap reaches.
+func (p *Puller) Overlap() time.Duration { return p.width() }
+
+// RoomIsFree reports whether no page is on its way.
+func (p *Puller) RoomIsFree() bool {
+	free := p.ahead.TryAcquire(bytesAhead)
+	if free {
+		p.ahead.Release(bytesAhead)
+	}
+	return free
+}

@@ -29,7 +29,7 @@ func gaps(oldest string, tail Checkpoint, slices []Checkpoint) []gap {
 	var list []gap
 	for _, c := range append(slices[:len(slices):len(slices)], tail) {
 		from, ok := schema.IDTime(c.LogID)
-		if !ok || c.Chain != ChainTail && !strings.HasPrefix(c.Chain, chainBackfill) {
+		if !ok || c.Order || c.Chain != ChainTail && !strings.HasPrefix(c.Chain, chainBackfill) {
 			continue
 		}
 		if c.SeenAt.After(from) {

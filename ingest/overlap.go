@@ -45,6 +45,7 @@ func (p *Puller) lookBehind(ctx context.Context) error {
 		}
 		p.mu.Lock()
 		due = stretch{p.at.Behind, p.at.LogID}
+		owed := due // the checkpoint keeps it until it is done
 		if p.back > p.cfg.Overlap && p.synthetic {
 			// The marks of a wider overlap are not there yet.
 			if from := schema.SyntheticID(time.Now().Add(-p.back)); higher(due.from, from) {
@@ -56,9 +57,13 @@ func (p *Puller) lookBehind(ctx context.Context) error {
 				due.from = from
 			}
 		}
-		if p.status.CaughtUp.IsZero() {
-			due.from = "" // the tail itself is still far behind
+		if end := p.backfill.end(); higher(end, due.from) {
+			due.from = end // not late: the backfill has not come so far
 		}
+		if p.status.CaughtUp.IsZero() {
+			due.from, owed = "", stretch{} // the tail itself is still far behind
+		}
+		p.owed = owed
 		p.mu.Unlock()
 	}
 }
@@ -72,17 +77,21 @@ func (p *Puller) walk(ctx context.Context, due stretch, take *int, first bool) (
 			return found, err
 		}
 		var late []schema.Record
-		now := time.Now()
+		now, known := time.Now(), p.recent.since()
 		for i := range events {
 			e := &events[i]
 			if e.LogID == "" || higher(e.LogID, due.until) {
 				continue // the tail's own affair
 			}
+			at, ok := schema.IDTime(e.LogID)
+			if ok && !first && !at.After(known) {
+				continue // forgotten since the walk began
+			}
 			e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Overlap, now
-			if p.recent.add(e.LogID, now) {
+			if p.recent.add(e.LogID) {
 				late = append(late, e.Record())
 				p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(now.Sub(e.Date).Seconds())
-				if at, ok := schema.IDTime(e.LogID); ok && !first {
+				if ok && !first {
 					p.widen(now, now.Sub(at))
 				}
 			}

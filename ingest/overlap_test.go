@@ -18,13 +18,14 @@ func logID(t time.Time, n int) string {
 	return fmt.Sprintf("900%s%06d%014d%019d", t.UTC().Format("20060102150405"), t.Nanosecond()/1000, 0, n)
 }
 
-// TestRecent holds recent against a plain set: within the window an id is new
-// once; outside of it, and only there, it is new again each time.
+// TestRecent holds recent against a plain set: an id is new once. One of the past
+// that came too late for the window is not kept, and since tells so.
 func TestRecent(t *testing.T) {
 	const window = 10 * time.Minute
 	for seed := range uint64(8) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		r, known, now := newRecent(window), map[string]bool{}, noon
+		var since time.Time
 		for range 3000 {
 			now = now.Add(time.Duration(rng.IntN(1000)) * time.Millisecond)
 			at := now.Add(-time.Duration(rng.IntN(900)) * time.Second).Truncate(time.Second)
@@ -32,14 +33,20 @@ func TestRecent(t *testing.T) {
 			if rng.IntN(10) == 0 {
 				id = fmt.Sprintf("of another kind %d", rng.IntN(50)) // never too old
 			}
-			want := !known[id]
-			if stored, ok := schema.IDTime(id); ok && now.Sub(stored) > window {
-				want = true
+			if rng.IntN(3) == 0 {
+				r.addPast(id, now)
+				if stored, ok := schema.IDTime(id); !ok || now.Sub(stored) <= window {
+					known[id] = true
+				} else if stored.After(since) {
+					since = stored
+				}
+			} else if got := r.add(id); got == known[id] {
+				t.Fatalf("seed %d: %s is new at %s: %v", seed, id, now, got)
 			} else {
 				known[id] = true
 			}
-			if got := r.add(id, now); got != want {
-				t.Fatalf("seed %d: %s is new at %s: %v, want %v", seed, id, now, got, want)
+			if got := r.since(); !got.Equal(since) {
+				t.Fatalf("seed %d: all is known since %s, want %s", seed, got, since)
 			}
 		}
 	}
@@ -50,14 +57,14 @@ func TestRecent(t *testing.T) {
 func TestRecentForgets(t *testing.T) {
 	r := newRecent(time.Hour)
 	for i := range recentIDs + 10 {
-		if !r.add(fmt.Sprint(i), noon) {
+		if !r.add(fmt.Sprint(i)) {
 			t.Fatalf("%d is known", i)
 		}
 	}
 	if n := r.ids.Len(); n != recentIDs {
 		t.Errorf("%d ids are kept, want %d", n, recentIDs)
 	}
-	if r.add("10", noon) || !r.add("9", noon) {
+	if r.add("10") || !r.add("9") {
 		t.Error("the oldest ids are not those that are forgotten")
 	}
 }

@@ -118,7 +118,7 @@ func NewPuller(cfg PullerConfig, tenant Tenant, pacer *Pacer, events, checkpoint
 // tenant at a time goes on without repeats; two do no harm.
 func (p *Puller) Run(ctx context.Context, state Checkpoints, orders <-chan Checkpoint) error {
 	g, ctx := errgroup.WithContext(ctx)
-	p.recent = newRecent(2*p.cfg.Overlap + p.cfg.OverlapEvery)
+	p.recent = newRecent(2*p.width() + p.cfg.OverlapEvery)
 	p.saves = newSaver(p.checkpoints, p.cfg.Log, func() { p.cfg.Metrics.checkpoint.WithLabelValues(p.cfg.Tenant).SetToCurrentTime() })
 	p.backfill.reset()
 	p.ahead = semaphore.NewWeighted(bytesAhead)
@@ -250,14 +250,14 @@ func (p *Puller) begin(ctx context.Context, state Checkpoints) error {
 		from := tail.LogID
 		tail.LogID = schema.SyntheticID(now.Add(-catchUpAfter))
 		undone = append(undone, p.cut(state, planCatchUp+at.Format("20060102150405"), from, &tail)...)
-		tail.Behind = tail.LogID
+		// Behind stays until what is owed has been looked at.
 	}
 	return p.settleBegin(ctx, tail, undone)
 }
 
 // cut makes slices of what lies between a place and the tail. If we died after
 // slices of the plan were made and before the tail was written, they are there,
-// and the tail goes on where they end.
+// and the tail, or more slices, go on where they end.
 func (p *Puller) cut(state Checkpoints, plan, from string, tail *Checkpoint) []Checkpoint {
 	end := ""
 	for _, c := range state {
@@ -265,9 +265,12 @@ func (p *Puller) cut(state Checkpoints, plan, from string, tail *Checkpoint) []C
 			end = c.Until
 		}
 	}
-	if end != "" {
+	if end != "" && span(end, tail.LogID) <= catchUpAfter {
 		tail.LogID = end
 		return nil
+	}
+	if end != "" { // we died half-way, or long ago
+		from = end
 	}
 	if from == "" || !higher(tail.LogID, from) {
 		return nil
@@ -277,6 +280,9 @@ func (p *Puller) cut(state Checkpoints, plan, from string, tail *Checkpoint) []C
 
 // settleBegin makes the tail's beginning durable, after the slices before it.
 func (p *Puller) settleBegin(ctx context.Context, tail Checkpoint, slices []Checkpoint) error {
+	if at, ok := schema.IDTime(tail.Behind); ok {
+		p.recent.forget(at) // what others have pulled
+	}
 	p.mu.Lock()
 	p.at = tail
 	p.mu.Unlock()
@@ -298,7 +304,10 @@ func (p *Puller) oldest(ctx context.Context) (string, error) {
 		return "", err
 	}
 	events := identify(page.Events)
-	lowest, _ := after("", events, "")
+	lowest, ok := after("", events, "")
+	if !ok {
+		lowest = page.Next // an event that cannot be identified
+	}
 	at, ok := schema.IDTime(lowest)
 	switch {
 	case len(events) > 0 && !ok: // of a kind of ids that we do not know
@@ -332,7 +341,7 @@ const forgetAfter = time.Hour
 func (p *Puller) forget(ctx context.Context, state Checkpoints) error {
 	var records []schema.Record
 	for _, c := range state {
-		if c.Tenant == p.cfg.Tenant && c.Done && time.Since(c.UpdatedAt) > forgetAfter {
+		if c.Tenant == p.cfg.Tenant && c.Done && !background(c.Chain) && time.Since(c.UpdatedAt) > forgetAfter {
 			records = append(records, schema.Record{Key: []byte(c.key())})
 		}
 	}

@@ -19,9 +19,9 @@ const recentIDs = 200_000
 // hashes: two that collide would cost an event, and never will.
 type recent struct {
 	mu     sync.Mutex                        // guards what follows
-	window time.Duration                     // ids stored longer ago are not kept: no overlap asks for them
+	window time.Duration                     // ids of the past that come later than this are not kept
 	ids    *lru.LRU[xxh3.Uint128, time.Time] // with the time of the id
-	forgot time.Time                         // of the newest id that had to go
+	forgot time.Time                         // of the newest id that had to go, or was not kept
 }
 
 func newRecent(window time.Duration) *recent {
@@ -39,30 +39,51 @@ func newRecent(window time.Duration) *recent {
 }
 
 // add notes an id and reports whether it was unknown.
-func (r *recent) add(logID string, now time.Time) bool {
+func (r *recent) add(logID string) bool {
 	key := xxh3.HashString128(logID)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at, ok := schema.IDTime(logID)
-	if ok && now.Sub(at) > r.window {
-		return true
-	}
 	if r.ids.Contains(key) {
 		return false
 	}
+	at, _ := schema.IDTime(logID)
 	r.ids.Add(key, at)
 	return true
 }
 
-// since is the time from which on all ids are known that were added, as far as
-// they lie in the window.
+// addPast notes an id of the backfill, when it is one that an overlap could ask
+// for: all the others would only take the place of those of the tail.
+func (r *recent) addPast(logID string, now time.Time) {
+	if at, ok := schema.IDTime(logID); ok && r.tooOld(at, now) {
+		r.forget(at)
+		return
+	}
+	r.add(logID)
+}
+
+func (r *recent) tooOld(at, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return now.Sub(at) > r.window
+}
+
+// forget says that ids up to a time may be unknown although they were pulled.
+func (r *recent) forget(at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at.After(r.forgot) {
+		r.forgot = at
+	}
+}
+
+// since is the time after which all ids are known that were pulled.
 func (r *recent) since() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.forgot
 }
 
-// widen keeps ids that were stored up to so long ago.
+// widen keeps ids of the past that were stored up to so long ago.
 func (r *recent) widen(window time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,9 +14,9 @@ import (
 // since the last one is pulled again after a crash.
 const saveEvery = 100 * time.Millisecond
 
-// saver writes the chains' checkpoints, each chain's newest only. If we die
-// before one is written, the next start goes on from an older one and pulls
-// again what was pulled since.
+// saver writes the chains' checkpoints, of each chain its beginning and then the
+// newest only. If we die before one is written, the next start goes on from an
+// older one and pulls again what was pulled since.
 type saver struct {
 	topic Producer
 	log   *slog.Logger
@@ -33,7 +33,8 @@ func newSaver(topic Producer, log *slog.Logger, wrote func()) *saver {
 }
 
 // put has checkpoints written, each unless a newer one of its chain comes before
-// that. Those of different chains are written in the order of their last put.
+// that, in the order of their puts. A chain's beginning is written in any case and
+// in its place: another chain, put after it, may end where this one begins.
 func (s *saver) put(list ...Checkpoint) { s.add(nil, list) }
 
 // settle puts and waits until all that was put is durable.
@@ -57,7 +58,7 @@ func (s *saver) add(done chan struct{}, list []Checkpoint) {
 	}
 	for _, c := range list {
 		c.UpdatedAt = now
-		s.pending = slices.DeleteFunc(s.pending, func(old Checkpoint) bool { return old.key() == c.key() })
+		s.pending = slices.DeleteFunc(s.pending, func(old Checkpoint) bool { return old.key() == c.key() && old.LogID != old.From })
 		s.pending = append(s.pending, c)
 	}
 	select {

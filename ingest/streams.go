@@ -39,6 +39,8 @@ func (p *Puller) watchStreams(ctx context.Context) error {
 			allowed = false
 		case err != nil:
 			p.cfg.Log.Debug("the tenant's log streams cannot be read", "err", err)
+		default:
+			allowed = true
 		}
 		now := time.Now()
 		for _, s := range streams {

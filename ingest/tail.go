@@ -24,6 +24,7 @@ func (p *Puller) pull(ctx context.Context, pages chan<- pulled) error {
 	cursor := p.at.LogID
 	p.mu.Unlock()
 	take, last := MaxTake, time.Now()
+	var seen time.Time // when there was last nothing more
 	for {
 		events, next, err := p.page(ctx, Tail, cursor, &take)
 		if err != nil {
@@ -31,7 +32,7 @@ func (p *Puller) pull(ctx context.Context, pages chan<- pulled) error {
 		}
 		at := time.Now()
 		if at.Sub(last) > lapseAfter { // long enough for a short retention to have passed us
-			if err := p.findGap(ctx, cursor, last); err != nil {
+			if err := p.findGap(ctx, cursor, seen); err != nil {
 				return err
 			}
 		}
@@ -50,8 +51,11 @@ func (p *Puller) pull(ctx context.Context, pages chan<- pulled) error {
 			return ctx.Err()
 		}
 		cursor = next
-		if got.fresh && !sleep(ctx, p.cfg.Poll) {
-			return ctx.Err()
+		if got.fresh {
+			seen = at
+			if !sleep(ctx, p.cfg.Poll) {
+				return ctx.Err()
+			}
 		}
 	}
 }
@@ -148,7 +152,7 @@ func (p *Puller) settle(e *schema.Event, at time.Time, next *Checkpoint) {
 	if next.Oldest == "" {
 		next.Oldest = e.LogID
 	}
-	p.recent.add(e.LogID, at)
+	p.recent.add(e.LogID)
 }
 
 // passed reports whether an event was stored after t. Of an id that does not
