@@ -128,10 +128,12 @@ func higher(a, b string) bool {
 // retry calls until there is a page. It returns a *CallError only for a 400,
 // which no repetition will cure, and otherwise only the end of ctx.
 func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() (Page, error)) (Page, error) {
+	answered := false
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 500*time.Millisecond, 30*time.Second
-	said := ""
-	for failures := 0; ; {
+	failures := 0
+	defer func() { p.endFailures(failures > 0, answered) }()
+	for {
 		if err := p.pacer.Wait(ctx, class); err != nil {
 			return Page{}, err
 		}
@@ -139,18 +141,16 @@ func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() 
 		if err == nil {
 			p.pacer.Observe(page.Limit)
 			p.observe(page)
-			if failures > 0 {
-				p.cfg.Log.Info("calls to the tenant succeed again", "after_failures", failures)
-			}
-			p.setFailing("")
-			*take = min(2**take, MaxTake)
+			*take, answered = min(2**take, MaxTake), true
 			return page, nil
 		}
 		if ctx.Err() != nil {
 			p.pacer.Observe(Limit{}) // each Wait has its Observe
 			return Page{}, ctx.Err()
 		}
-		failures++
+		if failures++; failures == 1 {
+			p.beginFailures()
+		}
 		var failed *CallError
 		if !errors.As(err, &failed) {
 			failed = &CallError{Method: "GET", Path: "/api/v2/logs", Kind: KindNetwork, Err: err}
@@ -174,10 +174,8 @@ func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() 
 			}
 		}
 		wait = max(failed.RetryAfter, wait)
-		if text := failed.Error(); text != said {
-			said = text
+		if p.setFailing(failed.Error()) {
 			p.cfg.Log.Warn("call to the tenant failed; trying again", "err", failed, "pause", wait.Round(time.Millisecond))
-			p.setFailing(text)
 		}
 		if !sleep(ctx, wait) {
 			return Page{}, ctx.Err()
@@ -185,13 +183,34 @@ func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() 
 	}
 }
 
-// setFailing notes why calls fail, and reports whether that is news.
+// setFailing notes why calls fail, and reports whether that is news: an outage is
+// said once, however many chains meet it.
 func (p *Puller) setFailing(text string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	news := p.status.Failing != text
 	p.status.Failing = text
 	return news
+}
+
+// beginFailures counts a chain whose call has failed.
+func (p *Puller) beginFailures() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failing++
+}
+
+// endFailures is for a chain that calls no more, after failures or none.
+func (p *Puller) endFailures(failed, answered bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if failed {
+		p.failing--
+	}
+	if answered && p.failing == 0 && p.status.Failing != "" {
+		p.status.Failing = ""
+		p.cfg.Log.Info("calls to the tenant succeed again")
+	}
 }
 
 // observe notes a page that came.

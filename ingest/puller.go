@@ -63,6 +63,7 @@ type Puller struct {
 	back      time.Duration
 	lateAt    time.Time // when an event last was so late that back had to be as it is
 	synthetic bool      // the tenant takes ids that it has not issued
+	failing   int       // chains whose calls fail right now
 	status    PullStatus
 }
 
@@ -125,6 +126,7 @@ func (p *Puller) Run(ctx context.Context, state Checkpoints, orders <-chan Check
 	p.audits = newAudits()
 	p.taken = map[string]bool{}
 	p.mu.Lock()
+	p.failing, p.status.Failing = 0, ""
 	p.at, p.owed, p.status.Running, p.status.CaughtUp = Checkpoint{}, stretch{}, true, time.Time{}
 	p.mu.Unlock()
 	defer func() {
