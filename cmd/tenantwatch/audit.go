@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
@@ -54,6 +55,9 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 	})
 }
 
+// farBehind is how far a pull may be behind when all is well.
+const farBehind = 5 * time.Minute
+
 // report prints the hours and what they add up to.
 func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []string, since, until time.Time, done []ingest.Checkpoint) error {
 	dsn, end, err := readerDSN(ctx, c)
@@ -93,12 +97,18 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 		}
 	}
 	var all ingest.Tally
+	var behind []string
 	for _, c := range done {
 		if c.Audit != nil {
 			all.Add(c.Audit)
 		}
-		if from, ok := schema.IDTime(c.From); ok && u.Output == "table" {
-			fmt.Fprintf(a.stdout, "%s: looked at %s from %s on\n", c.Tenant, "what Auth0 still has", from.Format(time.RFC3339))
+		from, _ := schema.IDTime(c.From)
+		to, _ := schema.IDTime(c.Until)
+		if u.Output == "table" {
+			fmt.Fprintf(a.stdout, "%s: looked at what Auth0 still has, from %s to %s\n", c.Tenant, from.Format(time.RFC3339), to.Format(time.RFC3339))
+		}
+		if until.Sub(to) > farBehind {
+			behind = append(behind, fmt.Sprintf("%s has been pulled up to %s only; what came later is not stored yet", c.Tenant, to.Format(time.RFC3339)))
 		}
 	}
 	if u.Output == "table" {
@@ -106,6 +116,8 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 			thousands(all.Dead), thousands(all.Missing), thousands(all.Healed))
 	}
 	switch {
+	case all.Missing == 0 && len(behind) > 0:
+		return foundError(strings.Join(behind, "; "))
 	case all.Missing == 0:
 		return nil
 	case u.Repair:
