@@ -36,8 +36,8 @@ kafka: kafka-jars ## run three Apache Kafka brokers for trials until Ctrl-C; pri
 test: engine kafka-jars ## every test, against the real engines
 	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -timeout 10m ./...
 
-race: engine kafka-jars ## every test under the race detector
-	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -race -timeout 20m ./...
+race: engine kafka-jars ## the tests under the race detector, but for those that kill three brokers
+	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -race -short -timeout 20m ./...
 
 bench: engine kafka-jars build ## measure throughput, latency and memory
 	@$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 10m ./cmd/tenantwatch

@@ -46,6 +46,9 @@ func until(t *testing.T, within time.Duration, what string, done func() bool) {
 // partitions, each there three times.
 func threeBrokers(t *testing.T) (*kafkatest.Cluster, *testBroker) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("three brokers take their time: not in short mode, which the race detector is run in")
+	}
 	c := cluster(t, 3)
 	b := &testBroker{addrs: c.Addrs}
 	return c, b.withTopic(t, 3)

@@ -19,6 +19,9 @@ const childVar = "KAFKATEST_CHILD"
 
 // TestEndsWithTheProcess kills a test process with -9: its broker ends too.
 func TestEndsWithTheProcess(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is about processes: nothing for the race detector")
+	}
 	if os.Getenv(childVar) == "1" {
 		c := kafkatest.Start(t, kafkatest.Config{Brokers: 1})
 		os.Stdout.WriteString("\npid " + strconv.Itoa(c.PID(0)) + "\n")
@@ -70,6 +73,9 @@ func ended(pid int) bool {
 // TestStopAndRestart shows that a broker is where it was after an orderly end
 // and after a kill.
 func TestStopAndRestart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is about processes: nothing for the race detector")
+	}
 	c := kafkatest.Start(t, kafkatest.Config{Brokers: 1})
 	addr := c.Addrs()[0]
 	for range 2 {
