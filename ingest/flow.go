@@ -114,7 +114,14 @@ func (p *Pacer) measured(l Limit, now time.Time) {
 		return
 	}
 	if m.at.IsZero() {
-		if m.level, m.at = l.Remaining, now; l.Remaining > p.size*3/4 {
+		if m.level, m.at = l.Remaining, now; l.Remaining <= p.size*3/4 {
+			return
+		}
+		// It has filled again before it could be looked at.
+		m.bound = max(m.bound, float64(m.drawn-p.size+l.Remaining)/max(now.Sub(m.since).Seconds(), 1e-3))
+		if m.fulls++; m.fulls >= mostFulls {
+			p.settle(m.rate(float64(p.size)), now)
+		} else {
 			m.phase, m.drawn = draining, 0
 		}
 		return
@@ -140,7 +147,7 @@ func (p *Pacer) measured(l Limit, now time.Time) {
 			rate = float64(p.size)
 		}
 		p.settle(rate, now)
-	case l.Remaining > p.size*3/4:
+	case float64(l.Remaining)+came > 0.9*float64(p.size): // else the looks would be missed at which most has come
 		m.phase, m.drawn = draining, 0
 	}
 }

@@ -280,8 +280,17 @@ func (p *Pacer) tick(now time.Time) {
 		}
 	}
 	if p.own < most {
-		p.own = min(most, p.own+p.share*p.refill*dt)
+		p.own = min(most, p.own+p.rate()*dt)
 	}
+}
+
+// rate is how many calls a second become ours. Where all are, the bucket holds us
+// back if that is a little too much.
+func (p *Pacer) rate() float64 {
+	if p.share == 1 && p.size >= leastSize {
+		return 1.15 * p.refill
+	}
+	return p.share * p.refill
 }
 
 // gate is how long everybody must wait, 0 if a call may be made now.
@@ -298,7 +307,7 @@ func (p *Pacer) gate(now time.Time) time.Duration {
 		return wait
 	}
 	if p.own < 1-1e-9 {
-		wait := timeFor(1-p.own, p.share*p.refill)
+		wait := timeFor(1-p.own, p.rate())
 		if len(p.queues[Tail]) > 0 { // it does not wait for a debt to be paid
 			wait = min(wait, max(0, p.tailAt.Add(tailEvery).Sub(now)))
 		}
