@@ -10,7 +10,7 @@ FUZZTIME ?= 10s
 export TENANTWATCH_TEST_ENGINE = 1
 export TENANTWATCH_TEST_KAFKA = 1
 
-.PHONY: help build engine kafka-jars demo run kafka test race bench fuzz lint clean
+.PHONY: help build engine kafka-jars demo run kafka test race chaos bench fuzz lint clean
 
 help: ## list what can be made
 	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,12 @@ test: engine kafka-jars ## every test, against the real engines
 
 race: engine kafka-jars ## the tests under the race detector, but for those that kill three brokers
 	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -race -short -timeout 20m ./...
+
+# How long make chaos goes on.
+CHAOS ?= 10m
+
+chaos: engine kafka-jars ## kill everything again and again for CHAOS=10m, then count what is lost; CHAOS_SEED=N repeats a run
+	@CHAOS=$(CHAOS) $(GO) test -run '^TestChaos$$' -count=1 -v -timeout 0 ./cmd/tenantwatch
 
 bench: engine kafka-jars build ## measure throughput, latency and memory
 	@$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 10m ./cmd/tenantwatch

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -17,6 +18,7 @@ type Archive struct {
 	conn    driver.Conn
 	settled func(context.Context) error
 	dead    func(context.Context, func(schema.Record) error) error
+	noting  sync.Mutex // held from the reading of notes to their writing: audits go on side by side
 }
 
 // NewArchive returns the archive of a database. settled waits until the writer has
@@ -131,6 +133,8 @@ func (a *Archive) Settled(ctx context.Context) error { return a.settled(ctx) }
 // it. An hour of which the tenant has dropped a part meanwhile stays as it was. It
 // may be repeated with the same rows.
 func (a *Archive) Note(ctx context.Context, list []schema.Coverage) error {
+	a.noting.Lock()
+	defer a.noting.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	known, err := ReadCoverage(ctx, a.conn, list[0].Tenant, list[0].Hour, list[len(list)-1].Hour.Add(time.Hour))
@@ -142,12 +146,16 @@ func (a *Archive) Note(ctx context.Context, list []schema.Coverage) error {
 		return fmt.Errorf("note what an audit found: %w", err)
 	}
 	defer batch.Close()
-	for _, c := range list {
+	for n, c := range list {
 		i, ok := slices.BinarySearchFunc(known, c.Hour, func(k schema.Coverage, hour time.Time) int { return k.Hour.Compare(hour) })
 		if ok {
 			k := known[i]
 			if k.CheckedAt.Equal(c.CheckedAt) {
 				continue // the same row, which was there although its insert seemed to fail
+			}
+			if c.CheckedAt.Before(k.CheckedAt) { // of two audits side by side; the last row counts
+				c.CheckedAt = k.CheckedAt.Add(time.Millisecond)
+				list[n].CheckedAt = c.CheckedAt // known again by a repeat
 			}
 			c.Healed += k.Healed
 			if c.Expected < k.Expected {

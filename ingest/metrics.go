@@ -76,6 +76,15 @@ func (m *PullMetrics) start(tenant string) {
 	}
 }
 
+// stop takes away what was true of a tenant as long as we led it: the position of
+// one that another process leads by now would seem to stand still.
+func (m *PullMetrics) stop(tenant string) {
+	labels := prometheus.Labels{"tenant": tenant}
+	for _, g := range []*prometheus.GaugeVec{m.position, m.checkpoint, m.limit, m.remaining, m.caughtUp, m.overlap, m.auditPosition, m.streams} {
+		g.DeletePartialMatch(labels)
+	}
+}
+
 // writeMetrics are the figures of a Writer.
 type writeMetrics struct {
 	rows      prometheus.Counter

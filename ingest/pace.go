@@ -144,6 +144,21 @@ func (p *Pacer) Hold(d time.Duration) {
 	p.dispatch()
 }
 
+// Rest is the least pause of the tail when nothing new is there: while others wait,
+// it leaves them half of what is ours. A small limit would be used up by its polls
+// alone, and nobody else would ever have a turn.
+func (p *Pacer) Rest() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.size == 0 || !p.waiting() {
+		return 0
+	}
+	return min(timeFor(2, p.share*p.refill), longestRest)
+}
+
+// longestRest bounds Rest: what is new is to be seen soon all the same.
+const longestRest = 30 * time.Second
+
 // Limit is the last limit that was observed.
 func (p *Pacer) Limit() Limit {
 	p.mu.Lock()

@@ -475,3 +475,49 @@ func BenchmarkPacer(b *testing.B) {
 		}
 	})
 }
+
+// TestPacerRest polls a small limit as the tail does while a backfill waits: both
+// have their turn. Without Rest the polls alone use all that is ours.
+func TestPacerRest(t *testing.T) {
+	for _, tt := range []struct {
+		size   int
+		refill float64
+		share  float64
+	}{{10, 2, 0.3}, {1, 1, 1}, {10, 2, 1}} {
+		t.Run(fmt.Sprintf("%d at %v a second, %v of them", tt.size, tt.refill, tt.share), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &bucket{size: tt.size, refill: tt.refill, latency: 100 * time.Millisecond}
+				p := ingest.NewPacer(tt.share)
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+				defer cancel()
+				var polls, others int
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					for p.Wait(ctx, ingest.Tail) == nil {
+						b.call(p, nil)
+						polls++
+						time.Sleep(max(time.Second, p.Rest()))
+					}
+				})
+				for range 16 {
+					wg.Go(func() {
+						for p.Wait(ctx, ingest.Backfill) == nil {
+							b.call(p, nil)
+							b.mu.Lock()
+							others++
+							b.mu.Unlock()
+						}
+					})
+				}
+				wg.Wait()
+				ours := tt.share * tt.refill * 1200
+				if float64(others) < 0.3*ours || float64(polls) < 0.3*ours || float64(polls) > 0.7*ours {
+					t.Errorf("%d polls and %d calls of the backfill, of %.0f that are ours", polls, others, ours)
+				}
+				if p.Rest() != 0 {
+					t.Error("nobody waits any more")
+				}
+			})
+		})
+	}
+}

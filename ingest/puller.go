@@ -132,7 +132,9 @@ func (p *Puller) Run(ctx context.Context, state Checkpoints, orders <-chan Check
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.status.Running = false
+		// What fails or lags from now on is another process's affair.
+		p.status.Running, p.status.Failing = false, ""
+		p.cfg.Metrics.stop(p.cfg.Tenant)
 	}()
 	g.Go(func() error { return p.describe("checkpoints", p.saves.run(ctx)) })
 	g.Go(func() error { return p.deliverSelf(ctx) })
@@ -203,7 +205,7 @@ func (p *Puller) begin(ctx context.Context, state Checkpoints) error {
 	now := time.Now().UTC().Truncate(time.Second)
 	var undone []Checkpoint
 	for _, c := range state {
-		if c.Tenant == p.cfg.Tenant && !c.Done {
+		if c.Tenant == p.cfg.Tenant && c.Chain != ChainTail && !c.Done {
 			undone = append(undone, c)
 		}
 	}

@@ -1120,3 +1120,23 @@ func TestPullLargePages(t *testing.T) {
 		}
 	})
 }
+
+// TestPullEndsWithItsFailure: once another process leads the tenant, what failed
+// here is nobody's trouble any more.
+func TestPullEndsWithItsFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newTenant())
+		w.tenant.fail = func(int, call) error {
+			return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 503, Kind: ingest.KindServer}
+		}
+		p, stop := w.run(ingest.PullerConfig{})
+		time.Sleep(time.Minute)
+		if s := p.Status(); !s.Running || s.Failing == "" {
+			t.Errorf("while calls fail: %+v", s)
+		}
+		stop()
+		if s := p.Status(); s.Running || s.Failing != "" {
+			t.Errorf("afterwards: %+v", s)
+		}
+	})
+}

@@ -53,7 +53,7 @@ func (p *Puller) pull(ctx context.Context, pages chan<- pulled) error {
 		cursor = next
 		if got.fresh {
 			seen = at
-			if !sleep(ctx, p.cfg.Poll) {
+			if !sleep(ctx, max(p.cfg.Poll, p.pacer.Rest())) {
 				return ctx.Err()
 			}
 		}

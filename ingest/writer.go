@@ -119,6 +119,7 @@ func (w *Writer) Consume(ctx context.Context, p Partition) error {
 	})
 	g.Go(func() error {
 		lag := w.metrics.lag.WithLabelValues(strconv.Itoa(p.ID()))
+		defer w.metrics.lag.DeleteLabelValues(strconv.Itoa(p.ID())) // another process's affair from then on
 		for {
 			select {
 			case <-part.Done():

@@ -101,6 +101,7 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 		return ignoreEnd(ctx, fmt.Errorf("read the alerts: %w", err))
 	}
 	var before Status
+	defer s.metrics.lag.DeleteLabelValues(strconv.Itoa(p.ID())) // another process's affair from then on
 	report := func() {
 		now, id := engine.Status(), strconv.Itoa(p.ID())
 		s.metrics.lag.WithLabelValues(id).Set(float64(p.Lag()))

@@ -52,8 +52,25 @@ type process struct {
 	err   error
 }
 
-// start runs a command as a process that ends with the test at the latest.
+// start runs a command as a process that ends with the test at the latest. What
+// it said is shown when the test fails.
 func start(t testing.TB, environ []string, args ...string) *process {
+	t.Helper()
+	p := spawn(t, environ, args...)
+	t.Cleanup(func() {
+		if t.Failed() { // show where it stands
+			p.dump()
+		}
+		p.kill()
+		if t.Failed() {
+			t.Logf("output of %v:\n%s", args, p.output())
+		}
+	})
+	return p
+}
+
+// spawn is start without the end.
+func spawn(t testing.TB, environ []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{})}
 	p.more = sync.NewCond(&p.mu)
@@ -73,20 +90,16 @@ func start(t testing.TB, environ []string, args ...string) *process {
 		close(p.ended)
 		p.more.Broadcast()
 	}()
-	t.Cleanup(func() {
-		if t.Failed() { // show where it stands
-			_ = p.cmd.Process.Signal(syscall.SIGQUIT)
-			select {
-			case <-p.ended:
-			case <-time.After(5 * time.Second):
-			}
-		}
-		p.kill()
-		if t.Failed() {
-			t.Logf("output of %v:\n%s", args, p.output())
-		}
-	})
 	return p
+}
+
+// dump has it tell where its goroutines stand, and end.
+func (p *process) dump() {
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-p.ended:
+	case <-time.After(5 * time.Second):
+	}
 }
 
 func (p *process) read(r io.Reader) {

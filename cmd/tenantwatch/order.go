@@ -148,6 +148,9 @@ func withOrders(ctx context.Context, a *app, f func(context.Context, *orders) er
 		close(ended)
 	}()
 	err = f(orderCtx, &orders{kafka: p.backend.kafka, topic: topic, log: log})
+	if err == nil { // else what was pulled would be written after the next start only
+		err = p.backend.kafka.Settled(orderCtx, p.backend.topics.Events, c.group(groupWriter), writePatience)
+	}
 	stop()
 	<-ended
 	if cause := context.Cause(orderCtx); err != nil && cause != nil && ctx.Err() == nil {
@@ -155,6 +158,10 @@ func withOrders(ctx context.Context, a *app, f func(context.Context, *orders) er
 	}
 	return err
 }
+
+// writePatience is how long a command that does the work itself waits until all of
+// it is written.
+const writePatience = time.Hour
 
 // newOrderName is a name that no other order has.
 func newOrderName() string {

@@ -657,3 +657,46 @@ func TestRedirect(t *testing.T) {
 		t.Errorf("another host got %q", g)
 	}
 }
+
+// TestLogStreams reads the streams, and says which scope is wanted where that is
+// not allowed.
+func TestLogStreams(t *testing.T) {
+	s := newServer(t)
+	c := s.client(t)
+	s.logs = answer(200, "application/json", `[{"id":"lst_1","name":"to the SIEM","type":"http","status":"paused","sink":{"httpAuthorization":"hush"},"filters":[]},
+		{"id":"lst_2","name":"","type":"eventbridge","status":"active"}]`, "X-RateLimit-Limit", "50", "X-RateLimit-Remaining", "49")
+	got, limit, err := c.LogStreams(t.Context())
+	want := []ingest.LogStream{{ID: "lst_1", Name: "to the SIEM", Type: "http", Status: "paused"}, {ID: "lst_2", Type: "eventbridge", Status: "active"}}
+	if err != nil || !slices.Equal(got, want) || !limit.Known || limit.Limit != 50 || limit.Remaining != 49 {
+		t.Errorf("%+v, %+v, %v", got, limit, err)
+	}
+	if _, calls := s.seen(); len(calls) != 1 || !strings.HasPrefix(calls[0], "GET /api/v2/log-streams Bearer ") {
+		t.Errorf("%q", calls)
+	}
+	for _, tt := range []struct {
+		name   string
+		answer func(int, http.ResponseWriter, *http.Request)
+		status int
+		kind   ingest.Kind
+		want   string
+	}{
+		{"no scope", answer(403, "application/json", `{"statusCode":403,"error":"Forbidden","message":"Insufficient scope, expected any of: read:log_streams","errorCode":"insufficient_scope"}`),
+			403, ingest.KindForbidden, "grant the application the scope read:log_streams"},
+		{"too many calls", answer(429, "application/json", `{}`, "Retry-After", "7"), 429, ingest.KindRateLimit, "429 Too Many Requests"},
+		{"a page of HTML", answer(200, "text/html", "<html>"), 0, ingest.KindAnswer, "not an array of log streams"},
+		{"an object", answer(200, "application/json", `{"streams":[]}`), 0, ingest.KindAnswer, "not an array of log streams"},
+		{"half of it", hijack("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[{"), 0, ingest.KindAnswer, "broke off after 2 bytes"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s.logs = tt.answer
+			_, _, err := c.LogStreams(t.Context())
+			var failed *ingest.CallError
+			if !errors.As(err, &failed) || failed.Status != tt.status || failed.Kind != tt.kind || failed.Path != "/api/v2/log-streams" || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%+v: %v", failed, err)
+			}
+			if strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), accessToken(1)) {
+				t.Errorf("a secret is said: %v", err)
+			}
+		})
+	}
+}

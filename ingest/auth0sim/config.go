@@ -63,6 +63,9 @@ type Config struct {
 	PublicKey *rsa.PublicKey
 	// Scopes are granted to ClientID. Default read:logs.
 	Scopes []string
+	// LogStreams are what GET /api/v2/log-streams lists; that needs the scope
+	// read:log_streams. Default none.
+	LogStreams []LogStream
 	// TokenLifetime is the life of access tokens. Default 24h.
 	TokenLifetime time.Duration
 	// SigningKey signs tokens. Default: a new 2048-bit key when the first
@@ -99,6 +102,15 @@ type Limit struct {
 	// RetryAfter adds that header to a 429, which Auth0 documents for some
 	// limits only.
 	RetryAfter bool
+}
+
+// LogStream is a way by which the tenant sends its log elsewhere. The simulator
+// only lists it: nothing is sent.
+type LogStream struct {
+	ID     string
+	Name   string
+	Type   string // default http
+	Status string // active, paused or suspended; default active
 }
 
 // Outage is a time during which password grants fail.

@@ -84,9 +84,9 @@ func (t *Tenant) serveFault(c *counted, r *http.Request, f Fault) {
 	}
 	switch f.Kind {
 	case FaultStatus:
-		if f.Status == http.StatusTooManyRequests {
+		if f.Status == http.StatusTooManyRequests && t.cfg.Limit.Burst > 0 { // a tenant without a limit tells none
 			h := c.Header()
-			h.Set("X-RateLimit-Limit", strconv.Itoa(max(t.cfg.Limit.Burst, 1)))
+			h.Set("X-RateLimit-Limit", strconv.Itoa(t.cfg.Limit.Burst))
 			h.Set("X-RateLimit-Remaining", "0")
 			h.Set("X-RateLimit-Reset", strconv.FormatInt(t.clock().Unix()+int64(max(f.RetryAfter, 1)), 10))
 		}
@@ -137,6 +137,9 @@ func failAs(w http.ResponseWriter, path string, status int) {
 			message = "Invalid token"
 		case http.StatusForbidden:
 			code, message = "insufficient_scope", "Insufficient scope, expected any of: read:logs,read:logs_users"
+			if strings.HasPrefix(path, "/api/v2/log-streams") {
+				message = "Insufficient scope, expected any of: read:log_streams"
+			}
 		case http.StatusNotFound:
 			message = "Log not found."
 		case http.StatusTooManyRequests:

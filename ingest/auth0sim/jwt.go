@@ -139,8 +139,8 @@ type verifiedToken struct {
 	token jwt.Token
 }
 
-// authorized lets through who may read logs.
-func (t *Tenant) authorized(h http.HandlerFunc) http.HandlerFunc {
+// authorized lets through who has one of the scopes.
+func (t *Tenant) authorized(h http.HandlerFunc, scopes ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		token, problem := t.bearer(r)
 		if problem != "" {
@@ -153,7 +153,7 @@ func (t *Tenant) authorized(h http.HandlerFunc) http.HandlerFunc {
 		}
 		scope, _ := token.Get("scope")
 		text, _ := scope.(string)
-		if !slices.ContainsFunc(strings.Fields(text), func(s string) bool { return s == "read:logs" || s == "read:logs_users" }) {
+		if !slices.ContainsFunc(strings.Fields(text), func(s string) bool { return slices.Contains(scopes, s) }) {
 			failAs(w, r.URL.Path, http.StatusForbidden)
 			return
 		}

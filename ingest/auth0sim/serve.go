@@ -12,8 +12,9 @@ import (
 
 func (t *Tenant) routes() *http.ServeMux {
 	m := http.NewServeMux()
-	m.Handle("GET /api/v2/logs", t.limited(t.authorized(t.listLogs)))
-	m.Handle("GET /api/v2/logs/{id}", t.limited(t.authorized(t.readLog)))
+	m.Handle("GET /api/v2/logs", t.limited(t.authorized(t.listLogs, "read:logs", "read:logs_users")))
+	m.Handle("GET /api/v2/logs/{id}", t.limited(t.authorized(t.readLog, "read:logs", "read:logs_users")))
+	m.Handle("GET /api/v2/log-streams", t.limited(t.authorized(t.listStreams, "read:log_streams")))
 	m.Handle("/api/v2/", t.limited(func(w http.ResponseWriter, r *http.Request) {
 		apiFail(w, http.StatusNotFound, "", "Not Found")
 	}))

@@ -50,6 +50,7 @@ type Tenant struct {
 	lastToken verifiedToken
 	faults    []Fault
 	outage    *int // status of SetProbeOutage; nil = off
+	streams   []LogStream
 	calls     map[Call]int
 	served    int64
 }
@@ -72,6 +73,7 @@ func New(cfg Config) *Tenant {
 		loginFaults: loginFaults(),
 		failures:    make(map[attempt]failures),
 		calls:       make(map[Call]int),
+		streams:     slices.Clone(cfg.LogStreams),
 	}
 	t.timeline = timeline{
 		seed:    mix(cfg.Seed ^ 0x74696d65),

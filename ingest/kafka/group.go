@@ -11,8 +11,23 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
+// patiently repeats a question while no broker is there that can answer it, as just
+// after the start of a cluster and while one broker takes over from another.
+func patiently[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+	for deadline := time.Now().Add(leaderPatience); ; {
+		answer, err := ask(ctx)
+		if err == nil || !Passing(err) || time.Now().After(deadline) || !wait(ctx, retryPause) {
+			return answer, err
+		}
+	}
+}
+
 // Members is how many processes are members of a consumer group.
 func (c *Client) Members(ctx context.Context, group string) (int, error) {
+	return patiently(ctx, func(ctx context.Context) (int, error) { return c.members(ctx, group) })
+}
+
+func (c *Client) members(ctx context.Context, group string) (int, error) {
 	res, err := c.client.DescribeGroups(ctx, &kafkago.DescribeGroupsRequest{GroupIDs: []string{group}})
 	if err != nil {
 		return 0, fmt.Errorf("describe group %s: %w", group, err)
@@ -113,7 +128,7 @@ func (c *Client) partition(topic string, id int) *Partition {
 
 // PartitionOf is where a producer of the topic puts records of a key.
 func (c *Client) PartitionOf(ctx context.Context, topic string, key []byte) (int, error) {
-	ids, err := c.partitionIDs(ctx, topic)
+	ids, err := patiently(ctx, func(ctx context.Context) ([]int, error) { return c.partitionIDs(ctx, topic) })
 	if err != nil {
 		return 0, err
 	}

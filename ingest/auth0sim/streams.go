@@ -1,0 +1,41 @@
+package auth0sim
+
+import (
+	"cmp"
+	"net/http"
+)
+
+// listedStream is a log stream as the Management API lists it.
+type listedStream struct {
+	ID     string         `json:"id"`
+	Name   string         `json:"name"`
+	Type   string         `json:"type"`
+	Status string         `json:"status"`
+	Sink   map[string]any `json:"sink"`
+}
+
+// listStreams serves GET /api/v2/log-streams.
+func (t *Tenant) listStreams(w http.ResponseWriter, _ *http.Request) {
+	t.mu.Lock()
+	list := make([]listedStream, 0, len(t.streams))
+	for _, s := range t.streams {
+		list = append(list, listedStream{s.ID, s.Name, cmp.Or(s.Type, "http"), cmp.Or(s.Status, "active"),
+			map[string]any{"httpEndpoint": "https://siem.example.com/logs", "httpContentFormat": "JSONLINES"}})
+	}
+	t.mu.Unlock()
+	writeJSON(w, http.StatusOK, managementJSON, list)
+}
+
+// SetLogStream changes the status of a log stream of Config.LogStreams. It
+// reports whether there is one with the id.
+func (t *Tenant) SetLogStream(id, status string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.streams {
+		if t.streams[i].ID == id {
+			t.streams[i].Status = status
+			return true
+		}
+	}
+	return false
+}
