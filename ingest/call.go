@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ func (p *Puller) page(ctx context.Context, class Class, cursor string, take *int
 		var refused *CallError
 		switch {
 		case errors.As(err, &refused): // the cursor itself is refused
-			if p.setFailing(refused.Error()) {
+			if p.setFailing(refused) {
 				p.cfg.Log.Warn("the tenant refuses a call", "err", refused)
 			}
 			if cursor == "" && !sleep(ctx, refusedPause) {
@@ -174,7 +175,7 @@ func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() 
 			}
 		}
 		wait = max(failed.RetryAfter, wait)
-		if p.setFailing(failed.Error()) {
+		if p.setFailing(failed) {
 			p.cfg.Log.Warn("call to the tenant failed; trying again", "err", failed, "pause", wait.Round(time.Millisecond))
 		}
 		if !sleep(ctx, wait) {
@@ -184,12 +185,13 @@ func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() 
 }
 
 // setFailing notes why calls fail, and reports whether that is news: an outage is
-// said once, however many chains meet it.
-func (p *Puller) setFailing(text string) bool {
+// said once, however many chains meet it, and however far each answer came.
+func (p *Puller) setFailing(failed *CallError) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	news := p.status.Failing != text
-	p.status.Failing = text
+	as := fmt.Sprint(failed.Path, failed.Kind, failed.Status, failed.Code)
+	news := p.status.Failing == "" || p.failingAs != as
+	p.failingAs, p.status.Failing = as, failed.Error()
 	return news
 }
 

@@ -164,10 +164,10 @@ func TestOverlapStartsFresh(t *testing.T) {
 		past, live := every(start.Add(-2*time.Hour), 2*time.Second, 3600), every(start, 2*time.Second, 3600)
 		late := lateBy(start.Add(time.Minute), 3*time.Minute, 9*time.Minute, 1)
 		w := newWorld(t, newTenant(past, live, late, lateBy(start.Add(12*time.Minute), time.Minute, 12*time.Minute, 1)))
-		p, stop := w.run(ingest.PullerConfig{Backfill: 3 * time.Hour})
+		_, stop := w.run(ingest.PullerConfig{Backfill: 3 * time.Hour})
 		time.Sleep(time.Second)
 		stop()
-		p, stop = w.run(ingest.PullerConfig{Backfill: 3 * time.Hour})
+		p, stop := w.run(ingest.PullerConfig{Backfill: 3 * time.Hour})
 		time.Sleep(2 * time.Hour)
 		stop()
 		if got := w.events.bySource()[schema.Overlap]; got > 2+302 || p.Overlap() > 40*time.Minute {

@@ -64,6 +64,7 @@ type Puller struct {
 	lateAt    time.Time // when an event last was so late that back had to be as it is
 	synthetic bool      // the tenant takes ids that it has not issued
 	failing   int       // chains whose calls fail right now
+	failingAs string    // what the last failure was like
 	status    PullStatus
 }
 

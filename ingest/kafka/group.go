@@ -32,13 +32,14 @@ func (c *Client) members(ctx context.Context, group string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("describe group %s: %w", group, err)
 	}
-	for _, g := range res.Groups {
+	n := 0
+	for _, g := range res.Groups { // the one
 		if g.Error != nil && !errors.Is(g.Error, kafkago.GroupIdNotFound) {
 			return 0, fmt.Errorf("describe group %s: %w", group, g.Error)
 		}
-		return len(g.Members), nil
+		n += len(g.Members)
 	}
-	return 0, nil
+	return n, nil
 }
 
 // settlePoll is the pause before a group's offsets are asked for again.

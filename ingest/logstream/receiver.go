@@ -173,7 +173,7 @@ func (r *Receiver) receive(w http.ResponseWriter, req *http.Request, tenant stri
 	}
 	if len(records) > 0 {
 		if err := r.events.Produce(ctx, records, func(error) {}); err != nil {
-			return http.StatusServiceUnavailable, resultNotAcked, errors.New("Kafka has not acked the events; send them again")
+			return http.StatusServiceUnavailable, resultNotAcked, errors.New("the events are not acked by Kafka; send them again")
 		}
 	}
 	r.received.WithLabelValues(tenant).Add(float64(len(records)))
