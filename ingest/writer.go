@@ -47,7 +47,7 @@ type StoredEvent struct {
 // like to see events soon, and the process is to stay small.
 const (
 	chunkRows  = 10_000
-	chunkBytes = 4 << 20
+	chunkBytes = 8 << 20
 	chunkAge   = 500 * time.Millisecond
 )
 

@@ -178,7 +178,7 @@ func TestWriteChunks(t *testing.T) {
 		{"what comes within the time goes together", 10, 0, 120 * time.Millisecond, []int{5, 5}},
 		{"rare events go one by one", 4, 0, 3 * time.Second, []int{1, 1, 1, 1}},
 		{"rows", 21_000, 0, 0, []int{10_000, 10_000, 1_000}},
-		{"bytes", 10, 3 << 19, 0, []int{3, 3, 3, 1}},
+		{"bytes", 10, 3 << 20, 0, []int{3, 3, 3, 1}},
 		{"a single event larger than a chunk", 2, 9 << 20, 0, []int{1, 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

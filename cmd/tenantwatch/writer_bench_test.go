@@ -139,7 +139,7 @@ func benchmarkWriter(b *testing.B, events, tenants int) {
 // waitRows waits until a table has as many rows, and tells when it had.
 func waitRows(b *testing.B, conn driver.Conn, table string, rows int) time.Time {
 	b.Helper()
-	poll(b, 10*time.Millisecond, func() bool {
+	poll(b, 100*time.Millisecond, func() bool {
 		var n uint64
 		return conn.QueryRow(context.Background(), "SELECT count() FROM "+table).Scan(&n) == nil && int(n) >= rows
 	})
