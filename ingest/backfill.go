@@ -92,6 +92,7 @@ type backfill struct {
 	begun   time.Time     // of the work at hand
 	events  uint64        // acked in the work at hand
 	whole   time.Duration // of the log in the work at hand
+	rounds  int           // how often all was done
 }
 
 func newBackfill() *backfill { return &backfill{changed: make(chan struct{})} }
@@ -211,6 +212,9 @@ func (b *backfill) acked(s *slice, logID string, events int, end bool) (c Checkp
 	if end || reached(logID, s.at.Until) {
 		s.at.LogID, s.at.Done = s.at.Until, true
 		b.list = slices.DeleteFunc(b.list, func(other *slice) bool { return other == s })
+		if len(b.list) == 0 {
+			b.rounds++
+		}
 		b.signal()
 	} else if s.worthACut() {
 		b.signal() // it may have shown only now how dense it is
@@ -268,12 +272,13 @@ type BackfillStatus struct {
 	Events   uint64    // acked
 	Expected float64   // events that are still to come, by what was seen so far
 	Share    float64   // that is done, 0 to 1
+	Rounds   int       // how often all there was to do has been done
 }
 
 func (b *backfill) status() BackfillStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	st := BackfillStatus{Chains: len(b.list), Began: b.begun, Events: b.events}
+	st := BackfillStatus{Chains: len(b.list), Began: b.begun, Events: b.events, Rounds: b.rounds}
 	var left time.Duration
 	for _, s := range b.list {
 		left += s.remaining()

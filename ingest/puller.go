@@ -74,6 +74,7 @@ type PullStatus struct {
 	Running   bool           // this process leads the tenant
 	Backfill  bool           // not all that was there is pulled yet
 	Slices    BackfillStatus // of the backfill, when it is cut into slices
+	Serial    int            // how often the tail itself has done a backfill
 	Events    uint64         // acked since this start
 	Total     uint64         // acked by the tail in all
 	Oldest    time.Time      // the first event that the tail pulled

@@ -180,6 +180,9 @@ func (p *Puller) acked(next Checkpoint, last pulled) {
 		p.status.CaughtUp = last.at
 	}
 	done := p.at.Backfill && !next.Backfill
+	if done {
+		p.status.Serial++
+	}
 	p.at = next
 	p.mu.Unlock()
 

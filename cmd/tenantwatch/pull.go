@@ -123,6 +123,7 @@ func takeOrders(ctx context.Context, part *kafka.Partition, orders map[string]ch
 // pullStatus is how the pulls of this process go, all tenants together.
 type pullStatus struct {
 	backfill    bool
+	rounds      int     // backfills that are done
 	events      uint64  // acked since this start
 	done        uint64  // events of the backfill
 	share       float64 // of the backfill that is done
@@ -137,15 +138,18 @@ func (p *pipeline) pullStatus() pullStatus {
 		s := pull.Status()
 		all.backfill = all.backfill || s.Backfill
 		all.events += s.Events
+		all.rounds += s.Slices.Rounds + s.Serial
 		all.calls += s.Use.Calls
 		all.rate += s.Use.Rate
 		all.done += s.Slices.Events
+		if s.Slices.Rounds == 0 && s.Slices.Chains == 0 {
+			all.done += s.Total // of one chain
+		}
 		switch {
 		case s.Slices.Chains > 0:
 			all.expected += s.Slices.Expected
 			shares += s.Slices.Share
 		case s.Backfill:
-			all.done += s.Total
 			shares += serialShare(s)
 		default:
 			shares++
@@ -174,24 +178,33 @@ func (p *pipeline) showBackfill(ctx context.Context) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	var bar *progress
-	var began time.Time
-	var first, done uint64
+	began := time.Now() // of the backfill at hand, or when we last looked before it
+	var first uint64
+	rounds := 0
 	for {
 		s := p.pullStatus()
 		switch {
 		case s.backfill && bar == nil:
-			began, first = time.Now(), s.done
+			first = s.done
 			bar = p.out.startProgress("backfill")
 		case s.backfill:
-			done = s.done
 			bar.show(s, first)
-		case bar != nil:
+		case s.rounds > rounds: // one may come and go between two looks
+			if bar != nil {
+				bar.done()
+				bar = nil
+			}
+			rounds = s.rounds
+			spent, pulled := time.Since(began), s.done-min(first, s.done)
+			p.out.printf("backfill done: %s events in %s, %s events/s", thousands(s.done), spent.Round(100*time.Millisecond),
+				thousands(uint64(float64(pulled)/max(spent.Seconds(), 0.001))))
+			first = 0
+		case bar != nil: // another process goes on with it
 			bar.done()
 			bar = nil
-			spent := time.Since(began)
-			done = max(done, s.done, first)
-			p.out.printf("backfill done: %s events in %s, %s events/s", thousands(done), spent.Round(100*time.Millisecond),
-				thousands(uint64(float64(done-first)/max(spent.Seconds(), 0.001))))
+		}
+		if bar == nil {
+			began = time.Now()
 		}
 		select {
 		case <-ctx.Done():
