@@ -40,8 +40,12 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 	return withOrders(ctx, a, func(ctx context.Context, o *orders) error {
 		var list []ingest.Checkpoint
 		name := newOrderName()
+		end := until.Add(time.Second) // ids made from times are cut to seconds
+		if o.alone {
+			end = until // our own login, which is an event too, comes later
+		}
 		for _, tenant := range tenants {
-			list = append(list, ingest.NewAudit(tenant, name, since, until.Add(time.Second), u.Repair))
+			list = append(list, ingest.NewAudit(tenant, name, since, end, u.Repair))
 		}
 		bar := newConsole(a.stderr).startProgress("audit")
 		var seen chainProgress

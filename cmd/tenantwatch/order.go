@@ -96,6 +96,7 @@ type orders struct {
 	kafka  *kafka.Client
 	topic  string
 	log    *slog.Logger
+	alone  bool                    // this process does the work itself
 	update func(ingest.Checkpoint) // called by one goroutine at a time
 
 	mu sync.Mutex // guards calls of update
@@ -147,7 +148,7 @@ func withOrders(ctx context.Context, a *app, f func(context.Context, *orders) er
 		}
 		close(ended)
 	}()
-	err = f(orderCtx, &orders{kafka: p.backend.kafka, topic: topic, log: log})
+	err = f(orderCtx, &orders{kafka: p.backend.kafka, topic: topic, log: log, alone: true})
 	if err == nil { // else what was pulled would be written after the next start only
 		err = p.backend.kafka.Settled(orderCtx, p.backend.topics.Events, c.group(groupWriter), writePatience)
 	}
