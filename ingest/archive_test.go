@@ -62,7 +62,7 @@ func TestArchive(t *testing.T) {
 			add(id, "2026-11-20T10:00:00.000Z")
 		}
 		for n, tenant := range tenants {
-			want, months := map[string]bool{}, map[string][]ingest.StoredEvent{}
+			want, months := map[string]bool{}, map[string]*ingest.Block{}
 			for i, e := range events {
 				if i%2 != n {
 					continue
@@ -73,10 +73,13 @@ func TestArchive(t *testing.T) {
 				}
 				want[e.LogID] = true
 				m := row.Date.Format("200601")
-				months[m] = append(months[m], ingest.StoredEvent{Tenant: tenant, Source: schema.Tail, FetchedAt: start, Row: row})
+				if months[m] == nil {
+					months[m] = ingest.NewBlock()
+				}
+				months[m].Add(&schema.Event{Tenant: tenant, Source: schema.Tail, FetchedAt: start}, &row)
 			}
-			for m, rows := range months {
-				if err := store.Insert(t.Context(), rows, m+tenant); err != nil {
+			for m, block := range months {
+				if err := store.Insert(t.Context(), block, m+tenant); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -180,7 +183,9 @@ func TestArchive(t *testing.T) {
 		}
 		store := ingest.NewStore(opts)
 		defer store.Close()
-		if err := store.Insert(t.Context(), []ingest.StoredEvent{{Tenant: "acme", Source: schema.Self, FetchedAt: start, Row: row}}, "gap"); err != nil {
+		block := ingest.NewBlock()
+		block.Add(&schema.Event{Tenant: "acme", Source: schema.Self, FetchedAt: start}, &row)
+		if err := store.Insert(t.Context(), block, "gap"); err != nil {
 			t.Fatal(err)
 		}
 		var tenant string

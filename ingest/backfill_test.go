@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,6 +87,7 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 5))
+			var mu sync.Mutex // guards acked
 			acked := make([]bool, seconds)
 			topic := &book{}
 			check := func(n int) Checkpoints {
@@ -94,7 +96,9 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				mu.Lock()
 				covered := slices.Clone(acked)
+				mu.Unlock()
 				for _, c := range state {
 					if !c.Done {
 						for i := second(c.LogID); i < second(c.Until); i++ {
@@ -158,9 +162,11 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 						if higher(end, c.until) {
 							end = c.until
 						}
+						mu.Lock()
 						for i := second(c.s.at.LogID); i < second(end); i++ {
 							acked[i] = true
 						}
+						mu.Unlock()
 						c.step = 3
 					case 3:
 						c.saved, _ = b.acked(c.s, c.next, 1000, false)

@@ -2,20 +2,14 @@ package ingest
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/ClickHouse/ch-go"
-	"github.com/ClickHouse/ch-go/proto"
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/semaphore"
-
-	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 // insertTimeout bounds one insert. It is generous: what is broken off has an
@@ -44,10 +38,9 @@ func NewStore(opts *clickhouse.Options) *Store {
 // mostInserts is how many inserts go on at once: each has the memory of a block.
 const mostInserts = 2
 
-// Insert stores rows of one month in one block, which ClickHouse takes as a
-// whole or not at all. A block that it has already taken under the token is
-// acknowledged and dropped.
-func (s *Store) Insert(ctx context.Context, rows []StoredEvent, token string) error {
+// Insert stores a block, which ClickHouse takes as a whole or not at all. One that
+// it has already taken under the token is acknowledged and dropped.
+func (s *Store) Insert(ctx context.Context, b *Block, token string) error {
 	if err := s.busy.Acquire(ctx, 1); err != nil {
 		return err
 	}
@@ -56,11 +49,11 @@ func (s *Store) Insert(ctx context.Context, rows []StoredEvent, token string) er
 	defer cancel()
 	c, err := s.take(ctx)
 	if err != nil {
-		return fmt.Errorf("insert %d events: %w", len(rows), err)
+		return fmt.Errorf("insert %d events: %w", b.rows, err)
 	}
-	if err := c.insert(ctx, rows, token); err != nil {
+	if err := c.insert(ctx, b, token); err != nil {
 		_ = c.client.Close()
-		return fmt.Errorf("insert %d events: %w", len(rows), err)
+		return fmt.Errorf("insert %d events: %w", b.rows, err)
 	}
 	c.used = time.Now()
 	s.mu.Lock()
@@ -107,23 +100,21 @@ func (s *Store) dial(ctx context.Context) (*session, error) {
 			TLS: o.TLS, DialTimeout: max(o.DialTimeout, 10*time.Second), ReadTimeout: insertTimeout, HandshakeTimeout: 30 * time.Second,
 			Compression: compression, ClientName: "tenantwatch"})
 		if err == nil {
-			return &session{client: client, columns: newColumns()}, nil
+			return &session{client: client}, nil
 		}
 		errs = append(errs, fmt.Errorf("connect to ClickHouse at %s as %s: %w", addr, o.Auth.Username, err))
 	}
 	return nil, errors.Join(errs...)
 }
 
-// session is a connection with the memory that its inserts use again and again.
+// session is a connection.
 type session struct {
-	client  *ch.Client
-	columns *columns
-	used    time.Time
+	client *ch.Client
+	used   time.Time
 }
 
-func (c *session) insert(ctx context.Context, rows []StoredEvent, token string) error {
-	c.columns.fill(rows)
-	input := c.columns.input()
+func (c *session) insert(ctx context.Context, b *Block, token string) error {
+	input := b.input()
 	// Set explicitly, since servers differ in their defaults. An asynchronous
 	// insert would be acknowledged without its token, and a view without
 	// deduplication would count every repeat.
@@ -133,108 +124,4 @@ func (c *session) insert(ctx context.Context, rows []StoredEvent, token string) 
 		{Key: "insert_deduplication_token", Value: token, Important: true},
 		{Key: "deduplicate_blocks_in_dependent_materialized_views", Value: "1", Important: true},
 	}})
-}
-
-// columns are a block of the table events_stored.
-type columns struct {
-	tenant, typ, logID, source textColumn
-	date, fetchedAt            *proto.ColDateTime64
-	members                    *proto.ColUInt32
-	details, rest              textColumn
-	texts                      []textColumn // of schema.TextColumns, from schema.FirstText on
-}
-
-// textColumn is a String or a LowCardinality(String).
-type textColumn interface {
-	proto.ColInput
-	Append(string)
-	Reset()
-}
-
-func plainText() textColumn { return new(proto.ColStr) }
-func lowText() textColumn   { return new(proto.ColStr).LowCardinality() }
-
-func newColumns() *columns {
-	moment := func() *proto.ColDateTime64 {
-		return new(proto.ColDateTime64).WithPrecision(proto.PrecisionMilli).WithLocation(time.UTC)
-	}
-	c := &columns{tenant: lowText(), typ: lowText(), logID: plainText(), source: lowText(), date: moment(), fetchedAt: moment(),
-		members: new(proto.ColUInt32), details: plainText(), rest: plainText()}
-	for _, name := range schema.TextColumns[schema.FirstText:] {
-		switch name { // values that are nearly as many as events, see the migrations
-		case "description", "ip", "client_ip", "user_id", "user_name", "identity_user_id":
-			c.texts = append(c.texts, plainText())
-		default:
-			c.texts = append(c.texts, lowText())
-		}
-	}
-	return c
-}
-
-func (c *columns) input() proto.Input {
-	in := proto.Input{{Name: "tenant", Data: c.tenant}, {Name: "date", Data: c.date}, {Name: "type", Data: c.typ}, {Name: "log_id", Data: c.logID},
-		{Name: "members", Data: c.members}, {Name: "source", Data: c.source}, {Name: "fetched_at", Data: c.fetchedAt},
-		{Name: "details", Data: c.details}, {Name: "rest", Data: c.rest}}
-	for i, col := range c.texts {
-		in = append(in, proto.InputColumn{Name: schema.TextColumns[schema.FirstText+i], Data: col})
-	}
-	return in
-}
-
-func (c *columns) fill(rows []StoredEvent) {
-	for _, col := range c.input() {
-		col.Data.(interface{ Reset() }).Reset()
-	}
-	for i := range rows {
-		e := &rows[i]
-		c.tenant.Append(e.Tenant)
-		c.date.Append(e.Row.Date)
-		c.typ.Append(e.Row.Type)
-		c.logID.Append(e.Row.LogID)
-		c.members.Append(e.Row.Members)
-		c.source.Append(string(e.Source))
-		c.fetchedAt.Append(e.FetchedAt)
-		c.details.Append(e.Row.Details)
-		c.rest.Append(e.Row.Rest)
-		for j, col := range c.texts {
-			col.Append(e.Row.Texts[schema.FirstText+j])
-		}
-	}
-}
-
-// byMonth splits rows by the table's partitions: an insert into several is not
-// one unit.
-func byMonth(rows []StoredEvent) map[string][]StoredEvent {
-	const layout = "200601"
-	months := map[string][]StoredEvent{}
-	if len(rows) == 0 {
-		return months
-	}
-	year, month, _ := rows[0].Row.Date.Date()
-	if !slices.ContainsFunc(rows, func(r StoredEvent) bool { y, m, _ := r.Row.Date.Date(); return y != year || m != month }) {
-		months[rows[0].Row.Date.Format(layout)] = rows // as nearly always
-		return months
-	}
-	for _, r := range rows {
-		month := r.Row.Date.Format(layout)
-		months[month] = append(months[month], r)
-	}
-	return months
-}
-
-// token names an insert. Offsets alone would not do: in a topic that was made
-// anew they begin again, and ClickHouse believes the token more than the rows.
-func token(topic string, c *chunk, month string, rows []StoredEvent) string {
-	ids := make([]string, len(rows))
-	for i := range rows {
-		ids[i] = rows[i].Tenant + "/" + rows[i].Row.LogID
-	}
-	slices.Sort(ids)
-	h := xxh3.New()
-	for _, id := range ids {
-		_, _ = h.WriteString(id)
-		_, _ = h.WriteString("\n")
-	}
-	sum := h.Sum128().Bytes()
-	return fmt.Sprintf("v1:%s:%d:%d-%d:%s:%s", topic, c.partition, c.first, c.next-1, month, hex.EncodeToString(sum[:]))
 }

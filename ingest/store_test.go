@@ -92,8 +92,8 @@ func hostile() map[string]string {
 func TestStoreIsLossless(t *testing.T) {
 	conn, dsn := chlocaltest.Open(t)
 	want := map[string]string{}
-	var rows []ingest.StoredEvent
-	months := map[string][]ingest.StoredEvent{}
+	rows := 0
+	months := map[string]*ingest.Block{}
 	for name, raw := range hostile() {
 		row, err := schema.ParseRow([]byte(raw))
 		if err != nil {
@@ -101,9 +101,12 @@ func TestStoreIsLossless(t *testing.T) {
 			continue
 		}
 		want[row.LogID] = raw
-		e := ingest.StoredEvent{Tenant: "acme", Source: schema.Tail, FetchedAt: time.Now(), Row: row}
-		rows = append(rows, e)
-		months[row.Date.Format("200601")] = append(months[row.Date.Format("200601")], e)
+		month := row.Date.Format("200601")
+		if months[month] == nil {
+			months[month] = ingest.NewBlock()
+		}
+		months[month].Add(&schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: time.Now()}, &row)
+		rows++
 	}
 	opts, err := schema.Options(dsn, nil)
 	if err != nil {
@@ -111,10 +114,10 @@ func TestStoreIsLossless(t *testing.T) {
 	}
 	store := ingest.NewStore(opts)
 	defer store.Close()
-	for month, rows := range months {
+	for month, block := range months {
 		// Twice under one token, once more under another: one row each.
 		for _, token := range []string{"a" + month, "a" + month, "b" + month} {
-			if err := store.Insert(t.Context(), rows, token); err != nil {
+			if err := store.Insert(t.Context(), block, token); err != nil {
 				t.Fatalf("insert: %v", err)
 			}
 		}
@@ -138,7 +141,7 @@ func TestStoreIsLossless(t *testing.T) {
 	if err := res.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != len(want) || len(want) != len(rows) {
+	if len(got) != len(want) || len(want) != rows {
 		t.Errorf("%d events stored, want %d", len(got), len(want))
 	}
 	for id, raw := range want {

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -29,34 +30,23 @@ type Partition interface {
 }
 
 // Inserter stores rows. Insert returns nil when they are in ClickHouse. After an
-// error they may be there or not; the same rows with the same token may be
+// error they may be there or not; the same block with the same token may be
 // inserted again.
 type Inserter interface {
-	Insert(ctx context.Context, rows []StoredEvent, token string) error
-}
-
-// StoredEvent is an event with its row.
-type StoredEvent struct {
-	Tenant    string
-	Source    schema.Source
-	FetchedAt time.Time
-	Row       schema.Row
+	Insert(ctx context.Context, b *Block, token string) error
 }
 
 // How much goes into one insert. ClickHouse likes few and large ones, people
 // like to see events soon, and the process is to stay small.
 const (
 	chunkRows  = 10_000
-	chunkBytes = 8 << 20
+	chunkBytes = 12 << 20
 	chunkAge   = 500 * time.Millisecond
 )
 
-// What all partitions hold together, in bytes of events with their rows. A chunk
-// is closed early when there is no room for more.
-const (
-	writeRoom = 24 << 20
-	rowBytes  = 700 // of a StoredEvent beside its text
-)
+// writeRoom is what all partitions hold together, in bytes of events. A chunk is
+// closed early when there is no room for more.
+const writeRoom = 24 << 20
 
 // stopGrace is how long a stop waits for an insert that is under way.
 const stopGrace = 2 * time.Second
@@ -69,7 +59,7 @@ type Writer struct {
 	log     *slog.Logger
 	metrics *writeMetrics
 	room    *semaphore.Weighted
-	spare   spareRows
+	spare   spareBlocks
 
 	mu     sync.Mutex // guards status
 	status WriteStatus
@@ -137,7 +127,7 @@ func (w *Writer) Consume(ctx context.Context, p Partition) error {
 					}
 				}
 				lag.Set(float64(p.Lag()))
-				w.spare.put(c.rows)
+				w.spare.put(c.months)
 			}
 		}
 	})
@@ -152,32 +142,34 @@ func ignoreEnd(ctx context.Context, err error) error {
 	return err
 }
 
-// spareRows keeps some memory of rows, which are large, to be used again.
-type spareRows struct {
+// spareBlocks keeps the memory of some blocks to be used again.
+type spareBlocks struct {
 	mu   sync.Mutex // guards list
-	list [][]StoredEvent
+	list []*Block
 }
 
-const mostSpare = 3
+const mostSpare = 4
 
-func (s *spareRows) get() []StoredEvent {
+func (s *spareBlocks) get() *Block {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := len(s.list)
 	if n == 0 {
-		return nil
+		return NewBlock()
 	}
-	rows := s.list[n-1]
+	b := s.list[n-1]
 	s.list = s.list[:n-1]
-	return rows
+	return b
 }
 
-func (s *spareRows) put(rows []StoredEvent) {
-	clear(rows)
+func (s *spareBlocks) put(months []month) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.list) < mostSpare {
-		s.list = append(s.list, rows[:0])
+	for _, m := range months {
+		if len(s.list) < mostSpare {
+			m.block.Reset()
+			s.list = append(s.list, m.block)
+		}
 	}
 }
 
@@ -185,10 +177,32 @@ func (s *spareRows) put(rows []StoredEvent) {
 type chunk struct {
 	partition   int
 	first, next int64
-	rows        []StoredEvent
+	months      []month // nearly always one
+	rows        int
 	dead        []schema.Record
 	bytes       int
 	room        int64 // that it takes up
+}
+
+// month is the rows of one: the table's partitions are months, and an insert into
+// several is not one unit.
+type month struct {
+	name  string // 200601
+	block *Block
+}
+
+// block is the one for rows of a date.
+func (c *chunk) block(date time.Time, spare *spareBlocks) *Block {
+	var name [6]byte
+	date.AppendFormat(name[:0], "200601")
+	for i := range c.months {
+		if c.months[i].name == string(name[:]) {
+			return c.months[i].block
+		}
+	}
+	m := month{string(name[:]), spare.get()}
+	c.months = append(c.months, m)
+	return m.block
 }
 
 // gather waits for a record, be it the one that is held, and takes what follows
@@ -200,7 +214,7 @@ func (w *Writer) gather(ctx context.Context, p Partition, held **schema.Record) 
 	} else if r, err = p.Fetch(ctx); err != nil {
 		return nil, err
 	}
-	c := &chunk{partition: p.ID(), first: r.Offset, rows: w.spare.get()}
+	c := &chunk{partition: p.ID(), first: r.Offset}
 	defer func() {
 		if err != nil {
 			w.room.Release(c.room)
@@ -212,7 +226,7 @@ func (w *Writer) gather(ctx context.Context, p Partition, held **schema.Record) 
 	w.add(c, &r)
 	young, cancel := context.WithTimeout(ctx, chunkAge)
 	defer cancel()
-	for len(c.rows) < chunkRows && c.bytes < chunkBytes {
+	for c.rows < chunkRows && c.bytes < chunkBytes {
 		r, err := p.Fetch(young)
 		if err != nil {
 			if errors.Is(young.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
@@ -229,7 +243,7 @@ func (w *Writer) gather(ctx context.Context, p Partition, held **schema.Record) 
 	return c, nil
 }
 
-func roomOf(r *schema.Record) int64 { return min(int64(len(r.Value))+rowBytes, writeRoom) }
+func roomOf(r *schema.Record) int64 { return min(int64(len(r.Value)), writeRoom) }
 
 // add judges a record: it becomes a row or a dead letter.
 func (w *Writer) add(c *chunk, r *schema.Record) {
@@ -244,7 +258,8 @@ func (w *Writer) add(c *chunk, r *schema.Record) {
 		c.dead = append(c.dead, d.Record())
 		return
 	}
-	c.rows = append(c.rows, StoredEvent{Tenant: e.Tenant, Source: e.Source, FetchedAt: e.FetchedAt, Row: row})
+	c.block(row.Date, &w.spare).Add(&e, &row)
+	c.rows++
 }
 
 // flush makes a chunk durable.
@@ -256,19 +271,18 @@ func (w *Writer) flush(ctx context.Context, c *chunk) error {
 		}
 		w.metrics.dead.Add(float64(len(c.dead)))
 	}
-	for month, rows := range byMonth(c.rows) {
-		if err := w.insert(ctx, rows, token(w.topic, c, month, rows)); err != nil {
+	for _, m := range c.months {
+		if err := w.insert(ctx, m.block, token(w.topic, c, m)); err != nil {
 			return err
 		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.status.Dead += uint64(len(c.dead))
-	w.status.Rows += uint64(len(c.rows))
-	now := time.Now()
-	for i := range c.rows {
-		if d := c.rows[i].Row.Date; d.After(w.status.Newest) && d.Before(now.Add(time.Hour)) {
-			w.status.Newest = d
+	w.status.Rows += uint64(c.rows)
+	for _, m := range c.months {
+		if m.block.newest.After(w.status.Newest) {
+			w.status.Newest = m.block.newest
 		}
 	}
 	if !w.status.Newest.IsZero() {
@@ -277,8 +291,14 @@ func (w *Writer) flush(ctx context.Context, c *chunk) error {
 	return nil
 }
 
+// token names an insert. Offsets alone would not do: in a topic that was made
+// anew they begin again, and ClickHouse believes the token more than the rows.
+func token(topic string, c *chunk, m month) string {
+	return fmt.Sprintf("v2:%s:%d:%d-%d:%s:%s", topic, c.partition, c.first, c.next-1, m.name, m.block.digest())
+}
+
 // insert retries one insert until ClickHouse has acknowledged it or ctx ends.
-func (w *Writer) insert(ctx context.Context, rows []StoredEvent, token string) error {
+func (w *Writer) insert(ctx context.Context, b *Block, token string) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
 	said := ""
@@ -286,13 +306,13 @@ func (w *Writer) insert(ctx context.Context, rows []StoredEvent, token string) e
 		start := time.Now()
 		// A stop does not break an insert off: its outcome would be unknown.
 		insertCtx, cancel := graceful(ctx, stopGrace)
-		err := w.store.Insert(insertCtx, rows, token)
+		err := w.store.Insert(insertCtx, b, token)
 		cancel()
 		if err == nil {
 			w.metrics.inserts.Inc()
-			w.metrics.rows.Add(float64(len(rows)))
+			w.metrics.rows.Add(float64(b.rows))
 			w.metrics.insertSec.Observe(time.Since(start).Seconds())
-			w.metrics.delay.Observe(time.Since(rows[0].FetchedAt).Seconds())
+			w.metrics.delay.Observe(time.Since(b.oldest).Seconds())
 			if said != "" {
 				w.log.Info("inserts succeed again")
 				w.setFailing("")
@@ -305,7 +325,7 @@ func (w *Writer) insert(ctx context.Context, rows []StoredEvent, token string) e
 		w.metrics.failures.Inc()
 		if err.Error() != said {
 			said = err.Error()
-			w.log.Warn("insert failed; trying again, nothing is lost", "rows", len(rows), "err", err)
+			w.log.Warn("insert failed; trying again, nothing is lost", "rows", b.rows, "err", err)
 			w.setFailing(said)
 		}
 		if !sleep(ctx, pause.NextBackOff()) {

@@ -83,14 +83,11 @@ type fakeStore struct {
 	inserts []insert
 }
 
-func (s *fakeStore) Insert(ctx context.Context, rows []ingest.StoredEvent, token string) error {
+func (s *fakeStore) Insert(ctx context.Context, b *ingest.Block, token string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	in := insert{token: token}
-	for _, r := range rows {
-		in.ids = append(in.ids, r.Row.LogID)
-	}
+	in := insert{token: token, ids: b.LogIDs()}
 	s.mu.Lock()
 	s.inserts = append(s.inserts, in)
 	n := len(s.inserts)
@@ -178,8 +175,8 @@ func TestWriteChunks(t *testing.T) {
 		{"what comes within the time goes together", 10, 0, 120 * time.Millisecond, []int{5, 5}},
 		{"rare events go one by one", 4, 0, 3 * time.Second, []int{1, 1, 1, 1}},
 		{"rows", 21_000, 0, 0, []int{10_000, 10_000, 1_000}},
-		{"bytes", 10, 3 << 20, 0, []int{3, 3, 3, 1}},
-		{"a single event larger than a chunk", 2, 9 << 20, 0, []int{1, 1}},
+		{"bytes", 10, 9 << 19, 0, []int{3, 3, 3, 1}},
+		{"a single event larger than a chunk", 2, 13 << 20, 0, []int{1, 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

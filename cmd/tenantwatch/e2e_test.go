@@ -267,7 +267,8 @@ func TestFaultsOfTheTenant(t *testing.T) {
 				said++
 			}
 		}
-		if said != 1 {
+		// The second one may meet another chain when all seems well again.
+		if said < 1 || said > f.Times {
 			t.Errorf("%+v was said %d times", f, said)
 		}
 	}
