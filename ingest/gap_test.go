@@ -106,16 +106,17 @@ func TestGapWhileCallsFail(t *testing.T) {
 			_, stop := w.run(ingest.PullerConfig{Backfill: 11 * time.Hour})
 			time.Sleep(10*time.Minute + 500*time.Millisecond)
 			stuck := w.checkpoint()
-			w.tenant.fail = func(int, call) error {
+			w.tenant.setFail(func(int, call) error {
 				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
-			}
+			})
+
 			time.Sleep(20 * time.Hour)
 			first := start.Add(12 * time.Hour)
 			if behind {
 				first = start.Add(-5 * time.Hour)
 			}
 			w.tenant.drop(first)
-			w.tenant.fail = nil
+			w.tenant.setFail(nil)
 			time.Sleep(10 * time.Hour)
 			stop()
 			list := w.own(schema.TypeGap)

@@ -138,6 +138,13 @@ func (f *fakeTenant) bytes() int {
 	return f.served
 }
 
+// setFail changes fail while the tenant is called.
+func (f *fakeTenant) setFail(fail func(int, call) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail = fail
+}
+
 func (f *fakeTenant) called() []call {
 	f.mu.Lock()
 	defer f.mu.Unlock()
