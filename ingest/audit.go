@@ -81,20 +81,9 @@ const (
 	auditBytes  = 8 << 20
 )
 
-// audits are those that others ask for.
-type audits struct{ orders chan Checkpoint }
-
-func newAudits() *audits { return &audits{orders: make(chan Checkpoint, 1024)} }
-
-func (a *audits) add(c Checkpoint) {
-	if background(c.Chain) {
-		return // they are taken up by those who run them
-	}
-	select {
-	case a.orders <- c:
-	default: // who asks waits in vain, and asks again
-	}
-}
+// mostAudits is how many may be asked for before the first of them is done. Who
+// asks for more waits in vain, and asks again.
+const mostAudits = 1024
 
 // audit runs the audits that are asked for.
 func (p *Puller) audit(ctx context.Context) error {
@@ -102,7 +91,7 @@ func (p *Puller) audit(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case c := <-p.audits.orders:
+		case c := <-p.audits:
 			// What is still to be pulled is not missing.
 			if err := p.backfill.idle(ctx); err != nil {
 				return err
@@ -370,7 +359,7 @@ func (p *Puller) missing(ctx context.Context, events []schema.Event, some []int)
 		if e.LogID != "" && stored[e.LogID] {
 			continue
 		}
-		if _, err := schema.ParseRow(e.Raw); err != nil { // the writer cannot store it
+		if e.LogID == "" { // what cannot be identified cannot be stored either
 			if dead == nil {
 				err := p.ask(ctx, func() (err error) {
 					dead, err = p.kept.Dead(ctx, p.cfg.Tenant)
@@ -380,7 +369,7 @@ func (p *Puller) missing(ctx context.Context, events []schema.Event, some []int)
 					return nil, err
 				}
 			}
-			if dead[deadID(e)] {
+			if dead[schema.DeadLetterID(e.Raw)] {
 				continue
 			}
 		}
@@ -388,8 +377,6 @@ func (p *Puller) missing(ctx context.Context, events []schema.Event, some []int)
 	}
 	return left, nil
 }
-
-func deadID(e *schema.Event) string { return schema.NewDeadLetter(e, schema.ErrNoID).ID }
 
 // settledMissing asks again once all that is under way has been written.
 func (p *Puller) settledMissing(ctx context.Context, events []schema.Event, left []int) ([]int, error) {

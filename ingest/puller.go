@@ -54,8 +54,8 @@ type Puller struct {
 	saves    *saver
 	backfill *backfill
 	ahead    *semaphore.Weighted // bytes of pages that Kafka does not have yet
-	audits   *audits
-	taken    map[string]bool // chains, of the goroutine that takes them
+	audits   chan Checkpoint     // that others ask for
+	taken    map[string]bool     // chains, of the goroutine that takes them
 
 	mu        sync.Mutex // guards what follows
 	at        Checkpoint // the tail's; acked
@@ -125,7 +125,7 @@ func (p *Puller) Run(ctx context.Context, state Checkpoints, orders <-chan Check
 	p.saves = newSaver(p.checkpoints, p.cfg.Log, func() { p.cfg.Metrics.checkpoint.WithLabelValues(p.cfg.Tenant).SetToCurrentTime() })
 	p.backfill.reset()
 	p.ahead = semaphore.NewWeighted(bytesAhead)
-	p.audits = newAudits()
+	p.audits = make(chan Checkpoint, mostAudits)
 	p.taken = map[string]bool{}
 	p.mu.Lock()
 	p.failing, p.status.Failing = 0, ""
@@ -383,8 +383,11 @@ func (p *Puller) take(c Checkpoint) {
 	switch {
 	case strings.HasPrefix(c.Chain, chainBackfill):
 		p.backfill.add(c)
-	case strings.HasPrefix(c.Chain, chainAudit):
-		p.audits.add(c)
+	case strings.HasPrefix(c.Chain, chainAudit) && !background(c.Chain): // those are taken up by who runs them
+		select {
+		case p.audits <- c:
+		default:
+		}
 	}
 }
 

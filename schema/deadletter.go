@@ -17,10 +17,15 @@ type DeadLetter struct {
 	Retried   bool   // it was handed to the writer again; then there is no Raw
 }
 
+// DeadLetterID is the ID of what was received.
+func DeadLetterID(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
+
 // NewDeadLetter is for an event that Identify or ParseRow refused.
 func NewDeadLetter(e *Event, reason error) DeadLetter {
-	sum := sha256.Sum256(e.Raw)
-	return DeadLetter{Tenant: e.Tenant, ID: hex.EncodeToString(sum[:]), Source: e.Source,
+	return DeadLetter{Tenant: e.Tenant, ID: DeadLetterID(e.Raw), Source: e.Source,
 		FetchedAt: e.FetchedAt, Reason: reason.Error(), Raw: e.Raw}
 }
 

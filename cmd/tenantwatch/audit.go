@@ -64,16 +64,11 @@ const farBehind = 5 * time.Minute
 
 // report prints the hours and what they add up to.
 func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []string, since, until time.Time, done []ingest.Checkpoint) error {
-	dsn, end, err := readerDSN(ctx, c)
+	conn, end, err := connectReader(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer end()
-	conn, err := openReader(ctx, c, dsn)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	rows, err := newPrinter(a.stdout, u.Output, []string{"tenant", "hour", "expected", "stored", "dead_letters", "missing", "healed", "checked_from", "checked_to", "checked_at"})
 	if err != nil {
 		return err

@@ -39,22 +39,32 @@ func (q *sqlCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	dsn, end, err := readerDSN(ctx, c)
+	conn, end, err := connectReader(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer end()
-	conn, err := openReader(ctx, c, dsn)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	rows, err := conn.Query(ctx, q.Query)
 	if err != nil {
 		return fmt.Errorf("query: %w", err)
 	}
 	defer rows.Close()
 	return printRows(a.stdout, q.Output, rows)
+}
+
+// connectReader connects for reading, to wherever the data is, and tells what to
+// end then.
+func connectReader(ctx context.Context, c *Config) (driver.Conn, func(), error) {
+	dsn, end, err := readerDSN(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := openReader(ctx, c, dsn)
+	if err != nil {
+		end()
+		return nil, nil, err
+	}
+	return conn, func() { conn.Close(); end() }, nil
 }
 
 // readerDSN is where to ask, as a user who may only read, and what to end then.
