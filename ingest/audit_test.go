@@ -187,11 +187,11 @@ func (k *fakeKept) hours(t *testing.T) []schema.Coverage {
 func (w *world) order(c ingest.Checkpoint) ingest.Checkpoint {
 	w.t.Helper()
 	w.orders <- c
-	for range 24 * 3600 {
+	for range 24 * 360 {
 		if done, ok := w.chains().Of(c.Tenant, c.Chain); ok && done.Done {
 			return done
 		}
-		time.Sleep(time.Second)
+		time.Sleep(10 * time.Second)
 	}
 	w.t.Fatalf("%s does not end", c.Chain)
 	return c

@@ -135,18 +135,19 @@ func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() 
 	failures := 0
 	defer func() { p.endFailures(failures > 0, answered) }()
 	for {
-		if err := p.pacer.Wait(ctx, class); err != nil {
+		granted, err := p.pacer.Wait(ctx, class)
+		if err != nil {
 			return Page{}, err
 		}
 		page, err := call()
 		if err == nil {
-			p.pacer.Observe(page.Limit)
+			p.pacer.Observe(page.Limit, granted)
 			p.observe(page)
 			*take, answered = min(2**take, MaxTake), true
 			return page, nil
 		}
 		if ctx.Err() != nil {
-			p.pacer.Observe(Limit{}) // each Wait has its Observe
+			p.pacer.Observe(Limit{}, granted) // each Wait has its Observe
 			return Page{}, ctx.Err()
 		}
 		if failures++; failures == 1 {
@@ -158,7 +159,7 @@ func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() 
 		}
 		p.cfg.Metrics.failures.WithLabelValues(p.cfg.Tenant, string(failed.Kind)).Inc()
 		p.tell(failed)
-		p.pacer.Observe(failed.Limit)
+		p.pacer.Observe(failed.Limit, granted)
 		wait := pause.NextBackOff()
 		switch failed.Kind {
 		case KindRateLimit:

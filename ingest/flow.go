@@ -141,7 +141,7 @@ func (p *Pacer) measured(l Limit, now time.Time) {
 	}
 	m.level, m.at = l.Remaining, now
 	switch {
-	case m.gained >= enough, m.fulls >= mostFulls, now.Sub(m.began) > longest:
+	case m.gained >= enough, m.fulls >= mostFulls, now.Sub(m.began) > longest, p.jumps >= surely:
 		rate := m.rate(float64(p.size))
 		if p.jumps >= surely {
 			rate = float64(p.size)

@@ -30,9 +30,10 @@ type Pacer struct {
 	recent   recentCalls
 	tailAt   time.Time // of the tail's last call
 
-	last   Limit     // the last answer's that told one
-	lastAt time.Time // when
-	level  int       // the least that was left, since it last rose
+	last    Limit     // the last answer's that told one
+	lastAt  time.Time // when
+	level   int       // the least that was left, since it last rose
+	levelAt time.Time // when; answers to earlier calls may be older than it
 
 	size   int           // of the bucket; 0 when the tenant tells none
 	refill float64       // calls a second that flow in; measured, or assumed at first
@@ -72,7 +73,7 @@ const (
 // waiter is a call that waits for its turn.
 type waiter struct {
 	ready   chan struct{} // closed when the call may be made
-	granted bool
+	granted time.Time     // when it was
 }
 
 // NewPacer returns a pacer for a share of the limit, above 0 and at most 1.
@@ -80,11 +81,11 @@ func NewPacer(share float64) *Pacer {
 	return &Pacer{share: share, audit: 1}
 }
 
-// Wait blocks until a call may be made, or ctx ends. After nil the call counts
-// as in flight until Observe.
-func (p *Pacer) Wait(ctx context.Context, class Class) error {
+// Wait blocks until a call may be made, or ctx ends, and tells when the call was
+// granted. After a nil error it counts as in flight until Observe.
+func (p *Pacer) Wait(ctx context.Context, class Class) (granted time.Time, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return time.Time{}, err
 	}
 	w := &waiter{ready: make(chan struct{})}
 	p.mu.Lock()
@@ -96,12 +97,12 @@ func (p *Pacer) Wait(ctx context.Context, class Class) error {
 	p.mu.Unlock()
 	select {
 	case <-w.ready:
-		return nil
+		return w.granted, nil
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w.granted { // at the same moment; the call counts, but is over
+	if !w.granted.IsZero() { // at the same moment; the call counts, but is over
 		p.inFlight--
 	} else {
 		for i, o := range p.queues[class] {
@@ -112,12 +113,12 @@ func (p *Pacer) Wait(ctx context.Context, class Class) error {
 		}
 	}
 	p.dispatch()
-	return ctx.Err()
+	return time.Time{}, ctx.Err()
 }
 
-// Observe ends a call, and learns from the limit that its answer told: the zero
-// Limit when it told none or there was no answer.
-func (p *Pacer) Observe(l Limit) {
+// Observe ends a call that was granted at a time, and learns from the limit that
+// its answer told: the zero Limit when it told none or there was no answer.
+func (p *Pacer) Observe(l Limit, granted time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -125,7 +126,7 @@ func (p *Pacer) Observe(l Limit) {
 	p.answered = true
 	if l.Known && l.Limit > 0 {
 		p.tick(now)
-		p.observe(l, now)
+		p.observe(l, granted, now)
 	}
 	p.dispatch()
 }
@@ -203,7 +204,7 @@ func (p *Pacer) dispatch() {
 		}
 		w := p.queues[class][0]
 		p.queues[class] = p.queues[class][1:]
-		w.granted = true
+		w.granted = now
 		close(w.ready)
 		p.sent(class, now)
 	}
@@ -370,7 +371,8 @@ const fullWindow = 1200 * time.Millisecond
 const jumpMargin = 20 * time.Millisecond
 
 // left is what is surely in the bucket: the least that answers have told since it
-// last filled, less what is in flight. Answers may overtake one another.
+// last rose, less what is in flight. Answers may overtake one another: only one to
+// a later call tells of a rise.
 func (p *Pacer) left() float64 { return float64(p.level - p.inFlight) }
 
 // floor is what we leave in the bucket: the others' share of it, until we know
@@ -394,10 +396,10 @@ func timeFor(n, rate float64) time.Duration {
 }
 
 // observe takes in what an answer told.
-func (p *Pacer) observe(l Limit, now time.Time) {
+func (p *Pacer) observe(l Limit, granted, now time.Time) {
 	if l.Limit != p.size { // another plan, or the first answer
 		p.size, p.window, p.jumps, p.refill = l.Limit, 0, 0, float64(l.Limit)
-		p.last, p.level = l, l.Remaining
+		p.last, p.level, p.levelAt = l, l.Remaining, now
 		p.own = p.ours() - 1
 		p.flow = measurement{due: now}
 	}
@@ -421,8 +423,8 @@ func (p *Pacer) observe(l Limit, now time.Time) {
 		within < fullWindow && rose > 1.6*p.refill*within.Seconds() {
 		p.jumps, p.jumped = p.jumps+1, now
 	}
-	if l.Remaining < p.level || l.Remaining > p.level+p.inFlight {
-		p.level = l.Remaining
+	if l.Remaining < p.level || !granted.Before(p.levelAt) {
+		p.level, p.levelAt = l.Remaining, now
 	}
 	p.last, p.lastAt = l, now
 	p.measured(l, now)

@@ -63,8 +63,13 @@ func (b *bucket) take() (ok bool, l ingest.Limit) {
 	return ok, l
 }
 
-// call is one call of ours.
-func (b *bucket) call(p *ingest.Pacer, rng *rand.Rand) bool {
+// call is one call of ours, as soon as it may be made. It is false when ctx ends
+// before.
+func (b *bucket) call(ctx context.Context, p *ingest.Pacer, class ingest.Class, rng *rand.Rand) bool {
+	granted, err := p.Wait(ctx, class)
+	if err != nil {
+		return false
+	}
 	half := b.latency / 2
 	if b.jitter > 0 && rng != nil {
 		half = time.Duration(float64(half) * (1 + b.jitter*rng.Float64()))
@@ -79,11 +84,11 @@ func (b *bucket) call(p *ingest.Pacer, rng *rand.Rand) bool {
 	}
 	b.mu.Unlock()
 	time.Sleep(half)
-	p.Observe(l)
+	p.Observe(l, granted)
 	if !ok {
 		p.Hold(max(l.Reset, 500*time.Millisecond))
 	}
-	return ok
+	return true
 }
 
 // busy calls with n callers until a time.
@@ -95,8 +100,7 @@ func (b *bucket) busy(t *testing.T, p *ingest.Pacer, n int, class ingest.Class, 
 	for i := range n {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(i), 7))
-			for p.Wait(ctx, class) == nil {
-				b.call(p, rng)
+			for b.call(ctx, p, class, rng) {
 			}
 		})
 	}
@@ -122,7 +126,7 @@ func TestPacerBusy(t *testing.T) {
 		{50, 16, 0, 0.7, 0, 0.95, 1.05},
 		{50, 16, 0, 0.1, 300 * time.Millisecond, 0.95, 1.05},
 		{50, 16, 0, 1, 50 * time.Millisecond, 0.95, 1.05},
-		{20, 20, 0, 0.7, 300 * time.Millisecond, 0.9, 1.05}, // measured by few looks
+		{20, 20, 0, 0.7, 300 * time.Millisecond, 0.95, 1.05},
 		{2, 2, 0, 0.3, 20 * time.Millisecond, 0.95, 1.05},
 		{2, 2, 0, 1, 50 * time.Millisecond, 0.95, 1.05},
 		// So many a second.
@@ -137,9 +141,10 @@ func TestPacerBusy(t *testing.T) {
 		// Fixed windows.
 		{50, 50, time.Second, 0.1, 50 * time.Millisecond, 0.95, 1.05},
 		{50, 50, time.Second, 0.3, 20 * time.Millisecond, 0.95, 1.05},
-		{50, 50, time.Second, 0.7, 0, 0.9, 1.05},
-		{50, 50, time.Second, 1, 0, 0.85, 1.05},
-		{100, 100, time.Second, 1, 50 * time.Millisecond, 0.85, 1.05},
+		{50, 50, time.Second, 0.7, 50 * time.Millisecond, 0.95, 1.05},
+		{50, 50, time.Second, 1, 50 * time.Millisecond, 0.95, 1.05},
+		{50, 50, time.Second, 1, 100 * time.Millisecond, 0.95, 1.05},
+		{100, 100, time.Second, 1, 20 * time.Millisecond, 0.95, 1.05},
 		{10, 10, time.Second, 0.3, 0, 0.95, 1.05},
 		{2, 2, time.Second, 0.3, 0, 0.95, 1.05},
 		{10, 10.0 / 60, time.Minute, 0.7, 0, 0.95, 1.1},
@@ -230,12 +235,12 @@ func TestPacerLostAnswers(t *testing.T) {
 			calls := 0
 			for begin := time.Now(); time.Since(begin) < 10*time.Minute; {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+rng.IntN(20))*time.Second)
-				if p.Wait(ctx, ingest.Backfill) == nil {
+				if granted, err := p.Wait(ctx, ingest.Backfill); err == nil {
 					calls++
 					if _, l := b.take(); rng.IntN(3) > 0 {
-						p.Observe(l)
+						p.Observe(l, granted)
 					} else {
-						p.Observe(ingest.Limit{})
+						p.Observe(ingest.Limit{}, granted)
 					}
 				}
 				cancel()
@@ -295,8 +300,7 @@ func TestPacerClasses(t *testing.T) {
 		for _, class := range classes {
 			for range 4 {
 				wg.Go(func() {
-					for p.Wait(ctx, class) == nil {
-						b.call(p, nil)
+					for b.call(ctx, p, class, nil) {
 						mu.Lock()
 						calls[class]++
 						sum++
@@ -347,10 +351,10 @@ func TestPacerClasses(t *testing.T) {
 			p := ingest.NewPacer(0.5)
 			begin := time.Now()
 			for range 11 {
-				if err := p.Wait(t.Context(), ingest.Audit); err != nil {
+				if _, err := p.Wait(t.Context(), ingest.Audit); err != nil {
 					t.Fatal(err)
 				}
-				p.Observe(ingest.Limit{})
+				p.Observe(ingest.Limit{}, time.Now())
 			}
 			if d := time.Since(begin); d < 10*time.Second || d > 11*time.Second {
 				t.Errorf("eleven audits took %s", d)
@@ -364,16 +368,16 @@ func TestPacerHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := ingest.NewPacer(0.7)
 		begin := time.Now()
-		if err := p.Wait(t.Context(), ingest.Tail); err != nil || time.Since(begin) != 0 {
+		if _, err := p.Wait(t.Context(), ingest.Tail); err != nil || time.Since(begin) != 0 {
 			t.Errorf("the first call waits for %s, %v", time.Since(begin), err)
 		}
-		p.Observe(ingest.Limit{})
+		p.Observe(ingest.Limit{}, time.Now())
 		p.Hold(20 * time.Second)
 		p.Hold(5 * time.Second)
 		ended := make(chan time.Duration, 4)
 		for range 3 {
 			go func() {
-				if err := p.Wait(t.Context(), ingest.Backfill); err != nil {
+				if _, err := p.Wait(t.Context(), ingest.Backfill); err != nil {
 					t.Error(err)
 				}
 				ended <- time.Since(begin)
@@ -387,7 +391,7 @@ func TestPacerHold(t *testing.T) {
 				t.Errorf("waited until %s, want 35s", d)
 			}
 		}
-		if err := p.Wait(t.Context(), ingest.Tail); err != nil || time.Since(begin) != 35*time.Second {
+		if _, err := p.Wait(t.Context(), ingest.Tail); err != nil || time.Since(begin) != 35*time.Second {
 			t.Errorf("the next one waits until %s, %v", time.Since(begin), err)
 		}
 	})
@@ -399,10 +403,10 @@ func TestPacerWithoutLimit(t *testing.T) {
 		p := ingest.NewPacer(0.1)
 		begin := time.Now()
 		for range 1000 {
-			if err := p.Wait(t.Context(), ingest.Backfill); err != nil {
+			if _, err := p.Wait(t.Context(), ingest.Backfill); err != nil {
 				t.Fatal(err)
 			}
-			p.Observe(ingest.Limit{Limit: 10, Reset: 7 * time.Second})
+			p.Observe(ingest.Limit{Limit: 10, Reset: 7 * time.Second}, time.Now())
 		}
 		if d := time.Since(begin); d != 0 || p.Use().Rate != 0 {
 			t.Errorf("a thousand calls took %s, %+v", d, p.Use())
@@ -421,21 +425,21 @@ func TestPacerEnds(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
-				if err := p.Wait(ctx, ingest.Backfill); !errors.Is(err, context.Canceled) || time.Since(begin) != time.Second {
+				if _, err := p.Wait(ctx, ingest.Backfill); !errors.Is(err, context.Canceled) || time.Since(begin) != time.Second {
 					t.Errorf("got %v after %s", err, time.Since(begin))
 				}
 			})
 		}
 		wg.Wait()
-		if err := p.Wait(ctx, ingest.Tail); !errors.Is(err, context.Canceled) {
+		if _, err := p.Wait(ctx, ingest.Tail); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v of a context that has ended", err)
 		}
 		// Nobody is left in the queue to take the turn of the next.
-		if err := p.Wait(t.Context(), ingest.Backfill); err != nil || time.Since(begin) != time.Hour {
+		if _, err := p.Wait(t.Context(), ingest.Backfill); err != nil || time.Since(begin) != time.Hour {
 			t.Errorf("the next one waits for %s, %v", time.Since(begin), err)
 		}
-		p.Observe(ingest.Limit{})
-		if err := p.Wait(t.Context(), ingest.Backfill); err != nil {
+		p.Observe(ingest.Limit{}, time.Now())
+		if _, err := p.Wait(t.Context(), ingest.Backfill); err != nil {
 			t.Error(err)
 		}
 	})
@@ -468,10 +472,11 @@ func BenchmarkPacer(b *testing.B) {
 	b.SetParallelism(8)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if p.Wait(context.Background(), ingest.Backfill) != nil {
+			granted, err := p.Wait(context.Background(), ingest.Backfill)
+			if err != nil {
 				return
 			}
-			p.Observe(ingest.Limit{Known: true, Limit: 1 << 30, Remaining: 1 << 29, Reset: time.Second})
+			p.Observe(ingest.Limit{Known: true, Limit: 1 << 30, Remaining: 1 << 29, Reset: time.Second}, granted)
 		}
 	})
 }
@@ -493,16 +498,14 @@ func TestPacerRest(t *testing.T) {
 				var polls, others int
 				var wg sync.WaitGroup
 				wg.Go(func() {
-					for p.Wait(ctx, ingest.Tail) == nil {
-						b.call(p, nil)
+					for b.call(ctx, p, ingest.Tail, nil) {
 						polls++
 						time.Sleep(max(time.Second, p.Rest()))
 					}
 				})
 				for range 16 {
 					wg.Go(func() {
-						for p.Wait(ctx, ingest.Backfill) == nil {
-							b.call(p, nil)
+						for b.call(ctx, p, ingest.Backfill, nil) {
 							b.mu.Lock()
 							others++
 							b.mu.Unlock()
@@ -511,7 +514,7 @@ func TestPacerRest(t *testing.T) {
 				}
 				wg.Wait()
 				ours := tt.share * tt.refill * 1200
-				if float64(others) < 0.3*ours || float64(polls) < 0.3*ours || float64(polls) > 0.7*ours {
+				if float64(others) < 0.3*ours || float64(polls) < 0.25*ours || float64(polls) > 0.7*ours {
 					t.Errorf("%d polls and %d calls of the backfill, of %.0f that are ours", polls, others, ours)
 				}
 				if p.Rest() != 0 {

@@ -110,9 +110,10 @@ func (f *fakeTenant) page(ctx context.Context, c call) (ingest.Page, error) {
 	if f.most > 0 {
 		c.take = min(c.take, f.most)
 	}
+	future := schema.SyntheticID(c.at.Add(time.Second))
 	first, _ := slices.BinarySearchFunc(f.events, c.from, func(e logEvent, from string) int { return strings.Compare(e.id, from) })
 	for _, e := range f.events[first:] {
-		if len(p.Events) == c.take {
+		if len(p.Events) == c.take || e.id >= future && e.visible.After(c.at) { // nor are those that follow
 			break
 		}
 		if e.id > c.from && !e.visible.After(c.at) {
@@ -207,11 +208,7 @@ func (f *fakeTopic) from(n int) []schema.Record {
 	return f.records[n:len(f.records):len(f.records)]
 }
 
-func (f *fakeTopic) all() []schema.Record {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.records)
-}
+func (f *fakeTopic) all() []schema.Record { return f.from(0) }
 
 // readAll is the topic for ReadCheckpoints.
 func (f *fakeTopic) readAll(_ context.Context, yield func(schema.Record) error) error {

@@ -72,10 +72,11 @@ func (p *Puller) watchStreams(ctx context.Context) error {
 
 // logStreams is one paced call.
 func (p *Puller) logStreams(ctx context.Context) ([]LogStream, error) {
-	if err := p.pacer.Wait(ctx, Overlap); err != nil {
+	granted, err := p.pacer.Wait(ctx, Overlap)
+	if err != nil {
 		return nil, err
 	}
 	streams, limit, err := p.tenant.LogStreams(ctx)
-	p.pacer.Observe(limit)
+	p.pacer.Observe(limit, granted)
 	return streams, err
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,26 +23,25 @@ import (
 // has come; a new fakePartition of the same topic goes on at what was committed.
 type fakePartition struct {
 	records   []schema.Record
-	next      int   // the next to fetch
-	committed int64 // by the group
+	next      atomic.Int64 // the next to fetch
+	committed int64        // by the group
 	commits   []int64
 	failures  int // commits that will fail
 	onCommit  func(next int64)
 }
 
 func (p *fakePartition) ID() int    { return 3 }
-func (p *fakePartition) Lag() int64 { return int64(len(p.records) - p.next) }
+func (p *fakePartition) Lag() int64 { return int64(len(p.records)) - p.next.Load() }
 
 func (p *fakePartition) Fetch(ctx context.Context) (schema.Record, error) {
 	if ctx.Err() != nil {
 		return schema.Record{}, ctx.Err()
 	}
 	var due <-chan time.Time
-	if p.next < len(p.records) {
-		d := time.Until(p.records[p.next].Time)
+	if next := p.next.Load(); next < int64(len(p.records)) {
+		d := time.Until(p.records[next].Time)
 		if d <= 0 {
-			p.next++
-			return p.records[p.next-1], nil
+			return p.records[p.next.Add(1)-1], nil
 		}
 		due = time.After(d)
 	}
@@ -49,8 +49,7 @@ func (p *fakePartition) Fetch(ctx context.Context) (schema.Record, error) {
 	case <-ctx.Done():
 		return schema.Record{}, ctx.Err()
 	case <-due:
-		p.next++
-		return p.records[p.next-1], nil
+		return p.records[p.next.Add(1)-1], nil
 	}
 }
 
@@ -474,7 +473,8 @@ func TestWriteRevoked(t *testing.T) {
 				}
 				store.before = nil
 				dead.setDown(false)
-				next := &fakePartition{records: records, next: int(p.committed)}
+				next := &fakePartition{records: records}
+				next.next.Store(p.committed)
 				write(t, store, dead, &logBook{}, next, time.Minute)
 				got := store.stored()
 				for i, e := range events {
@@ -534,7 +534,7 @@ type brokenPartition struct{ fakePartition }
 var errClosed = errors.New("the reader was closed")
 
 func (p *brokenPartition) Fetch(ctx context.Context) (schema.Record, error) {
-	if p.next == len(p.records) {
+	if p.Lag() == 0 {
 		return schema.Record{}, errClosed
 	}
 	return p.fakePartition.Fetch(ctx)
