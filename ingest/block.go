@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
@@ -15,7 +16,7 @@ import (
 // Block is rows of one month on their way into the table events_stored, column by
 // column. ClickHouse takes a block as a whole or not at all; one of several
 // months, and so of several partitions, it might take in part. One goroutine uses
-// it at a time. Its memory is used again after Reset.
+// it at a time. Its memory is used again after Reset. It has room for 65,536 rows.
 type Block struct {
 	tenant, typ, logID, source textColumn
 	date, fetchedAt            *proto.ColDateTime64
@@ -36,36 +37,45 @@ type textColumn interface {
 	Reset()
 }
 
-// lowColumn has few values that come again and again. They are kept once: those of
-// the rows would keep the rows' whole text alive.
+// lowColumn has few values that come again and again. It encodes them as they
+// come: ch-go's own keeps every row's text until the end.
 type lowColumn struct {
-	*proto.ColLowCardinality[string]
-	values map[string]string
+	proto.ColLowCardinalityRaw
+	values  []string       // in Index
+	keys    map[string]int // of them
+	lastKey int
 }
 
-// mostValues is how many values a lowColumn keeps over a Reset.
-const mostValues = 10_000
-
 func (c *lowColumn) Append(v string) {
-	kept, ok := c.values[v]
-	if !ok {
-		kept = string([]byte(v))
-		c.values[kept] = kept
+	if c.lastKey >= len(c.values) || c.values[c.lastKey] != v { // very often it is the same again
+		c.lastKey = c.key(v)
 	}
-	c.ColLowCardinality.Append(kept)
+	c.AppendKey(c.lastKey)
+}
+
+func (c *lowColumn) key(v string) int {
+	key, ok := c.keys[v]
+	if !ok {
+		key = len(c.values)
+		v = strings.Clone(v)
+		c.values = append(c.values, v)
+		c.keys[v] = key
+		c.Index.(*proto.ColStr).Append(v)
+	}
+	return key
 }
 
 func (c *lowColumn) Reset() {
-	if len(c.values) > mostValues {
-		clear(c.values)
-	}
-	c.ColLowCardinality.Reset()
+	clear(c.keys)
+	clear(c.values)
+	c.values = c.values[:0]
+	c.ColLowCardinalityRaw.Reset()
 }
 
 func plainText() textColumn { return new(proto.ColStr) }
 
 func lowText() textColumn {
-	return &lowColumn{new(proto.ColStr).LowCardinality(), map[string]string{}}
+	return &lowColumn{ColLowCardinalityRaw: proto.ColLowCardinalityRaw{Index: new(proto.ColStr), Key: proto.KeyUInt16}, keys: map[string]int{}}
 }
 
 // NewBlock returns an empty block.

@@ -44,9 +44,16 @@ const (
 	chunkAge   = 500 * time.Millisecond
 )
 
-// writeRoom is what all partitions hold together, in bytes of events. A chunk is
-// closed early when there is no room for more.
-const writeRoom = 24 << 20
+// mostChunks is how many there are at once, of all partitions together, whatever
+// has become of them: what is held while ClickHouse is away.
+const mostChunks = 3
+
+// A chunk is closed sooner when its partition has waited for its turn, and later in
+// a backlog, where what matters is that it is a large one.
+const (
+	leastAge   = 50 * time.Millisecond
+	backlogAge = 2 * time.Second
+)
 
 // stopGrace is how long a stop waits for an insert that is under way.
 const stopGrace = 2 * time.Second
@@ -58,7 +65,7 @@ type Writer struct {
 	topic   string   // of events, for the inserts' tokens
 	log     *slog.Logger
 	metrics *writeMetrics
-	room    *semaphore.Weighted
+	turns   *semaphore.Weighted // one for each chunk
 	spare   spareBlocks
 
 	mu     sync.Mutex // guards status
@@ -75,7 +82,7 @@ type WriteStatus struct {
 
 // NewWriter returns a writer of one topic's partitions.
 func NewWriter(store Inserter, deadLetters Producer, topic string, log *slog.Logger, reg prometheus.Registerer) *Writer {
-	return &Writer{store: store, dead: deadLetters, topic: topic, log: log, metrics: newWriteMetrics(reg), room: semaphore.NewWeighted(writeRoom)}
+	return &Writer{store: store, dead: deadLetters, topic: topic, log: log, metrics: newWriteMetrics(reg), turns: semaphore.NewWeighted(mostChunks)}
 }
 
 // Status tells how the writer does.
@@ -85,53 +92,48 @@ func (w *Writer) Status() WriteStatus {
 	return w.status
 }
 
-// Consume writes one partition until ctx ends. While one chunk is inserted the
-// next is gathered; chunks are inserted one after the other and retried for ever
-// from memory. If we die before the commit, the chunk's records come again,
-// perhaps cut in another way, and the table drops the repeats.
+// Consume writes one partition until ctx ends. While chunks are inserted, each
+// retried for ever from memory, the next is gathered; they are committed in their
+// order. If we die before the commit, the chunk's records come again, perhaps cut
+// in another way, and the table drops the repeats.
 func (w *Writer) Consume(ctx context.Context, p Partition) error {
+	defer w.metrics.lag.DeleteLabelValues(strconv.Itoa(p.ID())) // another process's affair from then on
 	g, part := errgroup.WithContext(ctx)
-	chunks := make(chan *chunk)
 	g.Go(func() error {
-		var held *schema.Record // had no room in the last chunk
+		before := make(chan bool, 1) // whether all that came before is committed
+		before <- true
 		for {
-			c, err := w.gather(part, p, &held)
+			c, err := w.gather(part, p)
 			if err != nil {
 				return err
 			}
-			select {
-			case chunks <- c:
-			case <-part.Done():
-				w.room.Release(c.room)
-				return part.Err()
-			}
-		}
-	})
-	g.Go(func() error {
-		lag := w.metrics.lag.WithLabelValues(strconv.Itoa(p.ID()))
-		defer w.metrics.lag.DeleteLabelValues(strconv.Itoa(p.ID())) // another process's affair from then on
-		for {
-			select {
-			case <-part.Done():
-				return part.Err()
-			case c := <-chunks:
+			earlier, ours := before, make(chan bool, 1)
+			before = ours
+			g.Go(func() error {
+				defer w.turns.Release(1)
 				err := w.flush(part, c)
-				w.room.Release(c.room)
-				if err != nil {
-					return err
+				done := err == nil && <-earlier
+				if done {
+					w.commit(ctx, p, c)
 				}
-				if err := p.Commit(c.next); err != nil {
-					w.metrics.commits.Inc()
-					if ctx.Err() == nil {
-						w.log.Warn("commit failed; the records will be written once more, which does no harm", "err", err)
-					}
-				}
-				lag.Set(float64(p.Lag()))
-				w.spare.put(c.months)
-			}
+				ours <- done
+				return err
+			})
 		}
 	})
 	return ignoreEnd(ctx, g.Wait())
+}
+
+// commit notes a chunk as done with.
+func (w *Writer) commit(ctx context.Context, p Partition, c *chunk) {
+	if err := p.Commit(c.next); err != nil {
+		w.metrics.commits.Inc()
+		if ctx.Err() == nil {
+			w.log.Warn("commit failed; the records will be written once more, which does no harm", "err", err)
+		}
+	}
+	w.metrics.lag.WithLabelValues(strconv.Itoa(p.ID())).Set(float64(p.Lag()))
+	w.spare.put(c.months)
 }
 
 // ignoreEnd is nil when a context's end is all there is to say.
@@ -181,7 +183,6 @@ type chunk struct {
 	rows        int
 	dead        []schema.Record
 	bytes       int
-	room        int64 // that it takes up
 }
 
 // month is the rows of one: the table's partitions are months, and an insert into
@@ -205,26 +206,29 @@ func (c *chunk) block(date time.Time, spare *spareBlocks) *Block {
 	return m.block
 }
 
-// gather waits for a record, be it the one that is held, and takes what follows
-// within chunkAge. After an error it has no room.
-func (w *Writer) gather(ctx context.Context, p Partition, held **schema.Record) (_ *chunk, err error) {
-	var r schema.Record
-	if *held != nil {
-		r, *held = **held, nil
-	} else if r, err = p.Fetch(ctx); err != nil {
+// gather waits for a record and for its turn, and takes what follows. After an
+// error the turn is over.
+func (w *Writer) gather(ctx context.Context, p Partition) (_ *chunk, err error) {
+	r, err := p.Fetch(ctx)
+	if err != nil {
 		return nil, err
 	}
-	c := &chunk{partition: p.ID(), first: r.Offset}
+	began := time.Now()
+	if err := w.turns.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
-			w.room.Release(c.room)
+			w.turns.Release(1)
 		}
 	}()
-	if err := w.room.Acquire(ctx, roomOf(&r)); err != nil {
-		return nil, err
+	age := max(chunkAge-time.Since(began), leastAge)
+	if p.Lag() > chunkRows {
+		age = backlogAge
 	}
+	c := &chunk{partition: p.ID(), first: r.Offset}
 	w.add(c, &r)
-	young, cancel := context.WithTimeout(ctx, chunkAge)
+	young, cancel := context.WithTimeout(ctx, age)
 	defer cancel()
 	for c.rows < chunkRows && c.bytes < chunkBytes {
 		r, err := p.Fetch(young)
@@ -234,21 +238,14 @@ func (w *Writer) gather(ctx context.Context, p Partition, held **schema.Record) 
 			}
 			return nil, err
 		}
-		if !w.room.TryAcquire(roomOf(&r)) {
-			*held = &r
-			break
-		}
 		w.add(c, &r)
 	}
 	return c, nil
 }
 
-func roomOf(r *schema.Record) int64 { return min(int64(len(r.Value)), writeRoom) }
-
 // add judges a record: it becomes a row or a dead letter.
 func (w *Writer) add(c *chunk, r *schema.Record) {
 	c.next = r.Offset + 1
-	c.room += roomOf(r)
 	c.bytes += len(r.Value)
 	e := schema.EventOf(r)
 	row, err := schema.ParseRow(e.Raw)

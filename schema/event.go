@@ -73,17 +73,17 @@ func (e *Event) Record() Record {
 // they were not known when it was written. Missing headers, as of a record that
 // another program wrote, leave their fields as the record's key and time.
 func EventOf(r *Record) Event {
-	e := Event{Tenant: r.Header(headerTenant), Source: Source(r.Header(headerSource)), FetchedAt: r.Time, LogID: r.Header(headerLogID), Raw: r.Value}
+	e := Event{Tenant: r.Header(headerTenant), FetchedAt: r.Time, LogID: r.Header(headerLogID), Raw: r.Value}
 	if e.Tenant == "" {
 		e.Tenant = string(r.Key)
 	}
-	if e.Source == "" {
+	if e.Source = Source(r.Header(headerSource)); e.Source == "" {
 		e.Source = Tail
 	}
-	if t, err := time.Parse(time.RFC3339Nano, r.Header(headerFetchedAt)); err == nil {
+	if t, ok := r.time(headerFetchedAt); ok {
 		e.FetchedAt = t
 	}
-	if t, err := time.Parse(time.RFC3339Nano, r.Header(headerDate)); err == nil && e.LogID != "" {
+	if t, ok := r.time(headerDate); ok && e.LogID != "" {
 		e.Date = t
 	}
 	return e

@@ -20,11 +20,19 @@ type Header struct {
 }
 
 // Header returns the first header of a name, or "".
-func (r *Record) Header(name string) string {
+func (r *Record) Header(name string) string { return string(r.header(name)) }
+
+func (r *Record) header(name string) []byte {
 	for i := range r.Headers {
 		if r.Headers[i].Key == name {
-			return string(r.Headers[i].Value)
+			return r.Headers[i].Value
 		}
 	}
-	return ""
+	return nil
+}
+
+// time is the first header of a name, if it is a time in RFC 3339.
+func (r *Record) time(name string) (t time.Time, ok bool) {
+	err := t.UnmarshalText(r.header(name))
+	return t, err == nil
 }

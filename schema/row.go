@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -51,25 +52,30 @@ var TextColumns = [...]string{"_id", "log_id", "date", "type",
 // simply has a member's text; those before it have fields of their own.
 const FirstText = colTexts
 
-// ParseRow makes the row of an event. An error is a reason to keep the event as
-// a dead letter: ErrNotObject, ErrNoID, ErrNoDate, or where its JSON is broken.
+// ParseRow makes the row of an event. Its texts are cut out of raw, which must not
+// change as long as they are used. An error is a reason to keep the event as a
+// dead letter: ErrNotObject, ErrNoID, ErrNoDate, or where its JSON is broken.
 func ParseRow(raw []byte) (Row, error) {
 	var r Row
 	err := r.parse(raw, true)
 	return r, err
 }
 
-// member is one name and value of an event, as its bytes stand.
+// member is one name and value of an event, as its bytes stand. It has no pointers:
+// there are many, and the garbage collector would look at each.
 type member struct {
-	name  []byte // unquoted
-	quote []byte // quoted, as received
-	value []byte
-	at    int    // of the value in the event
-	text  string // the value, when it is a sound string
-	sound bool
-	twice bool // the name occurs more than once
-	done  bool // the value is wholly in a column
+	nameAt, nameEnd int  // of the quoted name in the event
+	at, end         int  // of the value
+	column          int  // that the name has, or one of the two below
+	twice           bool // the name occurs more than once
+	done            bool // the value is wholly in a column
 }
+
+// What stands for a column in a member whose name has none.
+const (
+	noColumn      = -1
+	detailsColumn = -2
+)
 
 // parser is what parse needs again and again.
 type parser struct {
@@ -90,58 +96,61 @@ func (r *Row) parse(raw []byte, columns bool) error {
 	p := parsers.Get().(*parser)
 	defer func() {
 		p.buf = bytes.Buffer{} // do not keep the event alive
-		clear(p.members)
 		parsers.Put(p)
 	}()
 	if err := p.read(raw); err != nil {
 		return err
 	}
-	whole := "" // texts are cut out of one copy of the event
+	whole := "" // of which texts are cut
 	if columns {
-		whole = string(raw)
+		whole = unsafe.String(&raw[0], len(raw))
 	}
-	var texts [len(TextColumns)]*member
+	var found [len(TextColumns)]struct {
+		*member
+		text  string // the value, when it is a
+		sound bool   // sound string
+	}
 	for i := range p.members {
 		m := &p.members[i]
-		col := columnOf(m.name)
-		if col < 0 || !columns && col >= colTexts {
+		if m.column < 0 || !columns && m.column >= colTexts {
 			continue
 		}
-		if texts[col] != nil {
-			m.twice, texts[col].twice = true, true
+		f := &found[m.column]
+		if f.member != nil {
+			m.twice, f.twice = true, true
 			continue // the first one counts
 		}
-		texts[col] = m
-		if m.value[0] == '"' {
-			m.text, m.sound = p.soundText(m, whole)
+		f.member = m
+		if raw[m.at] == '"' {
+			f.text, f.sound = p.soundText(raw, m, whole)
 		}
 	}
 
 	// Identity: log_id, else _id, which are equal in every event seen.
-	id, copyOf := texts[colLogID], texts[colID]
+	id, copyOf := &found[colLogID], &found[colID]
 	switch {
-	case id != nil && id.sound && id.text != "":
+	case id.sound && id.text != "":
 		r.LogID = id.text
-	case copyOf != nil && copyOf.sound && copyOf.text != "":
+	case copyOf.sound && copyOf.text != "":
 		r.LogID = copyOf.text
 	default:
 		return ErrNoID
 	}
-	for _, m := range [...]*member{id, copyOf} {
-		if m != nil && m.sound && !m.twice && m.text == r.LogID {
-			m.done = true
+	for _, f := range [...]int{colLogID, colID} {
+		if f := &found[f]; f.sound && !f.twice && f.text == r.LogID {
+			f.done = true
 		}
 	}
 
-	if m := texts[colType]; m != nil && m.sound {
-		r.Type, m.done = m.text, !m.twice
+	if f := &found[colType]; f.sound {
+		r.Type, f.done = f.text, !f.twice
 	}
 
 	known := false
-	if m := texts[colDate]; m != nil && m.sound {
-		if t, err := time.Parse(time.RFC3339Nano, m.text); err == nil && inRange(t) {
+	if f := &found[colDate]; f.sound {
+		if t, err := time.Parse(time.RFC3339Nano, f.text); err == nil && inRange(t) {
 			r.Date, known = t.UTC().Truncate(time.Millisecond), true
-			m.done = !m.twice && m.text == r.Date.Format(dateLayout)
+			f.done = !f.twice && len(f.text) == len(dateLayout) && f.text[19] == '.' && f.text[23] == 'Z' // as dateLayout has them
 		}
 	}
 	if !known {
@@ -153,18 +162,19 @@ func (r *Row) parse(raw []byte, columns bool) error {
 		return nil
 	}
 
-	for col, m := range texts {
-		if m == nil {
+	for col := range found {
+		f := &found[col]
+		if f.member == nil {
 			continue
 		}
-		if col >= colTexts && m.sound {
-			r.Texts[col], m.done = m.text, !m.twice
+		if col >= colTexts && f.sound {
+			r.Texts[col], f.done = f.text, !f.twice
 		}
-		if m.done {
+		if f.done {
 			r.Members |= 1 << col
 		}
-		if TextColumns[col] == "scope" && m.value[0] == '[' {
-			r.Texts[col] = joined(m.value) // to be searched; the array itself stays in Rest
+		if TextColumns[col] == "scope" && raw[f.at] == '[' {
+			r.Texts[col] = joined(raw[f.at:f.end]) // to be searched; the array itself stays in Rest
 		}
 	}
 	r.split(p, whole)
@@ -173,20 +183,21 @@ func (r *Row) parse(raw []byte, columns bool) error {
 
 // split fills Details and Rest from the members that have no column.
 func (r *Row) split(p *parser, whole string) {
-	details := -1
+	var details *member
 	for i := range p.members {
-		if string(p.members[i].name) == "details" {
-			if details >= 0 {
-				details = -1 // twice: both stay in Rest
-				break
-			}
-			details = i
+		m := &p.members[i]
+		if m.column != detailsColumn {
+			continue
 		}
+		if details != nil {
+			details = nil // twice: both stay in Rest
+			break
+		}
+		details = m
 	}
-	if details >= 0 {
-		m := &p.members[details]
-		r.Details = whole[m.at : m.at+len(m.value)]
-		p.members[details].done = true
+	if details != nil {
+		r.Details = whole[details.at:details.end]
+		details.done = true
 	}
 	out := p.scratch[:0]
 	for i := range p.members {
@@ -198,7 +209,7 @@ func (r *Row) split(p *parser, whole string) {
 		if len(out) == 0 {
 			sep = '{'
 		}
-		out = append(append(append(append(out, sep), m.quote...), ':'), m.value...)
+		out = append(append(append(append(out, sep), whole[m.nameAt:m.nameEnd]...), ':'), whole[m.at:m.end]...)
 	}
 	if len(out) > 0 {
 		out = append(out, '}')
@@ -225,25 +236,22 @@ func (p *parser) read(raw []byte) error {
 	if _, err := p.dec.ReadToken(); err != nil {
 		return fmt.Errorf("not JSON: %w", err)
 	}
-	for p.dec.PeekKind() != '}' {
+	for more := p.dec.PeekKind() != '}'; more; {
 		quote, err := p.dec.ReadValue()
 		if err != nil {
 			return fmt.Errorf("not JSON: %w", err)
 		}
-		m := member{quote: raw[p.dec.InputOffset()-int64(len(quote)) : p.dec.InputOffset()]}
+		m := member{nameEnd: int(p.dec.InputOffset())}
+		m.nameAt = m.nameEnd - len(quote)
+		m.column = columnOf(quote)
 		value, err := p.dec.ReadValue()
 		if err != nil {
 			return fmt.Errorf("not JSON: %w", err)
 		}
-		end := p.dec.InputOffset()
-		m.at = int(end) - len(value)
-		m.value = raw[m.at:end]
-		if bytes.IndexByte(m.quote, '\\') < 0 {
-			m.name = m.quote[1 : len(m.quote)-1]
-		} else if m.name, err = jsontext.AppendUnquote(nil, m.quote); err != nil {
-			m.name = nil // half a surrogate pair: no name that has a column
-		}
+		m.end = int(p.dec.InputOffset())
+		m.at = m.end - len(value)
 		p.members = append(p.members, m)
+		more = m.end < len(raw) && raw[m.end] == ',' || p.dec.PeekKind() != '}'
 	}
 	if _, err := p.dec.ReadToken(); err != nil {
 		return fmt.Errorf("not JSON: %w", err)
@@ -254,22 +262,23 @@ func (p *parser) read(raw []byte) error {
 	return nil
 }
 
-// soundText decodes a JSON string. It is sound when encoding it again gives the
-// same characters, that is, when it is valid Unicode throughout. whole is a copy
-// of the event to cut it out of, or empty.
-func (p *parser) soundText(m *member, whole string) (string, bool) {
-	if bytes.IndexByte(m.value, '\\') < 0 {
-		inner := m.value[1 : len(m.value)-1]
+// soundText decodes a member's JSON string. It is sound when encoding it again
+// gives the same characters, that is, when it is valid Unicode throughout. whole is
+// the event to cut it out of, or empty for a copy.
+func (p *parser) soundText(raw []byte, m *member, whole string) (string, bool) {
+	value := raw[m.at:m.end]
+	if bytes.IndexByte(value, '\\') < 0 {
+		inner := value[1 : len(value)-1]
 		switch {
 		case !utf8.Valid(inner):
 			return "", false
 		case whole != "":
-			return whole[m.at+1 : m.at+len(m.value)-1], true
+			return whole[m.at+1 : m.end-1], true
 		}
 		return string(inner), true
 	}
 	var err error
-	if p.scratch, err = jsontext.AppendUnquote(p.scratch[:0], m.value); err != nil {
+	if p.scratch, err = jsontext.AppendUnquote(p.scratch[:0], value); err != nil {
 		return "", false
 	}
 	return string(p.scratch), true
@@ -301,11 +310,71 @@ func joined(array []byte) string {
 	return strings.Join(words, " ")
 }
 
-func columnOf(name []byte) int {
-	for i, c := range TextColumns {
-		if string(name) == c {
-			return i
+// columnOf is the column of a quoted name.
+func columnOf(quote []byte) int {
+	column := columnOfName(quote[1 : len(quote)-1])
+	if column == noColumn && bytes.IndexByte(quote, '\\') >= 0 {
+		if name, err := jsontext.AppendUnquote(nil, quote); err == nil { // else half a surrogate pair
+			return columnOfName(name)
 		}
 	}
-	return -1
+	return column
+}
+
+// columnOfName is TextColumns the other way round; a switch takes half as long as
+// a map, and there are thirty names in an event.
+func columnOfName(name []byte) int {
+	switch string(name) {
+	case "_id":
+		return 0
+	case "log_id":
+		return 1
+	case "date":
+		return 2
+	case "type":
+		return 3
+	case "tenant_name":
+		return 4
+	case "environment_name":
+		return 5
+	case "description":
+		return 6
+	case "client_id":
+		return 7
+	case "client_name":
+		return 8
+	case "connection":
+		return 9
+	case "connection_id":
+		return 10
+	case "ip":
+		return 11
+	case "client_ip":
+		return 12
+	case "user_id":
+		return 13
+	case "user_name":
+		return 14
+	case "identity_user_id":
+		return 15
+	case "user_agent":
+		return 16
+	case "hostname":
+		return 17
+	case "strategy":
+		return 18
+	case "strategy_type":
+		return 19
+	case "organization_id":
+		return 20
+	case "organization_name":
+		return 21
+	case "audience":
+		return 22
+	case "scope":
+		return 23
+	case "details":
+		return detailsColumn
+	}
+	return noColumn
 }

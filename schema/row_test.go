@@ -93,6 +93,20 @@ func TestEventRecord(t *testing.T) {
 	}
 }
 
+// TestParseRowColumns shows that every member of TextColumns goes to its own.
+func TestParseRowColumns(t *testing.T) {
+	for i, name := range schema.TextColumns[schema.FirstText:] {
+		row, err := schema.ParseRow([]byte(`{"log_id":"` + someID + `","` + name + `":"v"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		column := schema.FirstText + i
+		if row.Texts[column] != "v" || row.Members>>column != 1 || row.Rest != "" {
+			t.Errorf("%s: %+v", name, row)
+		}
+	}
+}
+
 func FuzzParseRow(f *testing.F) {
 	f.Add([]byte(`{"log_id":"` + someID + `","type":"s","details":{"a":1},"ip":"x","ip":"y"}`))
 	f.Add([]byte(`{"_id":"` + someID + `","scope":["a","b"],"date":{"x":1}}`))
