@@ -90,7 +90,7 @@ type PullStatus struct {
 // Bounds of what is pulled ahead of Kafka.
 const (
 	pagesAhead = 16
-	bytesAhead = 48 << 20
+	bytesAhead = 24 << 20
 	coalesce   = 20 // pages in one hand-over
 )
 

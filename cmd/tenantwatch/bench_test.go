@@ -16,7 +16,7 @@ import (
 
 // peakMemory is the largest resident memory of a process so far, in MB, without
 // its children.
-func peakMemory(b *testing.B, pid int) float64 {
+func peakMemory(b testing.TB, pid int) float64 {
 	b.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // Batching of a Producer. Callers hand over whole pages, so there is little to
 // wait for.
 const (
-	batchRecords = 1000
+	batchRecords = 400
 	batchBytes   = 24 << 20 // uncompressed; also the largest single record, below schema.MaxMessage
 	linger       = 5 * time.Millisecond
 )
