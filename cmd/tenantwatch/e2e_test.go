@@ -127,14 +127,15 @@ func sameJSON(t *testing.T, a, b []byte) bool {
 
 // TestKilledAnywhere kills the process at ten random moments, during start,
 // backfill and tail. Afterwards every event is there, once and unchanged.
-func TestKilledAnywhere(t *testing.T) {
-	t.Parallel()
+func TestKilledAnywhere(t *testing.T) { onEachKafka(t, testKilledAnywhere) }
+
+func testKilledAnywhere(t *testing.T, kafka ...string) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Seed: seed, Now: clock.now, HistoryEvents: 60_000, LiveRate: 60, LateShare: 0.02, LateBy: 3 * time.Second, Latency: 2 * time.Millisecond})
-	environ := settings(t, unprobed(s)...)
+	environ := settings(t, append(unprobed(s), kafka...)...)
 	for range 10 {
 		p := start(t, environ, "run")
 		if r.IntN(4) > 0 { // else in the middle of the start
@@ -159,11 +160,12 @@ func TestKilledAnywhere(t *testing.T) {
 
 // TestBadInput lets a tenant serve events that break rules. Each is stored or
 // kept as a dead letter with its reason; those around it are untouched.
-func TestBadInput(t *testing.T) {
-	t.Parallel()
+func TestBadInput(t *testing.T) { onEachKafka(t, testBadInput) }
+
+func testBadInput(t *testing.T, kafka ...string) {
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 500, LiveRate: 50})
-	environ := settings(t, unprobed(s)...)
+	environ := settings(t, append(unprobed(s), kafka...)...)
 	p := start(t, environ, "run")
 	m, _ := p.waitFor(`^Kafka: +(\S+),`, 0)
 	p.waitFor("backfill done", 0)
@@ -223,7 +225,7 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 	found := map[string]string{}
-	for _, r := range readAll(t, m[1], schema.NewTopics("tenantwatch.").DeadLetter) {
+	for _, r := range readAll(t, m[1], topicsOf(environ).DeadLetter) {
 		found[string(r.Value)] = r.Header("reason")
 	}
 	for raw, reason := range dead {
@@ -242,11 +244,12 @@ func TestBadInput(t *testing.T) {
 
 // TestFaultsOfTheTenant lets calls fail in every way. Each is said once, nothing
 // is skipped, and nothing secret is said.
-func TestFaultsOfTheTenant(t *testing.T) {
-	t.Parallel()
+func TestFaultsOfTheTenant(t *testing.T) { onEachKafka(t, testFaultsOfTheTenant) }
+
+func testFaultsOfTheTenant(t *testing.T, kafka ...string) {
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 2000, LiveRate: 40})
-	environ := settings(t, unprobed(s)...)
+	environ := settings(t, append(unprobed(s), kafka...)...)
 	p := start(t, environ, "run")
 	_, line := p.waitFor("backfill done", 0)
 	faults := []auth0sim.Fault{
@@ -292,13 +295,13 @@ func TestFaultsOfTheTenant(t *testing.T) {
 
 // TestSeveralProcesses splits the roles over processes that share a Kafka and a
 // ClickHouse server, and kills one of two writers.
-func TestSeveralProcesses(t *testing.T) {
-	t.Parallel()
-	broker, err := kafkalocal.Start(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
+func TestSeveralProcesses(t *testing.T) { onEachKafka(t, testSeveralProcesses) }
+
+func testSeveralProcesses(t *testing.T, kafka ...string) {
+	var broker *kafkalocal.Broker // our own, if it is
+	if len(kafka) == 0 {
+		kafka, broker = ownBroker(t)
 	}
-	t.Cleanup(broker.Close)
 	// Supervised as in the program: a client that is killed in the middle of its
 	// login can take the embedded engine along.
 	server, err := startEngine(t.Context(), &Config{DataDir: t.TempDir(), Engine: chlocaltest.Engine(t).Path}, slog.New(slog.DiscardHandler))
@@ -308,8 +311,7 @@ func TestSeveralProcesses(t *testing.T) {
 	t.Cleanup(server.close)
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 20_000, LiveRate: 40, Attacks: auth0sim.DemoAttacks()})
-	environ := settings(t, append(unprobed(s), "KAFKA_BROKERS="+strings.Join(broker.Addrs(), ","), "KAFKA_TOPIC_PREFIX=split.", "TENANTWATCH_LOG_LEVEL=debug",
-		"CLICKHOUSE_DSN="+server.access().DSN(chlocal.Owner, "shared"))...)
+	environ := settings(t, append(append(unprobed(s), "TENANTWATCH_LOG_LEVEL=debug", "CLICKHOUSE_DSN="+server.access().DSN(chlocal.Owner, "shared")), kafka...)...)
 	var writers []*process
 	for range 2 {
 		writers = append(writers, start(t, environ, "run", "--roles", "write,scan,notify,web"))
@@ -318,7 +320,7 @@ func TestSeveralProcesses(t *testing.T) {
 	// for ever that dies just then, which matters to no real deployment of it.
 	for _, w := range writers {
 		for _, group := range []string{"writer", "scanner", "notifier"} {
-			w.waitFor(`partitions are ours.*group=split\.`+group+` partitions="\[\d \d \d\]"`, 0)
+			w.waitFor(`partitions are ours.*group=\S+\.`+group+` partitions="\[\d \d \d\]"`, 0)
 		}
 	}
 	puller := start(t, environ, "run", "--roles", "pull,probe,web")
@@ -332,8 +334,10 @@ func TestSeveralProcesses(t *testing.T) {
 	}
 	web, _ := writers[1].waitFor(`^web: +(http://\S+)`, 0)
 	until(t, web[1]+"/readyz", 200, "scan: ok")
-	broker.Close()
-	until(t, web[1]+"/readyz", 503, "scan: Kafka does not answer")
+	if broker != nil {
+		broker.Close()
+		until(t, web[1]+"/readyz", 503, "scan: Kafka does not answer")
+	}
 	if code := writers[1].interrupt(); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
@@ -471,11 +475,12 @@ func readAll(t *testing.T, broker, topic string) []schema.Record {
 
 // TestEngineDies kills the embedded ClickHouse under the program, twice, while
 // events arrive. It is started again where it was, and nothing is missing.
-func TestEngineDies(t *testing.T) {
-	t.Parallel()
+func TestEngineDies(t *testing.T) { onEachKafka(t, testEngineDies) }
+
+func testEngineDies(t *testing.T, kafka ...string) {
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 30_000, LiveRate: 80, Latency: time.Millisecond})
-	environ := settings(t, unprobed(s)...)
+	environ := settings(t, append(unprobed(s), kafka...)...)
 	p := start(t, environ, "run")
 	_, line := p.waitFor("^query: ", 0)
 	for range 2 {

@@ -2,11 +2,66 @@ package main
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka/kafkatest"
+	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
+	"github.com/tenantwatch/tenantwatch/schema"
 )
+
+// apache is the broker of Apache Kafka that tests share.
+var apache struct {
+	sync.Mutex
+	cluster *kafkatest.Cluster
+}
+
+// onEachKafka runs a test with the embedded broker and with one of Apache Kafka,
+// where each test has topics of its own. kafka is what the settings say of it:
+// nothing of the embedded one.
+func onEachKafka(t *testing.T, test func(t *testing.T, kafka ...string)) {
+	t.Parallel()
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
+		test(t)
+	})
+	t.Run("apache", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("the race detector sees nothing else than with the embedded one")
+		}
+		t.Parallel()
+		apache.Lock()
+		if apache.cluster == nil {
+			apache.cluster = kafkatest.Launch(t, kafkatest.Config{Brokers: 1})
+		}
+		broker := apache.cluster.With(t)
+		apache.Unlock()
+		prefix, _, _ := strings.Cut(t.Name(), "/")
+		test(t, "KAFKA_BROKERS="+broker.Addrs()[0], "KAFKA_TOPIC_PREFIX="+prefix+".")
+	})
+}
+
+// ownBroker is an embedded broker that processes share, and what the settings say
+// of it.
+func ownBroker(t *testing.T) ([]string, *kafkalocal.Broker) {
+	t.Helper()
+	broker, err := kafkalocal.Start(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	return []string{"KAFKA_BROKERS=" + broker.Addrs()[0], "KAFKA_TOPIC_PREFIX=own."}, broker
+}
+
+// topicsOf are the topics of an environment.
+func topicsOf(environ []string) schema.Topics {
+	prefix := value(environ, "KAFKA_TOPIC_PREFIX")
+	if prefix == "" {
+		prefix = "tenantwatch."
+	}
+	return schema.NewTopics(prefix)
+}
 
 // TestApacheKafka pulls a tenant through three brokers of Apache Kafka that want
 // TLS and a login, one of which is killed meanwhile.

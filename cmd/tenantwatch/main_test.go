@@ -32,7 +32,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mainVar) == "1" {
 		main()
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if apache.cluster != nil {
+		apache.cluster.Close()
+	}
+	os.Exit(code)
 }
 
 // patience bounds every wait; only a failing test uses it up.

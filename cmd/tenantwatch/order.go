@@ -123,9 +123,18 @@ func withOrders(ctx context.Context, a *app, f func(context.Context, *orders) er
 			return err
 		}
 		if members > 0 {
-			return f(ctx, &orders{kafka: k, topic: topic, log: log})
-		}
-		if len(c.Kafka.Brokers) == 0 {
+			// An embedded broker ends with its instance and comes back with it; of
+			// others, one that was killed is still a member for a while.
+			beside, cancel := context.WithCancelCause(ctx)
+			defer cancel(nil)
+			if len(c.Kafka.Brokers) > 0 {
+				go awaitNobody(beside, k, c.group(groupPuller), cancel)
+			}
+			err := f(beside, &orders{kafka: k, topic: topic, log: log})
+			if err == nil || !errors.Is(context.Cause(beside), errNobody) {
+				return err
+			}
+		} else if len(c.Kafka.Brokers) == 0 {
 			return errors.New("another tenantwatch uses the data folder but does not pull; try again when it has started")
 		}
 	}
@@ -158,6 +167,32 @@ func withOrders(ctx context.Context, a *app, f func(context.Context, *orders) er
 		return cause
 	}
 	return err
+}
+
+// errNobody ends the wait for an instance: none is left.
+var errNobody = errors.New("no instance pulls any more")
+
+// nobodyFor is how long a group is empty before its work is done without it: an
+// instance that is started anew is back sooner.
+const nobodyFor = 10 * time.Second
+
+// awaitNobody cancels with errNobody when a group has lost all its members.
+func awaitNobody(ctx context.Context, k *kafka.Client, group string, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for seen := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if members, err := k.Members(ctx, group); err != nil || members > 0 {
+			seen = time.Now()
+		} else if time.Since(seen) > nobodyFor {
+			cancel(errNobody)
+			return
+		}
+	}
 }
 
 // writePatience is how long a command that does the work itself waits until all of

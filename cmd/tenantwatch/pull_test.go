@@ -127,10 +127,11 @@ func audit(t *testing.T, environ []string, wantCode int, args ...string) ingest.
 // TestAudit deletes rows of a running instance, of one that is stopped, and of one
 // that is just away: the command finds all of them, --repair heals them, and the
 // audits in the background do so by themselves.
-func TestAudit(t *testing.T) {
-	t.Parallel()
+func TestAudit(t *testing.T) { onEachKafka(t, testAudit) }
+
+func testAudit(t *testing.T, kafka ...string) {
 	s := serve(t, auth0sim.Config{HistoryEvents: 400, HistorySpan: 5 * time.Hour})
-	environ := settings(t, unprobed(s)...)
+	environ := settings(t, append(unprobed(s), kafka...)...)
 	p := start(t, environ, "run")
 	p.waitFor("backfill is done", 0)
 	dead := []string{`"a text"`, `{"type":"s"}`}
@@ -190,7 +191,7 @@ func TestAudit(t *testing.T) {
 	m, _ := p.waitFor(`^Kafka: +(\S+),`, 0)
 	s.tenant.Fail(auth0sim.Fault{Kind: auth0sim.FaultStatus, Path: "/api/v2/logs", Status: 503})
 	waiting := start(t, environ, "audit", "--since", "6h", "--repair")
-	awaitChain(t, m[1], "audit/2")
+	awaitChain(t, m[1], topicsOf(environ).Checkpoints, "audit/2")
 	p.kill()
 	s.tenant.Clear()
 	p = start(t, environ, "run")
@@ -208,12 +209,12 @@ func TestAudit(t *testing.T) {
 
 // awaitChain waits until somebody has asked for a chain whose name begins so, and
 // it has not come to its end.
-func awaitChain(t *testing.T, broker, prefix string) {
+func awaitChain(t *testing.T, broker, topic, prefix string) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); ; <-tick.C {
-		for _, r := range readAll(t, broker, schema.NewTopics("tenantwatch.").Checkpoints) {
+		for _, r := range readAll(t, broker, topic) {
 			if c, err := ingest.ReadCheckpoint(&r); err == nil && !c.Done && strings.HasPrefix(c.Chain, prefix) {
 				return
 			}
@@ -254,10 +255,11 @@ func TestOrdersUsage(t *testing.T) {
 
 // TestBackfillCommand pulls stretches of the past: beside an instance that is
 // killed meanwhile, and alone, killed and taken up again.
-func TestBackfillCommand(t *testing.T) {
-	t.Parallel()
+func TestBackfillCommand(t *testing.T) { onEachKafka(t, testBackfillCommand) }
+
+func testBackfillCommand(t *testing.T, kafka ...string) {
 	s := serve(t, auth0sim.Config{HistoryEvents: 6000, HistorySpan: 6 * time.Hour, Limit: auth0sim.Limit{Burst: 5, PerSecond: 5}})
-	environ := settings(t, append(unprobed(s), "TENANTWATCH_BACKFILL=none")...)
+	environ := settings(t, append(append(unprobed(s), "TENANTWATCH_BACKFILL=none"), kafka...)...)
 	p := start(t, environ, "run")
 	p.waitFor("this process pulls the tenant", 0)
 	now := time.Now()
@@ -315,11 +317,12 @@ func TestBackfillCommand(t *testing.T) {
 }
 
 // TestDeadLetterCommand lists, shows and retries what could not be stored.
-func TestDeadLetterCommand(t *testing.T) {
-	t.Parallel()
+func TestDeadLetterCommand(t *testing.T) { onEachKafka(t, testDeadLetterCommand) }
+
+func testDeadLetterCommand(t *testing.T, kafka ...string) {
 	s := serve(t, auth0sim.Config{HistoryEvents: 10})
-	environ := settings(t, unprobed(s)...)
-	if code, _, stderr := command(t, environ, "deadletter", "list"); code != exitFailed || !strings.Contains(stderr, "there is no data in") {
+	environ := settings(t, append(unprobed(s), kafka...)...)
+	if code, _, stderr := command(t, environ, "deadletter", "list"); len(kafka) == 0 && (code != exitFailed || !strings.Contains(stderr, "there is no data in")) {
 		t.Errorf("exit %d:\n%s", code, stderr)
 	}
 	p := start(t, environ, "run")
@@ -330,7 +333,7 @@ func TestDeadLetterCommand(t *testing.T) {
 	// Something that an older program could not store, and this one can.
 	mended := schema.NewDeadLetter(&schema.Event{Tenant: s.tenant.Config().Name, Source: schema.Tail, FetchedAt: time.Now(),
 		Raw: []byte(`{"log_id":"mended","date":"2026-01-01T00:00:00.000Z","type":"s"}`)}, io.ErrUnexpectedEOF)
-	produce(t, m[1], schema.NewTopics("tenantwatch.").DeadLetter, mended.Record())
+	produce(t, m[1], topicsOf(environ).DeadLetter, mended.Record())
 
 	type letter struct {
 		ID, Tenant, Source, Reason string
@@ -444,14 +447,15 @@ func tenantSettings(i int, tenant *auth0sim.Tenant, url string) []string {
 }
 
 // TestSeveralTenants pulls three tenants in one process.
-func TestSeveralTenants(t *testing.T) {
-	t.Parallel()
+func TestSeveralTenants(t *testing.T) { onEachKafka(t, testSeveralTenants) }
+
+func testSeveralTenants(t *testing.T, kafka ...string) {
 	var clock stoppable
 	var sims []*sim
 	for i, name := range []string{"one", "two", "three"} {
 		sims = append(sims, serve(t, auth0sim.Config{Name: name, Seed: uint64(i), Now: clock.now, HistoryEvents: 2000, LiveRate: 20}))
 	}
-	environ := settings(t, asTenants(sims...)...)
+	environ := settings(t, append(asTenants(sims...), kafka...)...)
 	p := start(t, environ, "run")
 	p.waitFor("backfill is done", 0)
 	clock.stop()
@@ -610,13 +614,12 @@ func TestLeadership(t *testing.T) {
 
 // TestRolesApart runs every role in a process of its own kind: together they do
 // what one does.
-func TestRolesApart(t *testing.T) {
-	t.Parallel()
-	broker, err := kafkalocal.Start(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
+func TestRolesApart(t *testing.T) { onEachKafka(t, testRolesApart) }
+
+func testRolesApart(t *testing.T, kafka ...string) {
+	if len(kafka) == 0 {
+		kafka, _ = ownBroker(t)
 	}
-	t.Cleanup(broker.Close)
 	server, err := startEngine(t.Context(), &Config{DataDir: t.TempDir(), Engine: chlocaltest.Engine(t).Path}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -625,8 +628,7 @@ func TestRolesApart(t *testing.T) {
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 3000, LiveRate: 30,
 		Attacks: []auth0sim.Attack{{Kind: auth0sim.AttackStuffing, At: 15 * time.Second, Every: 20 * time.Second}}})
-	environ := settings(t, append(s.environ(), "PROBE_INTERVAL=1s", "KAFKA_BROKERS="+broker.Addrs()[0], "KAFKA_TOPIC_PREFIX=apart.",
-		"CLICKHOUSE_DSN="+server.access().DSN(chlocal.Owner, "apart"))...)
+	environ := settings(t, append(append(s.environ(), "PROBE_INTERVAL=1s", "CLICKHOUSE_DSN="+server.access().DSN(chlocal.Owner, "apart")), kafka...)...)
 	var all []*process
 	for _, roles := range []string{"pull", "write", "scan,probe,notify,web"} {
 		all = append(all, start(t, environ, "run", "--roles", roles))
@@ -755,13 +757,14 @@ func TestReceive(t *testing.T) {
 
 // TestGap stops an instance for longer than its tenant keeps its log. What is
 // lost is said with its bounds; what is left is pulled.
-func TestGap(t *testing.T) {
-	t.Parallel()
+func TestGap(t *testing.T) { onEachKafka(t, testGap) }
+
+func testGap(t *testing.T, kafka ...string) {
 	const retention = 2 * 24 * time.Hour
 	var clock stoppable
 	var ahead atomic.Int64
 	s := serve(t, auth0sim.Config{Now: func() time.Time { return clock.now().Add(time.Duration(ahead.Load())) }, HistoryEvents: 200, LiveRate: 0.01, Retention: retention})
-	environ := settings(t, unprobed(s)...)
+	environ := settings(t, append(unprobed(s), kafka...)...)
 	p := start(t, environ, "run")
 	p.waitFor("backfill is done", 0)
 	began := time.Now()
