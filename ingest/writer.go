@@ -40,7 +40,7 @@ type Inserter interface {
 // like to see events soon, and the process is to stay small.
 const (
 	chunkRows  = 10_000
-	chunkBytes = 10 << 20
+	chunkBytes = 12 << 20
 	chunkAge   = 500 * time.Millisecond
 )
 

@@ -1,6 +1,9 @@
 package schema
 
-import "time"
+import (
+	"time"
+	"unsafe"
+)
 
 // Record is a Kafka record, as all stages exchange it. Which topic it is for or
 // from is said beside it.
@@ -19,8 +22,12 @@ type Header struct {
 	Value []byte
 }
 
-// Header returns the first header of a name, or "".
-func (r *Record) Header(name string) string { return string(r.header(name)) }
+// Header returns the first header of a name, or "". It is not a copy: the header
+// must not change as long as it is used.
+func (r *Record) Header(name string) string {
+	value := r.header(name)
+	return unsafe.String(unsafe.SliceData(value), len(value))
+}
 
 func (r *Record) header(name string) []byte {
 	for i := range r.Headers {

@@ -82,6 +82,7 @@ type parser struct {
 	dec     *jsontext.Decoder
 	buf     bytes.Buffer
 	members []member
+	unicode bool // read takes valid Unicode only, as nearly all events are
 	scratch []byte
 }
 
@@ -98,8 +99,12 @@ func (r *Row) parse(raw []byte, columns bool) error {
 		p.buf = bytes.Buffer{} // do not keep the event alive
 		parsers.Put(p)
 	}()
+	p.unicode = true
 	if err := p.read(raw); err != nil {
-		return err
+		p.unicode = false
+		if err := p.read(raw); err != nil {
+			return err
+		}
 	}
 	whole := "" // of which texts are cut
 	if columns {
@@ -221,11 +226,11 @@ func (r *Row) split(p *parser, whole string) {
 	}
 }
 
-// read splits an object into its members. Names may repeat and text may be
-// invalid Unicode; what is not JSON at all is an error.
+// read splits an object into its members. Names may repeat, and text may be invalid
+// Unicode unless only that is asked for; what is not JSON at all is an error.
 func (p *parser) read(raw []byte) error {
 	p.buf = *bytes.NewBuffer(raw)
-	p.dec.Reset(&p.buf, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	p.dec.Reset(&p.buf, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(!p.unicode))
 	p.members = p.members[:0]
 	if p.dec.PeekKind() != '{' {
 		if _, err := p.dec.ReadValue(); err != nil {
@@ -270,7 +275,7 @@ func (p *parser) soundText(raw []byte, m *member, whole string) (string, bool) {
 	if bytes.IndexByte(value, '\\') < 0 {
 		inner := value[1 : len(value)-1]
 		switch {
-		case !utf8.Valid(inner):
+		case !p.unicode && !utf8.Valid(inner):
 			return "", false
 		case whole != "":
 			return whole[m.at+1 : m.end-1], true
