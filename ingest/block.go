@@ -18,11 +18,12 @@ import (
 // months, and so of several partitions, it might take in part. One goroutine uses
 // it at a time. Its memory is used again after Reset. It has room for 65,536 rows.
 type Block struct {
-	tenant, typ, logID, source textColumn
-	date, fetchedAt            *proto.ColDateTime64
-	members                    *proto.ColUInt32
-	details, rest              textColumn
-	texts                      []textColumn // of schema.TextColumns, from schema.FirstText on
+	tenant, typ, source textColumn
+	logID               plainColumn
+	date, fetchedAt     *proto.ColDateTime64
+	members             *proto.ColUInt32
+	details, rest       textColumn
+	texts               []textColumn // of schema.TextColumns, from schema.FirstText on
 
 	rows   int
 	sum    xxh3.Uint128 // of the rows' identities, whatever their order
@@ -35,6 +36,36 @@ type textColumn interface {
 	proto.ColInput
 	Append(string)
 	Reset()
+}
+
+// plainColumn is a String as it goes over the wire, each value after its length:
+// ch-go's own is copied once more to be sent, and the copy kept.
+type plainColumn struct {
+	wire []byte
+	rows int
+}
+
+func (c *plainColumn) Append(v string) {
+	c.wire = append(binary.AppendUvarint(c.wire, uint64(len(v))), v...)
+	c.rows++
+}
+
+func (c *plainColumn) Type() proto.ColumnType       { return proto.ColumnTypeString }
+func (c *plainColumn) Rows() int                    { return c.rows }
+func (c *plainColumn) EncodeColumn(b *proto.Buffer) { b.PutRaw(c.wire) }
+func (c *plainColumn) WriteColumn(w *proto.Writer)  { w.ChainWrite(c.wire) }
+func (c *plainColumn) Reset()                       { c.wire, c.rows = c.wire[:0], 0 }
+
+// values are the column's.
+func (c *plainColumn) values() []string {
+	list := make([]string, c.rows)
+	rest := c.wire
+	for i := range list {
+		n, size := binary.Uvarint(rest)
+		rest = rest[size:]
+		list[i], rest = string(rest[:n]), rest[n:]
+	}
+	return list
 }
 
 // lowColumn has few values that come again and again. It encodes them as they
@@ -72,7 +103,7 @@ func (c *lowColumn) Reset() {
 	c.ColLowCardinalityRaw.Reset()
 }
 
-func plainText() textColumn { return new(proto.ColStr) }
+func plainText() textColumn { return new(plainColumn) }
 
 func lowText() textColumn {
 	return &lowColumn{ColLowCardinalityRaw: proto.ColLowCardinalityRaw{Index: new(proto.ColStr), Key: proto.KeyUInt16}, keys: map[string]int{}}
@@ -83,7 +114,7 @@ func NewBlock() *Block {
 	moment := func() *proto.ColDateTime64 {
 		return new(proto.ColDateTime64).WithPrecision(proto.PrecisionMilli).WithLocation(time.UTC)
 	}
-	b := &Block{tenant: lowText(), typ: lowText(), logID: plainText(), source: lowText(), date: moment(), fetchedAt: moment(),
+	b := &Block{tenant: lowText(), typ: lowText(), source: lowText(), date: moment(), fetchedAt: moment(),
 		members: new(proto.ColUInt32), details: plainText(), rest: plainText()}
 	for _, name := range schema.TextColumns[schema.FirstText:] {
 		switch name { // values that are nearly as many as events, see the migrations
@@ -97,7 +128,7 @@ func NewBlock() *Block {
 }
 
 func (b *Block) input() proto.Input {
-	in := proto.Input{{Name: "tenant", Data: b.tenant}, {Name: "date", Data: b.date}, {Name: "type", Data: b.typ}, {Name: "log_id", Data: b.logID},
+	in := proto.Input{{Name: "tenant", Data: b.tenant}, {Name: "date", Data: b.date}, {Name: "type", Data: b.typ}, {Name: "log_id", Data: &b.logID},
 		{Name: "members", Data: b.members}, {Name: "source", Data: b.source}, {Name: "fetched_at", Data: b.fetchedAt},
 		{Name: "details", Data: b.details}, {Name: "rest", Data: b.rest}}
 	for i, col := range b.texts {
@@ -136,13 +167,7 @@ func (b *Block) Add(e *schema.Event, row *schema.Row) {
 func (b *Block) Rows() int { return b.rows }
 
 // LogIDs are those of the rows.
-func (b *Block) LogIDs() []string {
-	ids := make([]string, b.rows)
-	for i := range ids {
-		ids[i] = b.logID.(*proto.ColStr).Row(i)
-	}
-	return ids
-}
+func (b *Block) LogIDs() []string { return b.logID.values() }
 
 // Reset empties the block.
 func (b *Block) Reset() {
