@@ -77,7 +77,7 @@ const auditLag = 15 * time.Minute
 
 // Bounds of what an audit holds against ClickHouse at once.
 const (
-	auditEvents = 5000
+	auditEvents = 1000
 	auditBytes  = 8 << 20
 )
 
