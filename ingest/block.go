@@ -163,9 +163,6 @@ func (b *Block) Add(e *schema.Event, row *schema.Row) {
 	b.rows++
 }
 
-// Rows is how many there are.
-func (b *Block) Rows() int { return b.rows }
-
 // LogIDs are those of the rows.
 func (b *Block) LogIDs() []string { return b.logID.values() }
 

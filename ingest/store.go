@@ -9,7 +9,6 @@ import (
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"golang.org/x/sync/semaphore"
 )
 
 // insertTimeout bounds one insert. It is generous: what is broken off has an
@@ -24,7 +23,6 @@ const staleAfter = 30 * time.Second
 // which makes new columns for every insert. Its methods may be called at once.
 type Store struct {
 	opts *clickhouse.Options
-	busy *semaphore.Weighted // inserts at once
 
 	mu   sync.Mutex // guards idle
 	idle []*session // last used last
@@ -32,19 +30,12 @@ type Store struct {
 
 // NewStore returns the store of a database. It connects when it is used.
 func NewStore(opts *clickhouse.Options) *Store {
-	return &Store{opts: opts, busy: semaphore.NewWeighted(mostInserts)}
+	return &Store{opts: opts}
 }
-
-// mostInserts is how many inserts go on at once: each has the memory of a block.
-const mostInserts = 2
 
 // Insert stores a block, which ClickHouse takes as a whole or not at all. One that
 // it has already taken under the token is acknowledged and dropped.
 func (s *Store) Insert(ctx context.Context, b *Block, token string) error {
-	if err := s.busy.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer s.busy.Release(1)
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
 	c, err := s.take(ctx)
@@ -72,17 +63,26 @@ func (s *Store) Close() {
 	s.idle = nil
 }
 
-// take returns a connection that nobody else has.
-func (s *Store) take(ctx context.Context) (*session, error) {
+// spare is a connection that is idle, nil when there is none.
+func (s *Store) spare() *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.idle) > 0 {
 		c := s.idle[len(s.idle)-1]
 		s.idle = s.idle[:len(s.idle)-1]
 		if time.Since(c.used) < staleAfter && !c.client.IsClosed() {
-			return c, nil
+			return c
 		}
 		_ = c.client.Close()
+	}
+	return nil
+}
+
+// take returns a connection that nobody else has. It holds no lock while it dials:
+// nobody is to wait for a server that does not answer another.
+func (s *Store) take(ctx context.Context) (*session, error) {
+	if c := s.spare(); c != nil {
+		return c, nil
 	}
 	return s.dial(ctx)
 }
