@@ -92,10 +92,6 @@ func (p *Puller) audit(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case c := <-p.audits:
-			// What is still to be pulled is not missing.
-			if err := p.backfill.idle(ctx); err != nil {
-				return err
-			}
 			if _, err := p.runAudit(ctx, c, Backfill); err != nil {
 				return err
 			}
@@ -298,6 +294,9 @@ func (p *piece) add(events []schema.Event, cursor, until string) {
 // is written, the piece is judged again and what was healed is not counted.
 func (p *Puller) judge(ctx context.Context, c Checkpoint, piece *piece, cursor string, end bool) (Checkpoint, error) {
 	left, err := p.missing(ctx, piece.events, piece.all())
+	if err == nil && len(left) > 0 { // what a backfill has still to pull is not missing
+		err = p.backfill.past(ctx, c.LogID, cursor)
+	}
 	if err == nil && len(left) > 0 {
 		left, err = p.settledMissing(ctx, piece.events, left)
 	}

@@ -370,6 +370,45 @@ func TestAuditWaitsForTheBackfill(t *testing.T) {
 	})
 }
 
+// TestAuditBesideABackfill orders an audit of a stretch that a backfill has
+// still to pull again: only what is missing there is waited for.
+func TestAuditBesideABackfill(t *testing.T) {
+	for _, missing := range []bool{false, true} {
+		t.Run(fmt.Sprintf("missing %v", missing), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				past := every(start.Add(-20*time.Hour), 10*time.Second, 7200)
+				w := newWorld(t, newTenant(past))
+				k := w.keep()
+				_, stop := w.run(ingest.PullerConfig{Backfill: 24 * time.Hour})
+				time.Sleep(time.Minute)
+				stop()
+				edge, mends := start.Add(-2*time.Hour), time.Now().Add(time.Hour)
+				w.tenant.fail = func(_ int, c call) error {
+					if time.Now().Before(mends) && c.from >= schema.SyntheticID(edge) {
+						return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+					}
+					return nil
+				}
+				if missing {
+					k.lose(past[3000])
+				}
+				_, stop = w.run(ingest.PullerConfig{OrdersOnly: true, Chains: 1})
+				w.orders <- ingest.NewBackfill("acme", "fails", edge, start)
+				synctest.Wait() // the only chain works on it
+				w.orders <- ingest.NewBackfill("acme", "waits", start.Add(-20*time.Hour), edge)
+				done := w.order(ingest.NewAudit("acme", "mine", start.Add(-20*time.Hour), edge, true))
+				if waited := !time.Now().Before(mends); waited != missing {
+					t.Errorf("it has waited for the backfill: %v, want %v", waited, missing)
+				}
+				stop()
+				if *done.Audit != (ingest.Tally{Expected: 6480, Stored: 6480}) || k.has(past) != 7200 || len(w.own(schema.TypeAudit)) != 0 {
+					t.Errorf("%+v, %d stored", done.Audit, k.has(past))
+				}
+			})
+		})
+	}
+}
+
 // TestAuditHours audits random stretches with random losses, killed at random:
 // the totals and the rows are those of the tenant.
 func TestAuditHours(t *testing.T) {

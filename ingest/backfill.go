@@ -215,10 +215,8 @@ func (b *backfill) acked(s *slice, logID string, events int, end bool) (c Checkp
 		if len(b.list) == 0 {
 			b.rounds++
 		}
-		b.signal()
-	} else if s.worthACut() {
-		b.signal() // it may have shown only now how dense it is
 	}
+	b.signal()
 	return s.at, len(b.list)
 }
 
@@ -250,11 +248,21 @@ func (b *backfill) end() string {
 
 // idle waits until there is nothing left to pull.
 func (b *backfill) idle(ctx context.Context) error {
+	return b.await(ctx, func(*slice) bool { return true })
+}
+
+// past waits until there is nothing left to pull between two places.
+func (b *backfill) past(ctx context.Context, from, until string) error {
+	return b.await(ctx, func(s *slice) bool { return higher(until, s.at.LogID) && higher(s.at.Until, from) })
+}
+
+// await waits until no slice is one of those that hold it up.
+func (b *backfill) await(ctx context.Context, holdsUp func(*slice) bool) error {
 	for {
 		b.mu.Lock()
-		changed, n := b.changed, len(b.list)
+		changed, clear := b.changed, !slices.ContainsFunc(b.list, holdsUp)
 		b.mu.Unlock()
-		if n == 0 {
+		if clear {
 			return nil
 		}
 		select {
