@@ -240,7 +240,7 @@ func (p *Puller) reached() string {
 }
 
 // auditRetry is the pause before ClickHouse or Kafka is asked again.
-const auditRetry = 5 * time.Second
+const auditRetry = time.Second
 
 // ask repeats a question of an audit until it is answered or ctx ends.
 func (p *Puller) ask(ctx context.Context, question func() error) error {

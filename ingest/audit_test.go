@@ -581,3 +581,40 @@ func TestAuditOrdersOnly(t *testing.T) {
 		w.wantOnce(past[600:720])
 	})
 }
+
+// TestAuditsInTurn takes up what the one who led before had not done: the oldest
+// first, so one that was begun comes to its end.
+func TestAuditsInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newTenant(every(start.Add(-time.Hour), time.Minute, 60)))
+		w.keep()
+		var want []string
+		for i := range 8 {
+			order := ingest.NewAudit("acme", fmt.Sprintf("20261121T17000%d-0000", i), start.Add(-time.Hour), start, true)
+			r, err := order.Record()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.checkpoints.Produce(t.Context(), []schema.Record{r}, nil); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, order.Chain)
+		}
+		_, stop := w.run(ingest.PullerConfig{OrdersOnly: true})
+		time.Sleep(time.Hour)
+		stop()
+		var done []string
+		for _, r := range w.checkpoints.all() {
+			c, err := ingest.ReadCheckpoint(&r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Done {
+				done = append(done, c.Chain)
+			}
+		}
+		if !slices.Equal(done, want) {
+			t.Errorf("done in the order %v", done)
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -212,6 +213,9 @@ func (p *Puller) begin(ctx context.Context, state Checkpoints) error {
 		}
 	}
 	defer func() {
+		// In the order of their names, so the one that was begun is gone on with: those
+		// of orders begin with the time.
+		slices.SortFunc(undone, func(a, b Checkpoint) int { return strings.Compare(a.Chain, b.Chain) })
 		for _, c := range undone {
 			p.take(c)
 		}

@@ -37,37 +37,49 @@ const (
 // must return then. When it returns earlier, with an error, the group is joined
 // anew after a pause.
 func (c *Client) Consume(ctx context.Context, topic, group string, handle func(context.Context, *Partition) error) error {
-	log := c.cfg.Log.With("topic", topic, "group", group)
-	var said time.Time // zero while all is well
-	joined := func() {
-		if !said.IsZero() {
-			log.Info("consumer group is joined again")
-			said = time.Time{}
-		}
-	}
+	m := membership{client: c, topic: topic, group: group, handle: handle, log: c.cfg.Log.With("topic", topic, "group", group)}
 	for ctx.Err() == nil {
-		err := c.consumeOnce(ctx, topic, group, log, joined, handle)
-		if err == nil || ctx.Err() != nil {
-			continue
+		if err := m.run(ctx); ctx.Err() == nil {
+			m.failed(err)
+			wait(ctx, rejoinPause)
 		}
-		if time.Since(said) > sayAgain {
-			log.Warn("consumer group is joined anew, until it succeeds", "err", err)
-			said = time.Now()
-		}
-		wait(ctx, rejoinPause)
 	}
 	return ctx.Err()
+}
+
+// membership is this process's part in a consumer group.
+type membership struct {
+	client       *Client
+	topic, group string
+	handle       func(context.Context, *Partition) error
+	log          *slog.Logger
+	said         time.Time // zero while all is well
 }
 
 // sayAgain is how often the log tells that a group still cannot be joined.
 const sayAgain = time.Minute
 
-// consumeOnce is one membership of the group.
-func (c *Client) consumeOnce(ctx context.Context, topic, group string, log *slog.Logger, joined func(), handle func(context.Context, *Partition) error) error {
+func (m *membership) failed(err error) {
+	if time.Since(m.said) > sayAgain {
+		m.log.Warn("consumer group is joined anew, until it succeeds", "err", err)
+		m.said = time.Now()
+	}
+}
+
+func (m *membership) joined() {
+	if !m.said.IsZero() {
+		m.log.Info("consumer group is joined again")
+		m.said = time.Time{}
+	}
+}
+
+// run is one membership, through all generations of the group, until ctx ends or
+// handle fails.
+func (m *membership) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	members, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
-		ID: group, Brokers: c.cfg.Brokers, Dialer: c.dialer, Topics: []string{topic},
+		ID: m.group, Brokers: m.client.cfg.Brokers, Dialer: m.client.dialer, Topics: []string{m.topic},
 		GroupBalancers:        []kafkago.GroupBalancer{kafkago.RoundRobinGroupBalancer{}},
 		HeartbeatInterval:     heartbeat,
 		SessionTimeout:        sessionTimeout,
@@ -78,7 +90,7 @@ func (c *Client) consumeOnce(ctx context.Context, topic, group string, log *slog
 		Timeout:               dialTimeout,
 	})
 	if err != nil {
-		return fmt.Errorf("group %s: %w", group, err)
+		return fmt.Errorf("group %s: %w", m.group, err)
 	}
 	defer members.Close()
 	for {
@@ -87,12 +99,15 @@ func (c *Client) consumeOnce(ctx context.Context, topic, group string, log *slog
 			if cause := context.Cause(ctx); cause != nil {
 				return cause
 			}
-			return fmt.Errorf("join group %s: %w", group, err)
+			// kafka-go tries again by itself, as the same member where it may: who left
+			// and came back would make the others rebalance twice.
+			m.failed(fmt.Errorf("join group %s: %w", m.group, err))
+			continue
 		}
-		joined()
+		m.joined()
 		var running sync.WaitGroup
 		ids := []int{}
-		for _, a := range generation.Assignments[topic] {
+		for _, a := range generation.Assignments[m.topic] {
 			ids = append(ids, a.ID)
 			running.Add(1)
 			// Start's function must return soon after its context ends: only then
@@ -102,10 +117,10 @@ func (c *Client) consumeOnce(ctx context.Context, topic, group string, log *slog
 				partCtx, stop := context.WithCancel(ctx)
 				defer stop()
 				defer context.AfterFunc(genCtx, stop)()
-				p := &Partition{client: c, topic: topic, id: a.ID, next: a.Offset, generation: generation, log: log.With("partition", a.ID)}
+				p := &Partition{client: m.client, topic: m.topic, id: a.ID, next: a.Offset, generation: generation, log: m.log.With("partition", a.ID)}
 				defer p.close()
 				if err := p.open(partCtx); err == nil {
-					err = handle(partCtx, p)
+					err = m.handle(partCtx, p)
 					if err != nil && partCtx.Err() == nil {
 						cancel(err)
 					}
@@ -115,13 +130,13 @@ func (c *Client) consumeOnce(ctx context.Context, topic, group string, log *slog
 				<-partCtx.Done() // the end of a function ends the whole generation
 			})
 		}
-		log.Debug("partitions are ours", "partitions", ids)
+		m.log.Debug("partitions are ours", "partitions", ids)
 		running.Wait()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if len(generation.Assignments[topic]) == 0 {
-			log.Info("no partition for this process; it stands by")
+		if len(generation.Assignments[m.topic]) == 0 {
+			m.log.Info("no partition for this process; it stands by")
 		}
 	}
 }
