@@ -69,7 +69,7 @@ func schedule(seed uint64, length time.Duration) []action {
 			return list
 		}
 		a := action{at: at, kind: kinds[r.IntN(len(kinds))], target: r.IntN(3), pause: time.Duration(r.Int64N(int64(4 * time.Second))),
-			share: 0.4 * r.Float64(), from: r.Float64(), until: r.Float64()}
+			share: 0.2 + 0.2*r.Float64(), from: r.Float64(), until: r.Float64()}
 		if a.until < a.from {
 			a.from, a.until = a.until, a.from
 		}
