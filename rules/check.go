@@ -22,6 +22,18 @@ func (c oneOf) member(m *Matcher, v *value) bool {
 	return ok
 }
 
+// anyOf is one value in several forms.
+type anyOf []check
+
+func (c anyOf) member(m *Matcher, v *value) bool {
+	for _, form := range c {
+		if form.member(m, v) {
+			return true
+		}
+	}
+	return false
+}
+
 func (p pattern) member(m *Matcher, v *value) bool {
 	if p.cased {
 		return p.match(v.text)

@@ -10,38 +10,42 @@ import (
 // or four deep.
 const maxConditionDepth = 100
 
-// condition parses a Sigma condition over named search identifiers:
+// condition parses a Sigma condition over named identifiers into a tree of T:
 //
 //	selection and not 1 of filter_*
 //
 // Precedence is not, and, or. "them" leaves out identifiers that start with "_".
-type condition struct {
+type condition[T any] struct {
 	tokens []string
-	names  []string // the identifiers, sorted
-	lookup func(name string) (expr, error)
+	names  []string // the identifiers, in the order in which "of" takes them
+	lookup func(name string) (T, error)
+	allOf  func([]T) T
+	anyOf  func([]T) T
+	negate func(T) T
 	depth  int
 }
 
-func parseCondition(text string, names []string, lookup func(string) (expr, error)) (expr, error) {
+// parse reads a whole condition.
+func (p *condition[T]) parse(text string) (T, error) {
+	var none T
 	if strings.Contains(text, "|") {
-		return nil, fmt.Errorf("condition %q: aggregations with | are not supported; write a correlation", text)
+		return none, fmt.Errorf("condition %q: aggregations with | are not supported; write a correlation", text)
 	}
-	spaced := strings.NewReplacer("(", " ( ", ")", " ) ").Replace(text)
-	p := &condition{tokens: strings.Fields(spaced), names: names, lookup: lookup}
+	p.tokens = strings.Fields(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(text))
 	if len(p.tokens) == 0 {
-		return nil, fmt.Errorf("condition is empty")
+		return none, fmt.Errorf("condition is empty")
 	}
 	x, err := p.or()
 	if err == nil && len(p.tokens) > 0 {
 		err = fmt.Errorf("unexpected %q", p.tokens[0])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("condition %q: %w", text, err)
+		return none, fmt.Errorf("condition %q: %w", text, err)
 	}
 	return x, nil
 }
 
-func (p *condition) next() string {
+func (p *condition[T]) next() string {
 	if len(p.tokens) == 0 {
 		return ""
 	}
@@ -49,7 +53,7 @@ func (p *condition) next() string {
 }
 
 // accept takes the next token if it is the keyword.
-func (p *condition) accept(keyword string) bool {
+func (p *condition[T]) accept(keyword string) bool {
 	if !strings.EqualFold(p.next(), keyword) {
 		return false
 	}
@@ -57,71 +61,60 @@ func (p *condition) accept(keyword string) bool {
 	return true
 }
 
-func (p *condition) or() (expr, error) {
-	x, err := p.and()
+func (p *condition[T]) or() (T, error) { return p.joined("or", p.and, p.anyOf) }
+
+func (p *condition[T]) and() (T, error) { return p.joined("and", p.not, p.allOf) }
+
+// joined reads one or several parts with a keyword between them.
+func (p *condition[T]) joined(keyword string, part func() (T, error), join func([]T) T) (T, error) {
+	x, err := part()
 	if err != nil {
-		return nil, err
+		return x, err
 	}
-	list := or{x}
-	for p.accept("or") {
-		if x, err = p.and(); err != nil {
-			return nil, err
+	list := []T{x}
+	for p.accept(keyword) {
+		if x, err = part(); err != nil {
+			return x, err
 		}
 		list = append(list, x)
 	}
 	if len(list) == 1 {
 		return list[0], nil
 	}
-	return list, nil
+	return join(list), nil
 }
 
-func (p *condition) and() (expr, error) {
-	x, err := p.not()
-	if err != nil {
-		return nil, err
-	}
-	list := and{x}
-	for p.accept("and") {
-		if x, err = p.not(); err != nil {
-			return nil, err
-		}
-		list = append(list, x)
-	}
-	if len(list) == 1 {
-		return list[0], nil
-	}
-	return list, nil
-}
-
-func (p *condition) not() (expr, error) {
+func (p *condition[T]) not() (T, error) {
+	var none T
 	if p.depth++; p.depth > maxConditionDepth {
-		return nil, fmt.Errorf("nested more than %d deep", maxConditionDepth)
+		return none, fmt.Errorf("nested more than %d deep", maxConditionDepth)
 	}
 	defer func() { p.depth-- }()
 	if p.accept("not") {
 		x, err := p.not()
 		if err != nil {
-			return nil, err
+			return none, err
 		}
-		return not{x}, nil
+		return p.negate(x), nil
 	}
 	if p.accept("(") {
 		x, err := p.or()
 		if err != nil {
-			return nil, err
+			return none, err
 		}
 		if !p.accept(")") {
-			return nil, fmt.Errorf("missing )")
+			return none, fmt.Errorf("missing )")
 		}
 		return x, nil
 	}
 	return p.primary()
 }
 
-func (p *condition) primary() (expr, error) {
+func (p *condition[T]) primary() (T, error) {
+	var none T
 	name := p.next()
 	if name == "" {
-		return nil, fmt.Errorf("unexpected end")
+		return none, fmt.Errorf("unexpected end")
 	}
 	p.tokens = p.tokens[1:]
 	if p.accept("of") {
@@ -129,25 +122,26 @@ func (p *condition) primary() (expr, error) {
 	}
 	switch strings.ToLower(name) {
 	case "and", "or", "not", ")", "of", "them":
-		return nil, fmt.Errorf("unexpected %q", name)
+		return none, fmt.Errorf("unexpected %q", name)
 	}
 	return p.lookup(name)
 }
 
 // quantified reads what follows "1 of" or "all of".
-func (p *condition) quantified(quantity string) (expr, error) {
+func (p *condition[T]) quantified(quantity string) (T, error) {
+	var none T
 	glob := p.next()
 	if glob == "" {
-		return nil, fmt.Errorf("unexpected end after of")
+		return none, fmt.Errorf("unexpected end after of")
 	}
 	p.tokens = p.tokens[1:]
-	var list []expr
+	var list []T
 	for _, name := range p.names {
 		hit := strings.EqualFold(glob, "them") && !strings.HasPrefix(name, "_")
 		if !hit {
 			var err error
 			if hit, err = path.Match(glob, name); err != nil {
-				return nil, fmt.Errorf("%s of %s: %w", quantity, glob, err)
+				return none, fmt.Errorf("%s of %s: %w", quantity, glob, err)
 			}
 		}
 		if !hit {
@@ -155,18 +149,18 @@ func (p *condition) quantified(quantity string) (expr, error) {
 		}
 		x, err := p.lookup(name)
 		if err != nil {
-			return nil, err
+			return none, err
 		}
 		list = append(list, x)
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("%s of %s: no search identifier has such a name", quantity, glob)
+		return none, fmt.Errorf("%s of %s: no search identifier has such a name", quantity, glob)
 	}
 	switch strings.ToLower(quantity) {
 	case "1", "any":
-		return or(list), nil
+		return p.anyOf(list), nil
 	case "all":
-		return and(list), nil
+		return p.allOf(list), nil
 	}
-	return nil, fmt.Errorf("%s of %s: only 1, any and all are defined", quantity, glob)
+	return none, fmt.Errorf("%s of %s: only 1, any and all are defined", quantity, glob)
 }

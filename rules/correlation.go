@@ -1,14 +1,173 @@
 package rules
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 )
+
+// Correlation is how a correlation counts. What it counts is judged at each event,
+// over the window (t - Timespan, t] in event time.
+type Correlation struct {
+	Type       string
+	Sources    []Source // what it counts, in the order written
+	Among      []int    // LastEvents: the detections whose newest events are looked at, as indexes into Set.Rules
+	Last       int      // LastEvents: how many of them
+	Percentile float64  // ValuePercentile: more than 0 and at most 100
+	Timespan   time.Duration
+	Bounds     []Bound // all of which the value is to keep; none where there is a Need
+	Need       *Need   // Temporal and TemporalOrdered: a condition in words
+}
+
+// Source is one of the rules that a correlation counts.
+type Source struct {
+	Rule    int     // index into Set.Rules, of a detection or a correlation
+	GroupBy []Field // where its events have the fields of Alert.GroupBy; aliases may make them differ
+	Values  []Field // where they have what ValueCount and its like look at
+}
+
+// The types of correlations, with the value that their bounds are about.
+const (
+	EventCount      = "event_count"      // events in the window
+	ValueCount      = "value_count"      // distinct values of a field, or combinations of several, among them
+	ValueSum        = "value_sum"        // the sum of a field's numbers
+	ValueAvg        = "value_avg"        // their mean
+	ValuePercentile = "value_percentile" // the smallest of them that so many percent are not above
+	Temporal        = "temporal"         // rules that have matched
+	TemporalOrdered = "temporal_ordered" // rules that have matched in the order written, each with an event of its own
+	LastEvents      = "last_events"      // matches among the last events of another rule; see the package comment
+)
+
+// maxSources is how many rules a correlation can tell apart.
+const maxSources = 64
+
+// Bound is one comparison of a correlation's condition.
+type Bound struct {
+	Op   string // gt, gte, lt, lte, eq, neq
+	Than float64
+}
+
+func (b Bound) holds(v float64) bool {
+	switch b.Op {
+	case "gt":
+		return v > b.Than
+	case "gte":
+		return v >= b.Than
+	case "lt":
+		return v < b.Than
+	case "lte":
+		return v <= b.Than
+	case "eq":
+		return v == b.Than
+	}
+	return v != b.Than
+}
+
+// Holds reports whether a value keeps all bounds.
+func (c *Correlation) Holds(v float64) bool {
+	return !slices.ContainsFunc(c.Bounds, func(b Bound) bool { return !b.holds(v) })
+}
+
+// Rises reports that the condition is one lower bound on a count: what holds
+// goes on to hold as more is counted.
+func (c *Correlation) Rises() bool {
+	return (c.Type == EventCount || c.Type == ValueCount) && len(c.Bounds) == 1 && c.Bounds[0].Op == "gte"
+}
+
+// Need is a condition in words over a correlation's sources.
+type Need struct {
+	source int // -1 where op combines parts
+	op     string
+	parts  []*Need
+}
+
+// Met reports whether the sources that were seen, a bit for each, are what is
+// asked for.
+func (n *Need) Met(seen uint64) bool {
+	switch n.op {
+	case "and":
+		return !slices.ContainsFunc(n.parts, func(p *Need) bool { return !p.Met(seen) })
+	case "or":
+		return slices.ContainsFunc(n.parts, func(p *Need) bool { return p.Met(seen) })
+	case "not":
+		return !n.parts[0].Met(seen)
+	}
+	return seen>>n.source&1 == 1
+}
+
+// Wanted are the sources that are to be seen, a bit for each, not those that are
+// to be absent.
+func (n *Need) Wanted() uint64 {
+	switch n.op {
+	case "not":
+		return 0
+	case "":
+		return 1 << n.source
+	}
+	var all uint64
+	for _, p := range n.parts {
+		all |= p.Wanted()
+	}
+	return all
+}
+
+// has reports whether an operator is used anywhere.
+func (n *Need) has(op string) bool {
+	return n.op == op || slices.ContainsFunc(n.parts, func(p *Need) bool { return p.has(op) })
+}
+
+// needFor parses a condition in words over the names in a correlation's rules.
+func needFor(text string, names []string) (*Need, error) {
+	used := map[string]bool{}
+	join := func(op string) func([]*Need) *Need {
+		return func(parts []*Need) *Need { return &Need{source: -1, op: op, parts: parts} }
+	}
+	p := condition[*Need]{names: names, allOf: join("and"), anyOf: join("or"),
+		negate: func(x *Need) *Need { return &Need{source: -1, op: "not", parts: []*Need{x}} },
+		lookup: func(name string) (*Need, error) {
+			i := slices.Index(names, name)
+			if i < 0 {
+				return nil, fmt.Errorf("%q is not among the correlation's rules", name)
+			}
+			used[name] = true
+			return &Need{source: i}, nil
+		}}
+	n, err := p.parse(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if !used[name] {
+			return nil, fmt.Errorf("condition %q: it says nothing of the rule %q", text, name)
+		}
+	}
+	if n.Wanted() == 0 {
+		return nil, fmt.Errorf("condition %q: nothing is to be seen, so no event can make it true", text)
+	}
+	return n, nil
+}
+
+// namesIn are the rules that a condition in words is about, in its order.
+func namesIn(text string) []string {
+	var names []string
+	for _, token := range strings.Fields(strings.NewReplacer("(", " ", ")", " ").Replace(text)) {
+		switch strings.ToLower(token) {
+		case "and", "or", "not":
+		default:
+			if !slices.Contains(names, token) {
+				names = append(names, token)
+			}
+		}
+	}
+	return names
+}
 
 // correlation is a correlation document, checked but with its references still
 // names.
@@ -16,10 +175,13 @@ type correlation struct {
 	typ          string
 	rules, among []string
 	last         int
+	aliases      map[string]map[string]string // alias, rule, field
 	groupBy      *yaml.Node
 	values       *yaml.Node
+	percentile   float64
 	timespan     time.Duration
-	threshold    uint64
+	bounds       []Bound
+	need         *Need
 	generate     bool
 	warnings     []string
 }
@@ -27,7 +189,7 @@ type correlation struct {
 // notSupported is for documents that are right but that we cannot evaluate.
 type notSupported string
 
-func (e notSupported) Error() string { return string(e) + " is not supported yet" }
+func (e notSupported) Error() string { return string(e) + " is not supported" }
 
 // references returns the rule names in a correlation without judging the rest,
 // so that a refused correlation still keeps its base rules from alerting alone.
@@ -42,6 +204,10 @@ func (d *document) references() (names []string, generate bool) {
 			case "rules", "among":
 				list, _ := texts(e.value)
 				names = append(names, list...)
+			case "condition":
+				if e.value.Kind == yaml.ScalarNode {
+					names = append(names, namesIn(e.value.Value)...)
+				}
 			case "generate":
 				_ = e.value.Decode(&generate)
 			}
@@ -71,7 +237,9 @@ func (d *document) correlation() (*correlation, error) {
 			c.typ = e.value.Value
 			err = checkType(c.typ, own)
 		case "rules":
-			c.rules, err = texts(e.value)
+			if c.rules, err = texts(e.value); err == nil {
+				err = distinct(c.rules)
+			}
 		case "group-by":
 			c.groupBy = e.value
 		case "timespan":
@@ -84,7 +252,7 @@ func (d *document) correlation() (*correlation, error) {
 		case "generate":
 			err = e.value.Decode(&c.generate)
 		case "aliases":
-			err = notSupported("aliases")
+			c.aliases, err = aliases(e.value)
 		case "among", "last":
 			if !own {
 				err = fmt.Errorf("unknown key; %s has it", keyCorrelation)
@@ -105,25 +273,79 @@ func (d *document) correlation() (*correlation, error) {
 			return nil, d.errorf(n, "generate: %w", err)
 		}
 	}
+	inWords := condition != nil && condition.Kind == yaml.ScalarNode && condition.Tag != "!!null"
+	if len(c.rules) == 0 && inWords {
+		c.rules = namesIn(condition.Value)
+	}
 	switch {
 	case c.typ == "":
 		return nil, d.errorf(n, "correlation.type is missing")
 	case len(c.rules) == 0:
 		return nil, d.errorf(n, "correlation.rules is missing")
+	case len(c.rules) > maxSources:
+		return nil, d.errorf(n, "correlation.rules: more than %d", maxSources)
 	case c.timespan == 0:
 		return nil, d.errorf(n, "correlation.timespan is missing")
-	case condition == nil:
-		return nil, d.errorf(n, "correlation.condition is missing")
 	case own && (len(c.among) == 0 || c.last == 0):
 		return nil, d.errorf(n, "%s needs among and last", keyCorrelation)
 	}
-	if err := c.condition(condition); err != nil {
+	temporal := c.typ == Temporal || c.typ == TemporalOrdered
+	switch {
+	case condition == nil && temporal:
+		c.bounds = []Bound{{"gte", float64(len(c.rules))}}
+	case condition == nil:
+		return nil, d.errorf(n, "correlation.condition is missing")
+	case inWords && temporal:
+		if c.need, err = needFor(condition.Value, c.rules); err == nil && c.typ == TemporalOrdered && c.need.has("or") {
+			err = errors.New("an order with or in it can be read in several ways; write a correlation for each")
+		}
+	case inWords:
+		err = errors.New("a condition in words goes with temporal and temporal_ordered")
+	default:
+		err = c.condition(condition)
+	}
+	if err == nil && own && !c.can(float64(c.last)) {
+		err = fmt.Errorf("it can never hold of the last %d", c.last)
+	}
+	if err == nil && temporal && c.need == nil && !c.can(float64(len(c.rules))) {
+		err = fmt.Errorf("it can never hold of %d rules", len(c.rules))
+	}
+	if err != nil {
 		return nil, d.errorf(condition, "correlation.condition: %w", err)
 	}
-	if own && c.threshold > uint64(c.last) {
-		return nil, d.errorf(condition, "correlation.condition: %d of the last %d can never be", c.threshold, c.last)
-	}
 	return c, nil
+}
+
+func distinct(names []string) error {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("%q is there twice", name)
+		}
+	}
+	return nil
+}
+
+// aliases reads what rules call a field that they share.
+func aliases(n *yaml.Node) (map[string]map[string]string, error) {
+	entries, err := mapping(n)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]map[string]string{}
+	for _, e := range entries {
+		fields, err := mapping(e.value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", e.key, err)
+		}
+		all[e.key] = map[string]string{}
+		for _, f := range fields {
+			if f.value.Kind != yaml.ScalarNode || f.value.Value == "" || f.value.Tag == "!!null" {
+				return nil, fmt.Errorf("%s.%s: want the name of a field", e.key, f.key)
+			}
+			all[e.key][f.key] = f.value.Value
+		}
+	}
+	return all, nil
 }
 
 func checkType(typ string, own bool) error {
@@ -133,69 +355,122 @@ func checkType(typ string, own bool) error {
 			return fmt.Errorf("%s is ours alone: write %s, so that no other tool misreads it", typ, keyCorrelation)
 		}
 		return nil
-	case EventCount, ValueCount:
+	case EventCount, ValueCount, ValueSum, ValueAvg, ValuePercentile, Temporal, TemporalOrdered:
 		if own {
 			return fmt.Errorf("%s is Sigma's own: write correlation", typ)
 		}
 		return nil
-	case "temporal", "temporal_ordered", "value_sum", "value_avg", "value_percentile", "value_median":
-		return notSupported(typ)
+	case "value_median":
+		return notSupported("value_median, which Sigma does not define,")
 	}
 	return fmt.Errorf("unknown type %q", typ)
 }
 
-// condition reads the threshold. Only lower bounds can be seen to come true
-// while events arrive; what asks for few or no events is true before the first
-// one and can only be judged when a window has closed.
+// counts reports whether the value is a whole number of something.
+func (c *correlation) counts() bool {
+	return c.typ != ValueSum && c.typ != ValueAvg && c.typ != ValuePercentile
+}
+
+// condition reads the bounds and what they are about.
 func (c *correlation) condition(n *yaml.Node) error {
-	if n.Kind == yaml.ScalarNode {
-		return notSupported("a condition in words")
-	}
 	entries, err := mapping(n)
 	if err != nil {
 		return err
 	}
-	found := false
 	for _, e := range entries {
 		switch e.key {
-		case "gt", "gte":
-			if found {
-				return notSupported("more than one bound")
+		case "gt", "gte", "lt", "lte", "eq", "neq":
+			b := Bound{Op: e.key}
+			if b.Than, err = c.number(e.value.Value); err != nil {
+				return fmt.Errorf("%s: %w", e.key, err)
 			}
-			v, err := strconv.ParseInt(e.value.Value, 10, 64)
-			if err != nil || v < 0 || v == math.MaxInt64 {
-				return fmt.Errorf("%s: want a whole number, not %q", e.key, e.value.Value)
+			if b.Op == "gt" && c.counts() {
+				b = Bound{"gte", b.Than + 1}
 			}
-			found, c.threshold = true, uint64(v)
-			if e.key == "gt" {
-				c.threshold++
-			}
-		case "lt", "lte", "eq", "neq":
-			return notSupported("the bound " + e.key + ", which is only known once a window has closed,")
+			c.bounds = append(c.bounds, b)
 		case "field":
 			c.values = e.value
+		case "percentile":
+			if c.percentile, err = strconv.ParseFloat(e.value.Value, 64); err != nil || !(c.percentile > 0 && c.percentile <= 100) {
+				return fmt.Errorf("percentile: want more than 0 and at most 100, not %q", e.value.Value)
+			}
 		default:
 			return fmt.Errorf("unknown key %q", e.key)
 		}
 	}
-	if !found {
-		return errors.New("want gt or gte")
-	}
-	if c.threshold == 0 {
-		c.threshold = 1
-		c.warnings = append(c.warnings, "the condition is true without any event; taken as gte: 1")
-	}
+	valued := !c.counts() || c.typ == ValueCount
 	switch {
-	case c.typ == ValueCount && c.values == nil:
-		return errors.New("value_count needs field")
-	case c.typ != ValueCount && c.values != nil:
+	case len(c.bounds) == 0:
+		return errors.New("want gt, gte, lt, lte, eq or neq")
+	case valued && c.values == nil:
+		return fmt.Errorf("%s needs field", c.typ)
+	case c.typ == ValuePercentile && c.percentile == 0:
+		return errors.New("value_percentile needs percentile, such as 95: Sigma does not say which one is meant without")
+	case c.typ != ValuePercentile && c.percentile > 0:
+		return fmt.Errorf("%s has no use for percentile", c.typ)
+	case !c.possible():
+		return errors.New("no value keeps all of its bounds")
+	}
+	// In the order of Bound.Op, so that equal conditions are equal.
+	slices.SortFunc(c.bounds, func(a, b Bound) int { return cmp.Compare(a.Op, b.Op) })
+	if !valued && c.values != nil {
 		c.values = nil
 		c.warnings = append(c.warnings, c.typ+" has no use for condition.field")
 	}
-	if c.threshold == 1 {
+	if c.counts() && len(c.bounds) == 1 && c.bounds[0] == (Bound{"gte", 0}) {
+		c.bounds[0].Than = 1
+		c.warnings = append(c.warnings, "the condition is true without any event; taken as gte: 1")
+	}
+	if c.counts() && c.typ != Temporal && c.typ != TemporalOrdered && (&Correlation{Bounds: c.bounds}).Holds(1) {
 		c.warnings = append(c.warnings, "the condition is true at the first event")
 	}
 	return nil
+}
+
+// number reads a bound: counts are whole.
+func (c *correlation) number(text string) (float64, error) {
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
+		return 0, fmt.Errorf("want a number, not %q", text)
+	}
+	if c.counts() && (f != math.Trunc(f) || f < 0 || f > 1<<53) {
+		return 0, fmt.Errorf("want a whole number, not %q", text)
+	}
+	return f, nil
+}
+
+// possible reports whether any value at all keeps the bounds.
+func (c *correlation) possible() bool {
+	holds := (&Correlation{Bounds: c.bounds}).Holds
+	for _, b := range c.bounds {
+		// Where a bound begins or ends to hold, on either side.
+		step := 1.0
+		if !c.counts() {
+			step = max(math.Abs(b.Than)/1e9, 1e-9)
+		}
+		if holds(b.Than) || holds(b.Than+step) || b.Than-step >= 0 && holds(b.Than-step) || !c.counts() && holds(b.Than-step) {
+			return true
+		}
+	}
+	return false
+}
+
+// can reports whether some count up to the greatest keeps the bounds.
+func (c *correlation) can(greatest float64) bool {
+	for n := 0.0; n <= greatest; n++ {
+		if (&Correlation{Bounds: c.bounds}).Holds(n) {
+			return true
+		}
+	}
+	return false
+}
+
+// threshold is what an alert tells that the value is held against.
+func (c *correlation) threshold() float64 {
+	if c.need != nil {
+		return 1
+	}
+	return c.bounds[0].Than
 }
 
 // parseTimespan reads Sigma's durations: a number and s, m, h, d or w.

@@ -72,7 +72,9 @@ func compileDetection(doc *document, n *yaml.Node, f *fields, vars Vars, skip ..
 	slices.Sort(d.names)
 	var list or
 	for _, c := range conditions {
-		x, err := parseCondition(c.Value, d.names, d.search)
+		p := condition[expr]{names: d.names, lookup: d.search, allOf: func(list []expr) expr { return and(list) },
+			anyOf: func(list []expr) expr { return or(list) }, negate: func(x expr) expr { return not{x} }}
+		x, err := p.parse(c.Value)
 		if err != nil {
 			return nil, nil, doc.errorf(c, "%w", err)
 		}
@@ -170,7 +172,8 @@ type modifiers struct {
 	op                                        string // how a value is compared; "" is equality
 	shape                                     shape
 	all, cased, neq, expand, ref              bool
-	part                                      string // of a timestamp
+	part                                      string   // of a timestamp
+	encodings                                 []string // see encoded
 	ignoreCase, multiline, dotAll, hasReFlags bool
 }
 
@@ -214,10 +217,11 @@ func parseModifiers(names []string) (modifiers, error) {
 				err = fmt.Errorf("modifiers %s and %s exclude each other", m.part, name)
 			}
 			m.part = name
-		case "base64", "base64offset", "utf16", "utf16le", "utf16be", "wide", "windash":
-			err = fmt.Errorf("modifier %s is not supported: no Auth0 field is encoded so", name)
 		default:
-			err = fmt.Errorf("unknown modifier %q", name)
+			if !slices.Contains(encodings, name) {
+				err = fmt.Errorf("unknown modifier %q", name)
+			}
+			m.encodings = append(m.encodings, name)
 		}
 		if err != nil {
 			return m, err
@@ -234,6 +238,8 @@ func parseModifiers(names []string) (modifiers, error) {
 		return m, fmt.Errorf("modifier fieldref does not go with the others")
 	case m.part != "" && !(ordered || m.op == ""):
 		return m, fmt.Errorf("modifier %s compares numbers, not with %s", m.part, m.op)
+	case len(m.encodings) > 0 && (!textual || m.part != "" || m.ref):
+		return m, fmt.Errorf("modifier %s encodes text, so it goes with contains, startswith, endswith or none", m.encodings[0])
 	case m.op == "exists" && len(names) > 1:
 		return m, fmt.Errorf("modifier exists stands alone")
 	}
@@ -257,7 +263,7 @@ func (d *detection) fieldItem(key string, n *yaml.Node) (expr, error) {
 		}
 	}
 	if name == "" {
-		if mods != (modifiers{all: mods.all}) {
+		if len(names) > 1 || len(names) == 1 && !mods.all {
 			return nil, fmt.Errorf("keywords take no modifier but all")
 		}
 		return d.keywords(nodes, mods.all)
@@ -284,7 +290,7 @@ func (d *detection) fieldItem(key string, n *yaml.Node) (expr, error) {
 				t.absent = true
 				continue
 			}
-			c, err := d.check(n, mods)
+			c, err := d.checkEncoded(n, mods)
 			if err != nil {
 				return nil, err
 			}
@@ -360,6 +366,26 @@ func escape(s string, mods modifiers) string {
 		return s
 	}
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`).Replace(s)
+}
+
+// checkEncoded compiles one value, which the encodings may make several of.
+func (d *detection) checkEncoded(n *yaml.Node, mods modifiers) (check, error) {
+	if len(mods.encodings) == 0 {
+		return d.check(n, mods)
+	}
+	forms, err := encoded(n, mods.encodings)
+	if err != nil {
+		return nil, err
+	}
+	var list anyOf
+	for _, form := range forms {
+		c, err := d.check(form, mods)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	return list, nil
 }
 
 // check compiles one value.

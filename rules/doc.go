@@ -11,11 +11,10 @@
 //
 // # Detections
 //
-// All of Sigma's conditions are supported, and its modifiers but for those that
-// decode (base64, utf16 and their like). Text is compared without regard to
-// case, numbers and booleans also with their text. Null stands for an absent
-// field, too. An array stands for its members: a test holds when it holds for
-// one of them. A field may be written with the envelope of a log stream
+// All of Sigma's conditions and modifiers are supported. Text is compared without
+// regard to case, numbers and booleans also with their text. Null stands for an
+// absent field, too. An array stands for its members: a test holds when it holds
+// for one of them. A field may be written with the envelope of a log stream
 // ("data.type") or without, and arrays with "{}"; events may come either way.
 //
 // A placeholder is %name% with the modifier expand, as Sigma has it, or {name},
@@ -23,11 +22,12 @@
 //
 // # Correlations
 //
-// event_count and value_count with a lower bound are supported, without aliases
-// and correlations of correlations. One type is ours, under the key
-// x-tenantwatch-correlation so that no other tool misreads it: last_events is
-// true while at least so many of the last events of the detections in "among"
-// match the detections in "rules". Such as, 3 of the last 5 runs failed:
+// All of Sigma's types are supported, with aliases, ranges, conditions in words
+// and correlations of correlations; the README says how what Sigma leaves open is
+// taken. One type is ours, under the key x-tenantwatch-correlation so that no other
+// tool misreads it: last_events is true while at least so many of the last events
+// of the detections in "among" match the detections in "rules". Such as, 3 of the
+// last 5 runs failed:
 //
 //	x-tenantwatch-correlation:
 //	  type: last_events

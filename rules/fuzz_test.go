@@ -64,7 +64,8 @@ func FuzzLoad(f *testing.F) {
 				t.Errorf("rule %d: id %q", i, r.ID)
 			}
 			ids[r.ID] = true
-			if r.Alert != nil && (len(r.Alert.Levels) == 0 || r.Alert.ResolveBelow < 1 || r.Alert.ResolveBelow > r.Alert.Levels[0].Count) {
+			rises := r.Correlation == nil || r.Correlation.Rises()
+			if r.Alert != nil && (len(r.Alert.Levels) == 0 || rises && (r.Alert.ResolveBelow < 1 || r.Alert.ResolveBelow > r.Alert.Levels[0].Count)) {
 				t.Errorf("rule %d: alert %+v", i, r.Alert)
 			}
 		}

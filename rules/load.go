@@ -1,14 +1,13 @@
 package rules
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Vars are the values of the placeholders in rules. A variable that is set to
@@ -78,12 +77,23 @@ type loader struct {
 	fields  *fields
 	rules   map[*document]*Rule
 	order   []*Rule
-	links   map[*Rule][2][]*Rule // the detections of a correlation: rules, among
+	links   map[*Rule]links
+	busy    []*document // correlations that are being compiled, the outermost first
 	errs    map[*document]error
 	filters map[*document][]expr // by the detection they narrow
 	used    map[*document]bool   // detections that a correlation refers to
 	alone   map[*document]bool   // of these, those that alert by themselves all the same
 }
+
+// links are the rules that a correlation refers to, in the order of its Sources
+// and of Among.
+type links struct {
+	rules, among []*Rule
+	height       int // of the correlations that stand one above the other
+}
+
+// maxChain is how deep correlations may refer to correlations.
+const maxChain = 10
 
 // Load reads every .yml and .yaml file of the sources, except timeline tests
 // (.test.yml), and compiles what it can. It never fails as a whole: the Report
@@ -92,7 +102,7 @@ type loader struct {
 // of its own and a warning.
 func Load(vars Vars, sources ...fs.FS) (*Set, *Report) {
 	l := &loader{vars: vars, fates: map[*document]*Document{}, fields: newFields(), rules: map[*document]*Rule{},
-		links: map[*Rule][2][]*Rule{}, errs: map[*document]error{},
+		links: map[*Rule]links{}, errs: map[*document]error{},
 		filters: map[*document][]expr{}, used: map[*document]bool{}, alone: map[*document]bool{}}
 	for _, source := range sources {
 		l.read(source)
@@ -100,7 +110,12 @@ func Load(vars Vars, sources ...fs.FS) (*Set, *Report) {
 	l.markUsed()
 	l.compile(kindFilter, l.filter)
 	l.compile(kindDetection, l.detection)
-	l.compile(kindCorrelation, l.correlation)
+	l.compile(kindCorrelation, func(d *document) error {
+		if l.rules[d] != nil || l.errs[d] != nil {
+			return l.errs[d] // another one refers to it
+		}
+		return l.correlation(d)
+	})
 	return l.finish()
 }
 
@@ -297,6 +312,8 @@ func (l *loader) detection(d *document) error {
 }
 
 func (l *loader) correlation(d *document) error {
+	l.busy = append(l.busy, d)
+	defer func() { l.busy = l.busy[:len(l.busy)-1] }()
 	r, err := d.rule()
 	if err != nil {
 		return err
@@ -306,16 +323,42 @@ func (l *loader) correlation(d *document) error {
 		return err
 	}
 	l.fates[d].Warnings = append(l.fates[d].Warnings, c.warnings...)
-	r.Correlation = &Correlation{Type: c.typ, Timespan: c.timespan, Last: c.last}
-	n := d.keys["correlation"]
-	bases, err := l.bases(d, n, c.rules)
+	r.Correlation = &Correlation{Type: c.typ, Last: c.last, Percentile: c.percentile, Timespan: c.timespan, Bounds: c.bounds, Need: c.need}
+	bases, err := l.bases(d, c.rules)
 	if err != nil {
 		return err
 	}
-	among, err := l.bases(d, n, c.among)
+	among, err := l.bases(d, c.among)
 	if err != nil {
 		return err
 	}
+	height := 1
+	for _, b := range bases {
+		height = max(height, l.links[b].height+1)
+	}
+	if height > maxChain {
+		return d.errorf(d.keys["correlation"], "correlation: more than %d one above the other", maxChain)
+	}
+	r.inherit(d, bases)
+	groupBy, err := l.sources(d, c, r)
+	if err != nil {
+		return err
+	}
+	if !l.used[d] || l.alone[d] {
+		if r.Alert, err = d.alert(r, l.fields, groupBy, c.threshold()); err != nil {
+			return err
+		}
+	}
+	l.rules[d] = r
+	l.order = append(l.order, r)
+	l.links[r] = links{bases, among, height}
+	return nil
+}
+
+// inherit takes from the rules that a correlation counts what it does not say
+// itself. One of the catalog has little more than a title; its detection says what
+// it is about.
+func (r *Rule) inherit(d *document, bases []*Rule) {
 	for _, b := range bases {
 		if d.text("level") == "" && CompareLevels(b.Level, r.Level) > 0 {
 			r.Level = b.Level
@@ -327,8 +370,6 @@ func (l *loader) correlation(d *document) error {
 	}
 	slices.Sort(r.Types)
 	r.Types = slices.Compact(r.Types)
-	// A correlation of the catalog has little more than a title; its detection
-	// says what it is about.
 	first := bases[0]
 	if r.Tags == nil {
 		r.Tags = first.Tags
@@ -342,34 +383,81 @@ func (l *loader) correlation(d *document) error {
 	if r.FalsePositives == nil {
 		r.FalsePositives = first.FalsePositives
 	}
-	groupBy, err := l.fields.list(c.groupBy)
-	if err != nil {
-		return d.errorf(n, "correlation.group-by: %w", err)
-	}
-	if r.Correlation.Values, err = l.fields.list(c.values); err != nil {
-		return d.errorf(n, "correlation.condition.field: %w", err)
-	}
-	if r.Alert, err = d.alert(r, l.fields, groupBy, c.threshold); err != nil {
-		return err
-	}
-	l.rules[d] = r
-	l.order = append(l.order, r)
-	l.links[r] = [2][]*Rule{bases, among}
-	return nil
 }
 
-// bases resolves a correlation's references to detections.
-func (l *loader) bases(d *document, n *yaml.Node, names []string) ([]*Rule, error) {
+// sources finds out where each rule of a correlation has its fields. It returns
+// the names by which alerts are grouped.
+func (l *loader) sources(d *document, c *correlation, r *Rule) (groupBy []Field, err error) {
+	n := d.keys["correlation"]
+	groups, err := texts(c.groupBy)
+	if err != nil {
+		return nil, d.errorf(n, "correlation.group-by: %w", err)
+	}
+	values, err := texts(c.values)
+	if err != nil {
+		return nil, d.errorf(n, "correlation.condition.field: %w", err)
+	}
+	if len(values) > 1 && c.typ != ValueCount {
+		return nil, d.errorf(n, "correlation.condition.field: %s is about one field", c.typ)
+	}
+	for alias, fields := range c.aliases {
+		for rule := range fields {
+			if !slices.Contains(c.rules, rule) {
+				return nil, d.errorf(n, "correlation.aliases.%s: %q is not among the correlation's rules", alias, rule)
+			}
+		}
+	}
+	for _, rule := range c.rules {
+		s := Source{}
+		for i, names := range [][]string{groups, values} {
+			for _, name := range names {
+				if name == "" {
+					return nil, d.errorf(n, "correlation: a field has no name")
+				}
+				path := cmp.Or(c.aliases[name][rule], name)
+				if i == 0 {
+					s.GroupBy = append(s.GroupBy, l.fields.field(path))
+				} else {
+					s.Values = append(s.Values, l.fields.field(path))
+				}
+			}
+		}
+		r.Correlation.Sources = append(r.Correlation.Sources, s)
+	}
+	for i, name := range groups {
+		f := r.Correlation.Sources[0].GroupBy[i]
+		if c.aliases[name] != nil {
+			f.Path = name
+		}
+		groupBy = append(groupBy, f)
+	}
+	return groupBy, nil
+}
+
+// bases resolves a correlation's references. A correlation among them is compiled
+// first.
+func (l *loader) bases(d *document, names []string) ([]*Rule, error) {
+	n := d.keys["correlation"]
 	var list []*Rule
 	for _, name := range names {
 		base := l.find(d, name)
 		switch {
 		case base == nil:
 			return nil, d.errorf(n, "correlation refers to %q, which no rule is called", name)
-		case base.kind == kindCorrelation:
-			return nil, d.errorf(n, "correlation of %q: %w", name, notSupported("a correlation of correlations"))
+		case slices.Contains(l.busy, base):
+			return nil, d.errorf(n, "correlation refers to %q, which refers to it", name)
+		case len(l.busy) > maxChain:
+			return nil, d.errorf(n, "correlation of %q: more than %d one above the other", name, maxChain)
+		case base.kind == kindCorrelation && l.rules[base] == nil && l.errs[base] == nil:
+			if err := l.correlation(base); err != nil {
+				l.errs[base] = err
+			}
+		}
+		switch {
 		case l.rules[base] == nil:
 			return nil, d.errorf(n, "correlation refers to %q: %w", name, l.errs[base])
+		case base.kind == kindCorrelation && d.keys[keyCorrelation] != nil:
+			return nil, d.errorf(n, "%s of the correlation %q: %w", keyCorrelation, name, notSupported("what is no event"))
 		}
 		list = append(list, l.rules[base])
 	}
@@ -462,9 +550,18 @@ func sameSource(filter, detection *document) bool {
 // finish drops the detections that nothing needs and numbers the rest.
 func (l *loader) finish() (*Set, *Report) {
 	needed := map[*Rule]bool{}
-	for _, link := range l.links {
-		for _, r := range slices.Concat(link[0], link[1]) {
-			needed[r] = true
+	var need func(r *Rule)
+	need = func(r *Rule) {
+		for _, base := range slices.Concat(l.links[r].rules, l.links[r].among) {
+			if !needed[base] {
+				needed[base] = true
+				need(base)
+			}
+		}
+	}
+	for _, r := range l.order {
+		if r.Alert != nil {
+			need(r)
 		}
 	}
 	set := &Set{root: l.fields.root, slots: len(l.fields.slots)}
@@ -476,17 +573,17 @@ func (l *loader) finish() (*Set, *Report) {
 		}
 	}
 	for r, link := range l.links {
-		for _, b := range link[0] {
-			r.Correlation.Rules = append(r.Correlation.Rules, index[b])
+		for i, b := range link.rules {
+			r.Correlation.Sources[i].Rule = index[b]
 		}
-		for _, b := range link[1] {
+		for _, b := range link.among {
 			r.Correlation.Among = append(r.Correlation.Among, index[b])
 		}
 	}
 	report := &Report{Documents: l.broken}
 	for _, d := range l.docs {
 		fate := l.fates[d]
-		if r := l.rules[d]; r != nil && d.kind == kindDetection && r.Alert == nil && !needed[r] {
+		if r := l.rules[d]; r != nil && r.Alert == nil && !needed[r] {
 			fate.Status, fate.Reason = Disabled, "it only serves a correlation that is not loaded"
 		}
 		report.Documents = append(report.Documents, *fate)

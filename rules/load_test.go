@@ -77,6 +77,17 @@ func correlation(keys string) string {
 
 const counting = "type: event_count\nrules: b\ntimespan: 5m\n"
 
+// chain is so many correlations above c, each of the one before it.
+func chain(n int) string {
+	var b strings.Builder
+	for i, below := 0, "c"; i < n; i++ {
+		name := fmt.Sprintf("above%d", i)
+		fmt.Fprintf(&b, "\n---\ntitle: %[1]s\nid: %[1]s\ncorrelation: {type: event_count, rules: %[2]s, timespan: 5m, condition: {gte: 2}}", name, below)
+		below = name
+	}
+	return b.String()
+}
+
 func TestLoadCorrelation(t *testing.T) {
 	set := mustLoad(t, nil, correlation("type: value_count\nrules: [b]\ngroup-by: [data.ip, 'details.x{}']\ntimespan: 2d\ncondition: {gt: 9, field: [user_id, 'user_name']}")+`
 x-tenantwatch-alert:
@@ -96,7 +107,8 @@ x-tenantwatch-alert:
 		File: "rule.yml", Line: 13, Types: []string{"fp"},
 		Alert: &rules.Alert{Class: rules.Condition, Levels: []rules.Level{{Name: "medium", Count: 10}, {Name: "high", Count: 50}, {Name: "critical", Count: 100}},
 			ResolveBelow: 5, KeepFiringFor: 30 * time.Second, GroupBy: []rules.Field{{Path: "ip"}, {Path: "details.x"}}},
-		Correlation: &rules.Correlation{Type: rules.ValueCount, Rules: []int{0}, Values: []rules.Field{{Path: "user_id"}, {Path: "user_name"}}, Timespan: 48 * time.Hour}}
+		Correlation: &rules.Correlation{Type: rules.ValueCount, Timespan: 48 * time.Hour, Bounds: []rules.Bound{{Op: "gte", Than: 10}},
+			Sources: []rules.Source{{Rule: 0, GroupBy: []rules.Field{{Path: "ip"}, {Path: "details.x"}}, Values: []rules.Field{{Path: "user_id"}, {Path: "user_name"}}}}}}
 	if diff := cmp.Diff(want, got[1], ignored); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
@@ -106,15 +118,19 @@ func TestCorrelationDefaults(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
 		class      rules.Class
-		threshold  uint64
-		below      uint64
+		threshold  float64
+		below      float64
 		keep       time.Duration
 	}{
 		{"gte", correlation(counting + "condition: {gte: 10}"), rules.Condition, 10, 5, 15 * time.Minute},
 		{"gt", correlation(counting + "condition: {gt: 10}"), rules.Condition, 11, 6, 15 * time.Minute},
 		{"always true", correlation(counting + "condition: {gte: 0}"), rules.Condition, 1, 1, 15 * time.Minute},
 		{"event class", correlation(counting+"condition: {gte: 3}") + "\nx-tenantwatch-alert: {class: event}", rules.Event, 3, 2, 0},
-		{"last_events", base + "title: c\nid: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 10m, condition: {gte: 3}}", rules.Condition, 3, 3, 0},
+		{"last_events", base + "title: c\nid: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 10m, condition: {gte: 3}}", rules.Condition, 3, 0, 0},
+		{"fewer", correlation(counting + "condition: {lt: 10}"), rules.Condition, 10, 0, 15 * time.Minute},
+		{"a range", correlation(counting + "condition: {gt: 100, lte: 200}"), rules.Condition, 101, 0, 15 * time.Minute},
+		{"all rules", correlation("type: temporal\nrules: [b]\ntimespan: 5m"), rules.Condition, 1, 0, 15 * time.Minute},
+		{"a sum", correlation("type: value_sum\nrules: [b]\ntimespan: 5m\ncondition: {field: details.n, gt: 1.5}"), rules.Condition, 1.5, 0, 15 * time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rs := mustLoad(t, nil, tt.text).Rules()
@@ -125,7 +141,8 @@ func TestCorrelationDefaults(t *testing.T) {
 		})
 	}
 	rs := mustLoad(t, nil, base+"title: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: [bn], last: 5, timespan: 10m, condition: {gt: 2}}").Rules()
-	if diff := cmp.Diff(&rules.Correlation{Type: rules.LastEvents, Rules: []int{0}, Among: []int{0}, Last: 5, Timespan: 10 * time.Minute}, rs[1].Correlation, ignored); diff != "" {
+	if diff := cmp.Diff(&rules.Correlation{Type: rules.LastEvents, Sources: []rules.Source{{Rule: 0}}, Among: []int{0}, Last: 5, Timespan: 10 * time.Minute,
+		Bounds: []rules.Bound{{Op: "gte", Than: 3}}}, rs[1].Correlation, ignored); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	if rs[1].ID != "b#1" || rs[1].Level != "low" {
@@ -216,8 +233,10 @@ func TestRefused(t *testing.T) {
 		{"unknown modifier", item("a|like: x"), `line 7: a|like: unknown modifier "like"`},
 		{"empty modifier", item("'a||contains': x"), `unknown modifier ""`},
 		{"modifier in capitals", item("a|Contains: x"), `unknown modifier "Contains"`},
-		{"base64", item("a|base64offset|contains: x"), "modifier base64offset is not supported"},
-		{"windash", item("a|windash: x"), "modifier windash is not supported"},
+		{"base64 of a wildcard", item("a|base64: x*"), "has wildcards, which cannot be encoded"},
+		{"base64 and re", item("a|base64|re: x"), "modifier base64 encodes text"},
+		{"windash and lt", item("a|windash|lt: 1"), "modifier windash encodes text"},
+		{"wide alone", item("a|wide: é"), "becomes bytes that are no text; add base64"},
 		{"two operators", item("a|contains|endswith: x"), "modifiers contains and endswith exclude each other"},
 		{"flags without re", item("a|i: x"), "modifiers i, m and s follow re"},
 		{"cased re", item("a|re|cased: x"), "modifier cased has no meaning with re"},
@@ -255,16 +274,22 @@ func TestRefused(t *testing.T) {
 		{"correlation is a text", base + "title: c\ncorrelation: x", "rule.yml:14: correlation: want a map"},
 		{"correlation without type", correlation("rules: b\ntimespan: 5m\ncondition: {gte: 2}"), "rule.yml:17: correlation.type is missing"},
 		{"unknown type", correlation("type: sum\nrules: b\ntimespan: 5m\ncondition: {gte: 2}"), `rule.yml:17: correlation.type: unknown type "sum"`},
-		{"temporal", correlation("type: temporal\nrules: [b, b]\ntimespan: 5m"), "rule.yml:17: correlation.type: temporal is not supported yet"},
-		{"temporal_ordered", correlation("type: temporal_ordered\nrules: [b, b]\ntimespan: 5m"), "temporal_ordered is not supported yet"},
-		{"value_sum", correlation("type: value_sum\nrules: b\ntimespan: 5m\ncondition: {gte: 2, field: a}"), "value_sum is not supported yet"},
+		{"a rule twice", correlation("type: temporal\nrules: [b, b]\ntimespan: 5m"), `rule.yml:18: correlation.rules: "b" is there twice`},
+		{"too many rules", correlation("type: temporal\ntimespan: 5m\nrules: [" + strings.Join(lots[:65], ", ") + "]"), "correlation.rules: more than 64"},
+		{"more than its rules", correlation("type: temporal\nrules: [b]\ntimespan: 5m\ncondition: {gte: 2}"), "it can never hold of 1 rules"},
+		{"median", correlation("type: value_median\nrules: b"), "value_median, which Sigma does not define, is not supported"},
+		{"sum of nothing", correlation("type: value_sum\nrules: b\ntimespan: 5m\ncondition: {gte: 2}"), "value_sum needs field"},
+		{"sum of two", correlation("type: value_sum\nrules: b\ntimespan: 5m\ncondition: {gte: 2, field: [a, b]}"), "value_sum is about one field"},
+		{"which percentile", correlation("type: value_percentile\nrules: b\ntimespan: 5m\ncondition: {gte: 2, field: a}"), "value_percentile needs percentile"},
+		{"percentile 0", correlation("type: value_percentile\nrules: b\ntimespan: 5m\ncondition: {gte: 2, field: a, percentile: 0}"), "percentile: want more than 0 and at most 100"},
+		{"percentile of a count", correlation(counting + "condition: {gte: 2, percentile: 9}"), "event_count has no use for percentile"},
 		{"last_events in Sigma's key", correlation("type: last_events\nrules: b\ntimespan: 5m\ncondition: {gte: 2}"), "last_events is ours alone"},
 		{"event_count in our key", base + "title: c\nx-tenantwatch-correlation: {type: event_count}", "event_count is Sigma's own"},
 		{"among in Sigma's key", correlation("type: event_count\namong: b"), "correlation.among: unknown key; x-tenantwatch-correlation has it"},
 		{"last_events without last", base + "title: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, timespan: 1m, condition: {gte: 1}}", "needs among and last"},
 		{"last 0", base + "title: c\nx-tenantwatch-correlation: {type: last_events, last: 0}", "want 1 to 1000"},
 		{"last 1001", base + "title: c\nx-tenantwatch-correlation: {type: last_events, last: 1001}", "want 1 to 1000"},
-		{"more than last", base + "title: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 1m, condition: {gte: 6}}", "6 of the last 5 can never be"},
+		{"more than last", base + "title: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 1m, condition: {gte: 6}}", "it can never hold of the last 5"},
 		{"last_events kept firing", base + "title: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 1m, condition: {gte: 3}}\nx-tenantwatch-alert: {keep_firing_for: 5m}", "last_events resolves as soon as its condition is false"},
 		{"no rules", correlation("type: event_count\ntimespan: 5m\ncondition: {gte: 2}"), "correlation.rules is missing"},
 		{"no timespan", correlation("type: event_count\nrules: b\ncondition: {gte: 2}"), "correlation.timespan is missing"},
@@ -274,15 +299,18 @@ func TestRefused(t *testing.T) {
 		{"timespan of months", correlation("type: event_count\nrules: b\ntimespan: 1M"), `correlation.timespan: "1M"`},
 		{"negative timespan", correlation("type: event_count\nrules: b\ntimespan: -5m"), `correlation.timespan: "-5m"`},
 		{"long timespan", correlation("type: event_count\nrules: b\ntimespan: 4000000000w"), "correlation.timespan"},
-		{"aliases", correlation("type: event_count\naliases: {}"), "correlation.aliases: aliases is not supported yet"},
+		{"aliases in a list", correlation("type: event_count\naliases: [a]"), "correlation.aliases: want a map"},
+		{"alias of nothing", correlation("type: event_count\naliases: {a: {b: ''}}"), "correlation.aliases: a.b: want the name of a field"},
+		{"alias of the unknown", correlation(counting + "aliases: {a: {x: y}}\ncondition: {gte: 2}"), `correlation.aliases.a: "x" is not among the correlation's rules`},
 		{"unknown key", correlation("type: event_count\nwindow: 5m"), "rule.yml:18: correlation.window: unknown key"},
-		{"words", correlation(counting + "condition: b and b"), "a condition in words is not supported yet"},
-		{"lt", correlation(counting + "condition: {lt: 2}"), "the bound lt, which is only known once a window has closed, is not supported yet"},
-		{"lte", correlation(counting + "condition: {lte: 2}"), "the bound lte"},
-		{"eq", correlation(counting + "condition: {eq: 0}"), "the bound eq"},
-		{"neq", correlation(counting + "condition: {neq: 0}"), "the bound neq"},
-		{"two bounds", correlation(counting + "condition: {gt: 2, gte: 4}"), "more than one bound is not supported yet"},
-		{"no bound", correlation(counting + "condition: {}"), "want gt or gte"},
+		{"words", correlation(counting + "condition: b and b"), "a condition in words goes with temporal and temporal_ordered"},
+		{"words of the unknown", correlation("type: temporal\nrules: b\ntimespan: 5m\ncondition: b and x"), `"x" is not among the correlation's rules`},
+		{"words without a rule", correlation("type: temporal\nrules: [b, x]\ntimespan: 5m\ncondition: b"), `it says nothing of the rule "x"`},
+		{"nothing to be seen", correlation("type: temporal\nrules: [b]\ntimespan: 5m\ncondition: not b"), "nothing is to be seen"},
+		{"broken words", correlation("type: temporal\nrules: [b]\ntimespan: 5m\ncondition: b and"), "unexpected end"},
+		{"order with or", correlation("type: temporal_ordered\nrules: [b, x]\ntimespan: 5m\ncondition: b or x"), "an order with or in it"},
+		{"bounds that exclude each other", correlation(counting + "condition: {gt: 2, lt: 3}"), "no value keeps all of its bounds"},
+		{"no bound", correlation(counting + "condition: {}"), "want gt, gte, lt, lte, eq or neq"},
 		{"negative bound", correlation(counting + "condition: {gte: -1}"), `gte: want a whole number, not "-1"`},
 		{"half a bound", correlation(counting + "condition: {gte: 1.5}"), `gte: want a whole number, not "1.5"`},
 		{"huge bound", correlation(counting + "condition: {gte: 9223372036854775807}"), "want a whole number"},
@@ -291,9 +319,13 @@ func TestRefused(t *testing.T) {
 		{"value_count of an empty name", correlation("type: value_count\nrules: b\ntimespan: 5m\ncondition: {gte: 2, field: ''}"), "a field has no name"},
 		{"unknown rule", correlation("type: event_count\nrules: [b, nope]\ntimespan: 5m\ncondition: {gte: 2}"), `correlation refers to "nope", which no rule is called`},
 		{"of itself", correlation("type: event_count\nrules: c\ntimespan: 5m\ncondition: {gte: 2}"), `correlation refers to "c", which no rule is called`},
-		{"of a correlation", correlation(counting+"condition: {gte: 2}") + "\n---\ntitle: d\nid: d\ncorrelation: {type: event_count, rules: c, timespan: 5m, condition: {gte: 2}}", "a correlation of correlations is not supported yet"},
+		{"in a circle", correlation("type: event_count\nrules: d\ntimespan: 5m\ncondition: {gte: 2}") + "\n---\ntitle: d\nid: d\ncorrelation: {type: event_count, rules: c, timespan: 5m, condition: {gte: 2}}", `refers to "d"`},
+		{"too deep a chain", correlation(counting+"condition: {gte: 2}") + chain(11), "more than 10 one above the other"},
+		{"last_events of a correlation", correlation(counting+"condition: {gte: 2}") + "\n---\ntitle: d\nid: d\nx-tenantwatch-correlation: {type: last_events, rules: c, among: b, last: 5, timespan: 1m, condition: {gte: 3}}", "what is no event is not supported"},
 		{"group-by twice", correlation(counting+"condition: {gte: 2}") + "\nx-tenantwatch-alert: {group-by: ip}", "a correlation has its own group-by"},
 		{"resolve above threshold", correlation(counting+"condition: {gte: 2}") + "\nx-tenantwatch-alert: {resolve_below: 3}", "resolve_below: 3 is above the threshold 2"},
+		{"resolve_below of a range", correlation(counting+"condition: {gte: 2, lt: 9}") + "\nx-tenantwatch-alert: {resolve_below: 1}", "only counts with one lower bound have it"},
+		{"levels of an upper bound", correlation(counting+"condition: {lt: 9}") + "\nx-tenantwatch-alert: {levels: {high: 10}}", "no lower bound that could be raised"},
 		{"level below the threshold", correlation(counting+"condition: {gte: 5}") + "\nx-tenantwatch-alert: {levels: {high: 5}}", "high from 5 does not come after medium from 5"},
 		{"level that falls", correlation(counting+"condition: {gte: 5}") + "\nx-tenantwatch-alert: {levels: {low: 9}}", "low from 9 does not come after medium from 5"},
 		{"unknown higher level", correlation(counting+"condition: {gte: 5}") + "\nx-tenantwatch-alert: {levels: {worse: 9}}", `unknown level "worse"`},
@@ -302,7 +334,7 @@ func TestRefused(t *testing.T) {
 		{"filter of nothing", "title: f\nfilter:\n  s: {a: 1}\n  condition: not s", "rule.yml:3: filter.rules is missing"},
 		{"filter without condition", base + "title: f\nfilter:\n  rules: b\n  s: {a: 1}", "detection has no condition"},
 		{"filter of the unknown", "title: f\nfilter:\n  rules: nope\n  s: {a: 1}\n  condition: not s", `filter refers to "nope", which no rule is called`},
-		{"filter of a correlation", correlation(counting+"condition: {gte: 2}") + "\n---\ntitle: f\nfilter:\n  rules: c\n  s: {a: 1}\n  condition: not s", "a filter of correlations is not supported yet"},
+		{"filter of a correlation", correlation(counting+"condition: {gte: 2}") + "\n---\ntitle: f\nfilter:\n  rules: c\n  s: {a: 1}\n  condition: not s", "a filter of correlations is not supported"},
 		{"filter of another source", base + "title: f\nlogsource: {product: okta}\nfilter:\n  rules: b\n  s: {a: 1}\n  condition: not s", `"b" is a rule for another log source`},
 		{"filter without title", "filter:\n  rules: any\n  s: {a: 1}\n  condition: not s", "title is missing"},
 	} {
@@ -335,7 +367,7 @@ func TestRefused(t *testing.T) {
 // TestRefusedCorrelation keeps its detection from alerting alone, and from being
 // run for nothing.
 func TestRefusedCorrelation(t *testing.T) {
-	set, report := rules.Load(nil, source(correlation("type: temporal\nrules: b\ntimespan: 5m")))
+	set, report := rules.Load(nil, source(correlation("type: value_median\nrules: b\ntimespan: 5m")))
 	if len(set.Rules()) != 0 {
 		t.Errorf("%d rules", len(set.Rules()))
 	}
@@ -446,7 +478,7 @@ func TestReplaced(t *testing.T) {
 				t.Errorf("got %+v", r)
 			}
 		case "c":
-			if got := set.Rules()[r.Correlation.Rules[0]]; got.Title != "mine" || !slices.Equal(r.Types, []string{"mine"}) {
+			if got := set.Rules()[r.Correlation.Sources[0].Rule]; got.Title != "mine" || !slices.Equal(r.Types, []string{"mine"}) {
 				t.Errorf("the correlation counts %s, of types %v", got.Title, r.Types)
 			}
 		}

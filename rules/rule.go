@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -48,34 +49,18 @@ type Rule struct {
 type Alert struct {
 	Class         Class
 	Levels        []Level       // by rising count, at least one; the first is the rule's own
-	ResolveBelow  uint64        // at least 1
+	ResolveBelow  float64       // at least 1; 0 where the correlation does not rise: it resolves when its condition is false
 	KeepFiringFor time.Duration // see Class; 0 in the event class means the engine's default
 	Summary       string        // with {count}, {threshold}, {window}, {level}, {tenant} and {FIELD} of the group
 	GroupBy       []Field       // one alert for each combination of values
 }
 
-// Level is a severity and the count from which it applies.
+// Level is a severity and the count, or value, from which it applies. The first
+// of a rule applies when its condition holds.
 type Level struct {
 	Name  string
-	Count uint64
+	Count float64
 }
-
-// Correlation is how a correlation counts.
-type Correlation struct {
-	Type     string // EventCount, ValueCount or LastEvents
-	Rules    []int  // the detections it counts, as indexes into Set.Rules
-	Among    []int  // LastEvents: the detections whose newest events are looked at
-	Last     int    // LastEvents: how many of them
-	Values   []Field
-	Timespan time.Duration
-}
-
-// The types of correlations.
-const (
-	EventCount = "event_count" // matches in the window
-	ValueCount = "value_count" // distinct values of Values among the matches in the window
-	LastEvents = "last_events" // matches among the last events of another rule; see the package comment
-)
 
 // levelNames are Sigma's levels by rising severity.
 var levelNames = [...]string{"informational", "low", "medium", "high", "critical"}
@@ -115,7 +100,7 @@ func (d *document) rule() (*Rule, error) {
 
 // alert compiles x-tenantwatch-alert over the defaults. groupBy and threshold
 // are the correlation's; a detection has neither.
-func (d *document) alert(r *Rule, f *fields, groupBy []Field, threshold uint64) (*Alert, error) {
+func (d *document) alert(r *Rule, f *fields, groupBy []Field, threshold float64) (*Alert, error) {
 	a := &Alert{Class: Event, GroupBy: groupBy, Levels: []Level{{r.Level, threshold}}}
 	if r.Correlation != nil {
 		a.Class = Condition
@@ -161,23 +146,27 @@ func (d *document) alert(r *Rule, f *fields, groupBy []Field, threshold uint64) 
 			return nil, d.errorf(e.value, "%s.%s: %w", keyAlert, e.key, err)
 		}
 	}
-	if r.Correlation == nil && len(a.Levels) > 1 {
+	c := r.Correlation
+	switch {
+	case c == nil && len(a.Levels) > 1:
 		return nil, d.errorf(n, "%s.levels: a detection counts nothing; write a correlation", keyAlert)
-	}
-	if a.ResolveBelow > threshold {
-		return nil, d.errorf(n, "%s.resolve_below: %d is above the threshold %d", keyAlert, a.ResolveBelow, threshold)
-	}
-	if a.ResolveBelow == 0 {
-		a.ResolveBelow = (threshold + 1) / 2
+	case c != nil && len(a.Levels) > 1 && (len(c.Bounds) != 1 || c.Bounds[0].Op != "gte" && c.Bounds[0].Op != "gt"):
+		return nil, d.errorf(n, "%s.levels: the condition is no lower bound that could be raised", keyAlert)
+	case c != nil && belowSet && !c.Rises():
+		return nil, d.errorf(n, "%s.resolve_below: only counts with one lower bound have it", keyAlert)
+	case a.ResolveBelow > threshold:
+		return nil, d.errorf(n, "%s.resolve_below: %v is above the threshold %v", keyAlert, a.ResolveBelow, threshold)
+	case a.ResolveBelow == 0 && (c == nil || c.Rises()):
+		a.ResolveBelow = math.Floor((threshold + 1) / 2)
 	}
 	if a.Class == Condition && !keepSet {
 		a.KeepFiringFor = 15 * time.Minute
 	}
-	if r.Correlation != nil && r.Correlation.Type == LastEvents {
-		if a.Class != Condition || keepSet || belowSet {
+	if c != nil && c.Type == LastEvents {
+		if a.Class != Condition || keepSet {
 			return nil, d.errorf(n, "%s: last_events resolves as soon as its condition is false", keyAlert)
 		}
-		a.KeepFiringFor, a.ResolveBelow = 0, threshold
+		a.KeepFiringFor = 0
 	}
 	return a, nil
 }
@@ -201,7 +190,7 @@ func levels(list []Level, e entry) ([]Level, error) {
 	slices.SortStableFunc(list[1:], func(a, b Level) int { return cmp.Compare(a.Count, b.Count) })
 	for i := range list[1:] {
 		if list[i].Count >= list[i+1].Count || CompareLevels(list[i].Name, list[i+1].Name) >= 0 {
-			return nil, fmt.Errorf("%s from %d does not come after %s from %d",
+			return nil, fmt.Errorf("%s from %v does not come after %s from %v",
 				list[i+1].Name, list[i+1].Count, list[i].Name, list[i].Count)
 		}
 	}

@@ -5,7 +5,10 @@ import (
 	"container/heap"
 	"encoding/binary"
 	"hash/maphash"
+	"math"
+	"math/bits"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +28,8 @@ type Config struct {
 	// MaxGroups is how many group keys a rule keeps. Default 20,000. Beyond
 	// it, some without an open alert are forgotten, which Status counts.
 	MaxGroups int
+	// Samples is how many log_ids an alert has. Default 5.
+	Samples int
 }
 
 const (
@@ -32,7 +37,7 @@ const (
 	eventClosing = 24 * time.Hour // an event alert without keep_firing_for closes after this
 	maxDateGap   = 24 * time.Hour // a date that is further from its log_id's time is not believed
 	minLimit     = 1024           // occurrences that a group keeps at least
-	samples      = 5              // log_ids in an alert
+	mostWindow   = 16 << 10       // occurrences that a group keeps where its condition is about each of them
 )
 
 // Engine runs a Set of rules over one partition's events, in their order. It
@@ -40,13 +45,16 @@ const (
 type Engine struct {
 	cfg     Config
 	matcher *rules.Matcher
-	rules   []*tracked        // those that alert
+	rules   []*tracked        // those that alert and the correlations that they count
 	feeds   [][]feed          // by detection: the rules that it feeds
 	tenants map[string]*clock // event time of each tenant
 	horizon int64             // µs an event can matter to any rule
 	seed    maphash.Seed
 
 	touched []*tracked
+	apart   []*group  // of one rule, scratch space
+	from    *captured // whose fields are read; nil for those that the matcher has
+	above   bool      // from is of another event than the one at hand
 	key     []byte
 	out     []schema.Alert
 	open    int
@@ -57,6 +65,7 @@ type Engine struct {
 // tracked is a rule with its state.
 type tracked struct {
 	rule     *rules.Rule
+	index    int               // in Engine.rules: below that of the correlations that count it
 	groups   map[string]*group // by tenant and group key
 	types    []string          // of the events that it counts; nil for any
 	span     int64             // µs
@@ -64,17 +73,25 @@ type tracked struct {
 	horizon  int64             // µs that an occurrence matters
 	limit    int               // occurrences that a group keeps
 	distinct bool              // value_count
+	valued   bool              // value_sum and its like
+	rises    bool              // see rules.Correlation.Rises
+	aliased  bool              // its sources have their fields in different places
 	last     int               // last_events
+	ordered  []int             // temporal_ordered: the sources to be seen, in order
+	parents  []feed            // correlations that count this one
+	above    []rules.Field     // what those, and theirs, want to know of an event
 	sweepAt  int               // number of groups at which idle ones are looked for
 
-	hit, match bool // by the current event
+	hit  bool   // by the current event
+	seen uint64 // the sources that it is of, a bit for each
 }
 
-// feed says that a detection's matches concern a rule; match says that they are
-// counted, not only looked at.
+// feed says that the matches of a detection or a correlation concern a rule;
+// source is their place among what a correlation counts, -1 where they are only
+// looked at.
 type feed struct {
-	rule  *tracked
-	match bool
+	rule   *tracked
+	source int
 }
 
 // clock is a tenant's event time, and what it is to end.
@@ -96,6 +113,8 @@ type group struct {
 	level   int   // index into the rule's levels
 	starts  int64 // µs
 	updated int64 // µs, the newest time at which the condition held
+	below   int64 // µs, when an event last showed that it does not; only where it does not rise
+	noted   int64 // µs, the deadline that is scheduled; 0 for none
 }
 
 // Status is what an Engine holds and had to give up.
@@ -118,68 +137,101 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 	if cfg.MaxGroups <= 0 {
 		cfg.MaxGroups = 20_000
 	}
+	if cfg.Samples <= 0 {
+		cfg.Samples = 5
+	}
 	e := &Engine{cfg: cfg, matcher: set.Matcher(), feeds: make([][]feed, len(set.Rules())), tenants: map[string]*clock{}, seed: maphash.MakeSeed()}
-	for i, r := range set.Rules() {
-		if r.Alert == nil {
+	byIndex := make([]*tracked, len(set.Rules()))
+	for i, r := range set.Rules() { // what a correlation counts comes before it
+		c := r.Correlation
+		if r.Alert == nil && c == nil {
 			continue
 		}
 		t := newTracked(r, cfg.Lateness)
+		byIndex[i], t.index = t, len(e.rules)
 		e.rules = append(e.rules, t)
-		e.horizon = max(e.horizon, t.horizon)
-		c := r.Correlation
 		if c == nil {
-			e.feeds[i] = append(e.feeds[i], feed{t, true})
-			t.types = r.Types
+			e.feeds[i] = append(e.feeds[i], feed{t, 0})
 			continue
 		}
-		for _, k := range c.Rules {
-			e.feeds[k] = append(e.feeds[k], feed{t, true})
+		for k, source := range c.Sources {
+			if set.Rules()[source.Rule].Correlation != nil {
+				inner := byIndex[source.Rule]
+				inner.parents = append(inner.parents, feed{t, k})
+			} else {
+				e.feeds[source.Rule] = append(e.feeds[source.Rule], feed{t, k})
+			}
 		}
 		for _, k := range c.Among {
-			e.feeds[k] = append(e.feeds[k], feed{t, false})
+			e.feeds[k] = append(e.feeds[k], feed{t, -1})
 		}
-		t.types = typesOf(set, c.Rules)
+	}
+	for _, t := range slices.Backward(e.rules) {
+		for _, f := range t.parents {
+			source := f.rule.rule.Correlation.Sources[f.source]
+			t.above = slices.Concat(t.above, source.GroupBy, source.Values, f.rule.above)
+			// What it counts matters as long as it does to those that count it.
+			t.horizon = max(t.horizon, t.span+f.rule.horizon)
+		}
+		e.horizon = max(e.horizon, t.horizon)
 	}
 	return e
 }
 
-// typesOf joins the types of several detections.
-func typesOf(set *rules.Set, detections []int) []string {
-	var list []string
-	for _, i := range detections {
-		types := set.Rules()[i].Types
-		if types == nil {
-			return nil
-		}
-		list = append(list, types...)
-	}
-	slices.Sort(list)
-	return slices.Compact(list)
-}
-
 func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
-	t := &tracked{rule: r, groups: map[string]*group{}, keep: r.Alert.KeepFiringFor.Microseconds(), limit: minLimit, sweepAt: minLimit}
-	if r.Alert.Class == rules.Event && t.keep == 0 {
-		t.keep = eventClosing.Microseconds()
+	t := &tracked{rule: r, types: r.Types, groups: map[string]*group{}, limit: minLimit, sweepAt: minLimit}
+	if r.Alert != nil {
+		t.keep = r.Alert.KeepFiringFor.Microseconds()
+		if r.Alert.Class == rules.Event && t.keep == 0 {
+			t.keep = eventClosing.Microseconds()
+		}
 	}
 	if c := r.Correlation; c != nil {
 		t.span = c.Timespan.Microseconds()
-		t.distinct = c.Type == rules.ValueCount
-		t.limit = max(minLimit, 4*int(min(t.top(), 1<<20)))
+		t.distinct, t.rises = c.Type == rules.ValueCount, c.Rises()
+		t.valued = c.Type == rules.ValueSum || c.Type == rules.ValueAvg || c.Type == rules.ValuePercentile
+		t.aliased = slices.ContainsFunc(c.Sources, func(s rules.Source) bool {
+			return !slices.Equal(s.GroupBy, c.Sources[0].GroupBy) || !slices.Equal(s.Values, c.Sources[0].Values)
+		})
+		t.limit = t.mostKept()
 		if c.Type == rules.LastEvents {
 			t.last = c.Last
 			t.limit = c.Last + 64 // some to spare, so that a late one finds its place
 		}
+		if c.Type == rules.TemporalOrdered {
+			for k := range c.Sources {
+				if c.Need == nil || c.Need.Wanted()>>k&1 == 1 {
+					t.ordered = append(t.ordered, k)
+				}
+			}
+		}
 	}
 	t.horizon = t.span + lateness.Microseconds()
-	if r.Alert.Class == rules.Condition {
+	if r.Alert != nil && r.Alert.Class == rules.Condition {
 		t.horizon += t.keep
 	}
 	return t
 }
 
+// mostKept is how many occurrences a group keeps: enough to know of a count
+// whether it holds, and as many as memory allows where each of them matters.
+func (t *tracked) mostKept() int {
+	c := t.rule.Correlation
+	if t.valued || c.Type == rules.Temporal || c.Type == rules.TemporalOrdered {
+		return mostWindow
+	}
+	highest := 0.0
+	for _, b := range c.Bounds {
+		highest = max(highest, b.Than)
+	}
+	if t.rule.Alert != nil {
+		highest = max(highest, t.top())
+	}
+	return max(minLimit, 4*int(min(highest, 1<<20)))
+}
+
 // top is the count of the highest level.
-func (t *tracked) top() uint64 { return t.rule.Alert.Levels[len(t.rule.Alert.Levels)-1].Count }
+func (t *tracked) top() float64 { return t.rule.Alert.Levels[len(t.rule.Alert.Levels)-1].Count }
 
 // Lookback is how far back events are to be replayed before the first new one.
 func (e *Engine) Lookback() time.Duration {
@@ -271,21 +323,54 @@ func (e *Engine) Observe(ev *schema.Event) []schema.Alert {
 		return e.out // no event that may still fire can share a window with it
 	}
 	pages := ev.Source != schema.Backfill && age <= e.cfg.MaxAge.Microseconds()
-	e.touched = e.touched[:0]
 	for _, i := range e.matcher.Match(ev.Raw) {
 		for _, f := range e.feeds[i] {
-			if !f.rule.hit {
-				f.rule.hit, f.rule.match = true, false
-				e.touched = append(e.touched, f.rule)
-			}
-			f.rule.match = f.rule.match || f.match
+			e.touch(f)
 		}
 	}
-	for _, t := range e.touched {
-		t.hit = false
-		e.track(t, c, ev, at, pages)
-	}
+	e.judgeTouched(c, at, ev.LogID, pages)
 	return e.out
+}
+
+// judgeTouched judges the rules that the event at hand concerns.
+func (e *Engine) judgeTouched(c *clock, at int64, id string, pages bool) {
+	for i := 0; i < len(e.touched); i++ { // a correlation adds those that count it
+		t := e.touched[i]
+		t.hit = false
+		if !t.aliased {
+			e.track(t, c, occurrence{at: at, seen: t.seen, id: id}, pages)
+			continue
+		}
+		// Its sources may have it in several groups: each is judged when all is in.
+		groups := e.apart[:0]
+		for seen := t.seen; seen != 0; seen &= seen - 1 {
+			if g, _, ok := e.place(t, c, occurrence{at: at, seen: seen & -seen, id: id}); ok && !slices.Contains(groups, g) {
+				groups = append(groups, g)
+			}
+		}
+		for _, g := range groups {
+			e.weigh(g, g.window.find(at, id), pages)
+		}
+		e.apart = groups
+	}
+	e.touched = e.touched[:0]
+}
+
+// touch notes that the event at hand concerns a rule. Rules are judged in their
+// order, so that a correlation has all of an event's sources when it is.
+func (e *Engine) touch(f feed) {
+	t := f.rule
+	if !t.hit {
+		t.hit, t.seen = true, 0
+		at := len(e.touched)
+		for at > 0 && e.touched[at-1].index > t.index {
+			at--
+		}
+		e.touched = slices.Insert(e.touched, at, t)
+	}
+	if f.source >= 0 {
+		t.seen |= 1 << f.source
+	}
 }
 
 // eventTime is the event's date, unless that is nowhere near the time at which
@@ -310,59 +395,131 @@ func (e *Engine) clock(tenant string) *clock {
 	return c
 }
 
-// track counts an event in its group and judges what that makes of it.
-func (e *Engine) track(t *tracked, c *clock, ev *schema.Event, at int64, pages bool) {
-	g := e.groupOf(t, c)
-	if g == nil {
-		return
+// track counts an occurrence in its group and judges what that makes of it. All
+// the sources that it is of have their fields in the same places.
+func (e *Engine) track(t *tracked, c *clock, o occurrence, pages bool) {
+	if g, pos, ok := e.place(t, c, o); ok {
+		e.weigh(g, pos, pages)
 	}
-	o := occurrence{at: at, match: t.match, id: ev.LogID}
-	if t.distinct {
-		var ok bool
-		if o.value, ok = e.valueOf(t); !ok {
-			return
+}
+
+// place counts an occurrence in its group. It is false for one that belongs to
+// none, or that was there before.
+func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, ok bool) {
+	source := bits.TrailingZeros64(o.seen)
+	if g = e.groupOf(t, c, source); g == nil {
+		return nil, 0, false
+	}
+	if t.distinct || t.valued {
+		if o.value, ok = e.valueOf(t, source); !ok {
+			return nil, 0, false
 		}
 	}
-	pos, ok := g.window.insert(o, t.distinct)
-	if !ok {
-		return // delivered once more
+	if len(t.above) > 0 {
+		o.above = e.capture(t.above)
 	}
-	levels := t.rule.Alert.Levels
+	pos, ok = g.window.insert(o, t.distinct)
+	return g, pos, ok
+}
+
+// weigh judges what the occurrence at pos makes of its group, and forgets what no
+// longer matters.
+func (e *Engine) weigh(g *group, pos int, pages bool) {
+	t := g.rule
 	switch {
 	case t.last > 0:
 		e.judgeLast(g, pages)
-	case g.open && g.level == len(levels)-1:
-		g.updated = max(g.updated, at) // nothing can rise any more; expire looks at the window
+	case t.rule.Correlation == nil:
+		e.judge(g, 1, pos, pages)
+	case !t.rises || len(t.parents) > 0:
+		e.judgeWindows(g, pos, pages)
+	case g.open && g.level == len(t.rule.Alert.Levels)-1:
+		g.updated = max(g.updated, g.window[pos].at) // nothing can rise any more; expire looks at the window
 	default:
-		count, end := uint64(1), pos
-		if t.span > 0 {
-			count, end = g.window.peak(pos, t.span, t.distinct)
+		if count, end := g.window.peak(pos, t.span, t.distinct); float64(count) >= t.rule.Alert.Levels[0].Count {
+			e.judge(g, float64(count), end, pages)
 		}
-		e.judge(g, count, end, pages)
 	}
-	g.window.trim(g.window[len(g.window)-1].at-t.horizon, t.limit)
+	newest := g.window[len(g.window)-1].at
+	g.window.trim(newest-t.horizon, math.MaxInt)
+	if t.distinct && len(g.window) > t.limit {
+		g.window.condense(newest - e.cfg.Lateness.Microseconds())
+	}
+	g.window.trim(math.MinInt64, t.limit)
 }
 
-// judge fires or raises an alert where the count calls for it.
-func (e *Engine) judge(g *group, count uint64, end int, pages bool) {
-	levels := g.rule.rule.Alert.Levels
-	level := -1
-	for level+1 < len(levels) && levels[level+1].Count <= count {
-		level++
+// capture keeps fields of the event at hand.
+func (e *Engine) capture(fields []rules.Field) *captured {
+	c := &captured{fields: fields, texts: make([]fieldText, len(fields))}
+	for i, f := range fields {
+		text, quoted := e.text(f)
+		c.texts[i] = fieldText{string(text), quoted}
 	}
-	if level < 0 || !pages {
+	return c
+}
+
+// text is a field of the event that is looked at.
+func (e *Engine) text(f rules.Field) (text []byte, quoted bool) {
+	if e.from == nil {
+		return e.matcher.Value(f)
+	}
+	known := e.from.texts[slices.Index(e.from.fields, f)]
+	return []byte(known.text), known.quoted
+}
+
+// judgeWindows judges every window that the occurrence at pos is in, by what it
+// has counted when it ends, the earliest first.
+func (e *Engine) judgeWindows(g *group, pos int, pages bool) {
+	t := g.rule
+	until := g.window[pos].at + t.span
+	for end := pos; end < len(g.window) && g.window[end].at < until; end++ {
+		for end+1 < len(g.window) && g.window[end+1].at == g.window[end].at {
+			end++
+		}
+		o := &g.window[end]
+		value, holds := t.judged(g.window[g.window.begin(end, t.span) : end+1])
+		if !holds {
+			if g.open && end == len(g.window)-1 && g.below < g.updated {
+				g.below = o.at
+				e.schedule(g)
+			}
+			continue
+		}
+		if t.rule.Alert != nil {
+			e.judge(g, value, end, pages)
+		}
+		for _, f := range t.parents {
+			if end == pos && !e.above { // the event at hand
+				e.touch(f)
+				continue
+			}
+			from, above := e.from, e.above
+			e.from, e.above = o.above, true
+			e.track(f.rule, g.tenant, occurrence{at: o.at, seen: 1 << f.source, id: o.id}, pages)
+			e.from, e.above = from, above
+		}
+	}
+}
+
+// judge fires or raises an alert whose condition holds.
+func (e *Engine) judge(g *group, value float64, end int, pages bool) {
+	if !pages {
 		return
+	}
+	levels, level := g.rule.rule.Alert.Levels, 0
+	for level+1 < len(levels) && levels[level+1].Count <= value {
+		level++
 	}
 	at := g.window[end].at
 	switch {
 	case !g.open:
 		e.open++
 		g.open, g.level, g.starts, g.updated = true, level, at, at
-		e.emit(g, schema.Firing, count, end)
+		e.emit(g, schema.Firing, value, end)
 		e.schedule(g)
 	case level > g.level:
 		g.level, g.updated = level, max(g.updated, at)
-		e.emit(g, schema.Firing, count, end)
+		e.emit(g, schema.Firing, value, end)
 	default:
 		g.updated = max(g.updated, at)
 	}
@@ -371,9 +528,12 @@ func (e *Engine) judge(g *group, count uint64, end int, pages bool) {
 // judgeLast fires and resolves a last_events rule.
 func (e *Engine) judgeLast(g *group, pages bool) {
 	end := len(g.window) - 1
-	count := g.window.lastMatches(g.rule.last, g.rule.span)
-	if count >= g.rule.rule.Alert.Levels[0].Count || !g.open {
+	count := float64(g.window.lastMatches(g.rule.last, g.rule.span))
+	switch {
+	case g.rule.rule.Correlation.Holds(count):
 		e.judge(g, count, end, pages)
+		return
+	case !g.open:
 		return
 	}
 	e.open--
@@ -381,12 +541,22 @@ func (e *Engine) judgeLast(g *group, pages bool) {
 	e.emit(g, schema.Resolved, count, end)
 }
 
-// groupOf finds the state for the group key of the current event. It is nil
-// where a correlation's event lacks a field of the key: it belongs to no group.
-func (e *Engine) groupOf(t *tracked, c *clock) *group {
+// groupOf finds the state for the group key of the event at hand, as one source of
+// the rule has it. It is nil where a correlation's event lacks a field of the key:
+// it belongs to no group.
+func (e *Engine) groupOf(t *tracked, c *clock, source int) *group {
+	var fields []rules.Field
+	switch r := t.rule; {
+	case r.Correlation == nil:
+		fields = r.Alert.GroupBy
+	case source < len(r.Correlation.Sources):
+		fields = r.Correlation.Sources[source].GroupBy
+	default: // it is only looked at
+		fields = r.Correlation.Sources[0].GroupBy
+	}
 	e.key = append(e.key[:0], c.name...)
-	for _, f := range t.rule.Alert.GroupBy {
-		text, _ := e.matcher.Value(f)
+	for _, f := range fields {
+		text, _ := e.text(f)
 		if len(text) == 0 && t.rule.Correlation != nil {
 			return nil
 		}
@@ -399,9 +569,13 @@ func (e *Engine) groupOf(t *tracked, c *clock) *group {
 		e.sweep(t)
 	}
 	g := &group{rule: t, tenant: c}
-	for _, f := range t.rule.Alert.GroupBy {
-		text, quoted := e.matcher.Value(f)
-		g.values = append(g.values, schema.GroupValue{Field: f.Path, Value: string(text)})
+	for i, f := range fields {
+		text, quoted := e.text(f)
+		name := f.Path
+		if t.rule.Alert != nil {
+			name = t.rule.Alert.GroupBy[i].Path
+		}
+		g.values = append(g.values, schema.GroupValue{Field: name, Value: string(text)})
 		g.quoted = append(g.quoted, quoted)
 	}
 	t.groups[string(e.key)] = g
@@ -415,12 +589,19 @@ func (e *Engine) appendKey(part []byte) {
 	e.key = append(e.key, part...)
 }
 
-// valueOf is what value_count tells apart in the current event.
-func (e *Engine) valueOf(t *tracked) (uint64, bool) {
+// valueOf is what value_count tells apart in the event at hand, or the bits of the
+// number that value_sum and its like look at.
+func (e *Engine) valueOf(t *tracked, source int) (uint64, bool) {
+	fields := t.rule.Correlation.Sources[source].Values
+	if t.valued {
+		text, _ := e.text(fields[0])
+		f, err := strconv.ParseFloat(string(text), 64)
+		return math.Float64bits(f), err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
+	}
 	var h maphash.Hash
 	h.SetSeed(e.seed)
-	for _, f := range t.rule.Correlation.Values {
-		text, _ := e.matcher.Value(f)
+	for _, f := range fields {
+		text, _ := e.text(f)
 		if len(text) == 0 {
 			return 0, false
 		}
@@ -463,18 +644,26 @@ func (g *group) deadline() (at int64, ok bool) {
 	case t.rule.Alert.Class == rules.Event:
 		return g.starts + t.keep, true
 	}
+	if !t.rises { // until an event shows the opposite, it holds as long as its window lasts
+		below := g.updated + t.span
+		if g.below > g.updated {
+			below = min(below, g.below)
+		}
+		return below + t.keep, true
+	}
 	// The count is below n as soon as the n-th newest has left the window.
 	below := g.updated
-	if x, ok := g.window.nth(max(t.rule.Alert.ResolveBelow, 1), t.distinct); ok {
+	if x, ok := g.window.nth(uint64(max(t.rule.Alert.ResolveBelow, 1)), t.distinct); ok {
 		below = max(below, x+t.span)
 	}
 	return below + t.keep, true
 }
 
-// schedule notes an open alert's deadline. Later events only put it off, so the
-// noted one is at worst too early.
+// schedule notes an open alert's deadline. Where later events put it off, the
+// noted one is too early, which does no harm.
 func (e *Engine) schedule(g *group) {
-	if at, ok := g.deadline(); ok {
+	if at, ok := g.deadline(); ok && (g.noted == 0 || at < g.noted) {
+		g.noted = at
 		heap.Push(&g.tenant.deadlines, deadline{at, g})
 	}
 }
@@ -487,19 +676,24 @@ func (e *Engine) expire(c *clock) {
 		})
 	}()
 	for len(c.deadlines) > 0 && c.deadlines[0].at <= c.now {
-		g := heap.Pop(&c.deadlines).(deadline).group
+		next := heap.Pop(&c.deadlines).(deadline)
+		g := next.group
+		if g.noted != next.at {
+			continue // an earlier one was noted after it
+		}
+		g.noted = 0
 		at, ok := g.deadline()
 		switch {
 		case !g.open || !ok:
 		case at > c.now:
-			heap.Push(&c.deadlines, deadline{at, g})
+			e.schedule(g)
 		case g.rule.rule.Alert.Class == rules.Event:
 			e.open--
 			g.open = false // what has happened stays so: nothing to tell
 		default:
 			e.open--
 			g.open, g.updated = false, at
-			e.emit(g, schema.Resolved, g.window.count(at, g.rule.span, g.rule.distinct), len(g.window)-1)
+			e.emit(g, schema.Resolved, g.rule.left(g.window, at), len(g.window)-1)
 		}
 	}
 }

@@ -35,7 +35,7 @@ type transition struct {
 	At    time.Duration
 	State schema.AlertState
 	Level string
-	Count uint64
+	Count float64
 	Group map[string]string
 }
 

@@ -13,7 +13,7 @@ import (
 
 // emit notes a transition of g's alert. end is the index of the occurrence with
 // which its window ends; -1 where there is none.
-func (e *Engine) emit(g *group, state schema.AlertState, count uint64, end int) {
+func (e *Engine) emit(g *group, state schema.AlertState, count float64, end int) {
 	t := g.rule
 	r := t.rule
 	level := r.Alert.Levels[g.level]
@@ -28,7 +28,7 @@ func (e *Engine) emit(g *group, state schema.AlertState, count uint64, end int) 
 		UpdatedAt:   time.UnixMicro(g.updated).UTC(),
 		Group:       slices.Clone(g.values),
 		Count:       count,
-		Threshold:   max(level.Count, 1),
+		Threshold:   level.Count,
 		Window:      schema.Seconds(time.Duration(t.span) * time.Microsecond),
 		Tags:        r.Tags,
 		Prevention:  r.Prevention,
@@ -38,7 +38,7 @@ func (e *Engine) emit(g *group, state schema.AlertState, count uint64, end int) 
 		a.ResolvedAt = a.UpdatedAt
 	}
 	if end >= 0 {
-		a.LogIDs = g.window.ids(end, samples, t.span, t.last > 0)
+		a.LogIDs = g.window.ids(end, e.cfg.Samples, t.span, t.last > 0)
 		a.Query = g.query(end)
 	}
 	a.Summary = summary(r, &a)
@@ -53,12 +53,12 @@ func summary(r *rules.Rule, a *schema.Alert) string {
 	case a.State == schema.Resolved && a.Window == 0:
 		return "over"
 	case a.State == schema.Resolved:
-		return fmt.Sprintf("over, %d in the last %s", a.Count, window)
+		return fmt.Sprintf("over, %s in the last %s", number(a.Count), window)
 	}
 	if template == "" {
 		var b strings.Builder
 		if r.Correlation != nil {
-			fmt.Fprintf(&b, "%d in %s, from %d on", a.Count, window, a.Threshold)
+			fmt.Fprintf(&b, "%s in %s, from %s on", number(a.Count), window, number(a.Threshold))
 		}
 		for i, g := range a.Group {
 			if i > 0 || b.Len() > 0 {
@@ -68,13 +68,16 @@ func summary(r *rules.Rule, a *schema.Alert) string {
 		}
 		return b.String()
 	}
-	pairs := []string{"{count}", strconv.FormatUint(a.Count, 10), "{threshold}", strconv.FormatUint(a.Threshold, 10),
+	pairs := []string{"{count}", number(a.Count), "{threshold}", number(a.Threshold),
 		"{window}", window, "{level}", a.Level, "{tenant}", a.Tenant}
 	for _, g := range a.Group {
 		pairs = append(pairs, "{"+g.Field+"}", g.Value)
 	}
 	return strings.NewReplacer(pairs...).Replace(template)
 }
+
+// number writes a count, or a value with what it has behind the point.
+func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 // shortDuration writes 1h30m rather than 1h30m0s.
 func shortDuration(d time.Duration) string {

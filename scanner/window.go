@@ -3,33 +3,53 @@ package scanner
 import (
 	"math"
 	"slices"
+
+	"github.com/tenantwatch/tenantwatch/rules"
 )
 
 // An occurrence is an event that a rule counts. Times are µs since 1970.
 type occurrence struct {
 	at    int64
-	prev  int64  // of the occurrence before it with the same value; math.MinInt64 for none
-	next  int64  // of the one after it; math.MaxInt64 for none
-	value uint64 // what value_count tells apart; 0 otherwise
-	match bool   // last_events: it is one of those that are counted
-	id    string // log_id
+	prev  int64     // of the occurrence before it with the same value; math.MinInt64 for none
+	next  int64     // of the one after it; math.MaxInt64 for none
+	value uint64    // what value_count tells apart; the bits of the number for value_sum and its like
+	seen  uint64    // the sources of the correlation that it is of, a bit for each; 0 for one that is only looked at
+	id    string    // log_id
+	above *captured // what correlations of this one want to know of it
 }
 
-// window is what one group of a rule has counted lately, by rising time.
+func (o *occurrence) number() float64 { return math.Float64frombits(o.value) }
+
+// captured are fields of an event that is gone.
+type captured struct {
+	fields []rules.Field
+	texts  []fieldText // of each
+}
+
+type fieldText struct {
+	text   string
+	quoted bool
+}
+
+// window is what one group of a rule has counted lately, by rising time and, at
+// the same time, by log_id, so that it does not depend on the order of arrival.
 type window []occurrence
 
-// insert puts o in its place. It returns false for an event that is there
-// already.
+// insert puts o in its place. It returns false for an event that is there already
+// and is of no other source than before.
 func (w *window) insert(o occurrence, distinct bool) (pos int, ok bool) {
 	list := *w
 	pos = len(list)
-	for pos > 0 && list[pos-1].at > o.at {
+	for pos > 0 && (list[pos-1].at > o.at || list[pos-1].at == o.at && list[pos-1].id > o.id) {
 		pos--
 	}
-	for i := pos - 1; i >= 0 && list[i].at == o.at; i-- {
-		if list[i].id == o.id {
+	if pos > 0 && list[pos-1].at == o.at && list[pos-1].id == o.id {
+		known := &list[pos-1]
+		if known.seen|o.seen == known.seen {
 			return 0, false
 		}
+		known.seen |= o.seen
+		return pos - 1, true
 	}
 	o.prev, o.next = math.MinInt64, math.MaxInt64
 	if distinct {
@@ -48,6 +68,22 @@ func (w *window) insert(o occurrence, distinct bool) (pos int, ok bool) {
 	}
 	*w = slices.Insert(list, pos, o)
 	return pos, true
+}
+
+// find is the place of an occurrence that is there.
+func (w window) find(at int64, id string) int {
+	return slices.IndexFunc(w, func(o occurrence) bool { return o.at == at && o.id == id })
+}
+
+// condense forgets occurrences whose value occurs again not later than a time: a
+// window that ends at that time or later has the value all the same.
+func (w *window) condense(before int64) {
+	*w = slices.DeleteFunc(*w, func(o occurrence) bool { return o.next <= before })
+	for i := range *w {
+		if o := &(*w)[i]; o.at <= before {
+			o.prev = math.MinInt64
+		}
+	}
 }
 
 // trim forgets what is older than since, and all but the newest limit.
@@ -137,7 +173,7 @@ func (w window) nth(n uint64, distinct bool) (at int64, ok bool) {
 func (w window) lastMatches(n int, span int64) (count uint64) {
 	newest := w[len(w)-1].at
 	for i := max(len(w)-n, 0); i < len(w); i++ {
-		if w[i].match && w[i].at > newest-span {
+		if w[i].seen != 0 && w[i].at > newest-span {
 			count++
 		}
 	}
@@ -149,7 +185,7 @@ func (w window) lastMatches(n int, span int64) (count uint64) {
 func (w window) ids(end, n int, span int64, matches bool) []string {
 	var list []string
 	for i := end; i >= 0 && len(list) < n && w[i].at > w[end].at-max(span, 1); i-- {
-		if !matches || w[i].match {
+		if !matches || w[i].seen != 0 {
 			list = append(list, w[i].id)
 		}
 	}

@@ -42,8 +42,8 @@ type Alert struct {
 	UpdatedAt   time.Time    `json:"updated_at"` // the event that caused this transition
 	ResolvedAt  time.Time    `json:"resolved_at,omitzero"`
 	Group       []GroupValue `json:"group,omitempty"`      // sorted by field
-	Count       uint64       `json:"count"`                // what was counted in the window at this transition
-	Threshold   uint64       `json:"threshold"`            // what it is held against
+	Count       float64      `json:"count"`                // what was counted in the window at this transition, or the value of value_sum and its like
+	Threshold   float64      `json:"threshold"`            // what it is held against
 	Window      Seconds      `json:"window_seconds"`       // 0 where a single event is enough
 	Summary     string       `json:"summary"`              // one line: what happened
 	LogIDs      []string     `json:"log_ids,omitempty"`    // up to five events of the window, newest last

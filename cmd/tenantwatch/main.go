@@ -38,6 +38,7 @@ type cli struct {
 	Audit      auditCmd      `cmd:"" help:"Prove that nothing is missing: hold what is kept against the tenant, hour by hour."`
 	DeadLetter deadletterCmd `cmd:"" name:"deadletter" help:"What could not be stored."`
 	SQL        sqlCmd        `cmd:"" name:"sql" help:"Run one read-only query over what is kept."`
+	Rules      rulesCmd      `cmd:"" help:"The detection rules: list them, run them over files."`
 	Sim        simCmd        `cmd:"" help:"Run the simulated tenant alone."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }

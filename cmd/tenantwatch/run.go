@@ -160,6 +160,15 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 	return p, nil
 }
 
+// ruleVars are the variables of rules that the settings give.
+func (c *Config) ruleVars() rules.Vars {
+	own := []string{} // set, but empty: no failure is our own
+	if id := c.Probe.ClientID; id != "" {
+		own = append(own, id)
+	}
+	return rules.Vars{"probe_clients": own}
+}
+
 func (p *pipeline) has(role string) bool { return slices.Contains(p.roles, role) }
 
 // loadRules compiles the built-in rules and those of TENANTWATCH_RULES. What
@@ -169,11 +178,7 @@ func (p *pipeline) loadRules() *rules.Set {
 	for _, dir := range p.cfg.Rules {
 		sources = append(sources, os.DirFS(dir))
 	}
-	own := []string{} // set, but empty: no failure is our own
-	if id := p.cfg.Probe.ClientID; id != "" {
-		own = append(own, id)
-	}
-	set, report := rules.Load(rules.Vars{"probe_clients": own}, sources...)
+	set, report := rules.Load(p.cfg.ruleVars(), sources...)
 	for _, d := range report.Documents {
 		if d.Status == rules.Refused || d.Status == rules.Disabled {
 			p.log.Warn("rule does not run", "status", d.Status, "file", d.File, "line", d.Line, "title", d.Title, "reason", d.Reason)

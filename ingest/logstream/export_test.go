@@ -1,10 +1,7 @@
 package logstream
 
-// Seams for the tests of this package.
-var (
-	Split = split
-	Event = event
-)
+// Split is a seam for the tests of this package.
+var Split = split
 
 // MaxBody is the largest body that is read.
 const MaxBody = maxBody

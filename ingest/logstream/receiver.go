@@ -163,7 +163,7 @@ func (r *Receiver) receive(w http.ResponseWriter, req *http.Request, tenant stri
 	records := make([]schema.Record, 0, len(items))
 	now := time.Now()
 	for _, item := range items {
-		raw := event(item)
+		raw := Unwrap(item)
 		e := schema.Event{Raw: raw}
 		if e.Identify() != nil { // the writer is the one that judges
 			e = schema.Event{Raw: raw}
@@ -214,10 +214,10 @@ func split(body []byte) ([][]byte, error) {
 	}
 }
 
-// event is the event of an item {"log_id": …, "data": {…}}, byte for byte, with
+// Unwrap is the event of an item {"log_id": …, "data": {…}}, byte for byte, with
 // the item's log_id where it has none itself. What is no such item is taken for
 // an event.
-func event(item []byte) []byte {
+func Unwrap(item []byte) []byte {
 	id, data := members(item)
 	if data == nil {
 		return item

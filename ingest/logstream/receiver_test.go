@@ -310,7 +310,7 @@ func FuzzSplit(f *testing.F) {
 			}
 			rest = rest[at+len(item):]
 			kept := bytes.Clone(item)
-			raw := logstream.Event(item)
+			raw := logstream.Unwrap(item)
 			if !bytes.Equal(item, kept) || !bytes.Equal(body, before) {
 				t.Fatal("the item was changed")
 			}

@@ -306,7 +306,7 @@ type row struct {
 	StartsAt, UpdatedAt                              time.Time
 	ResolvedAt                                       *time.Time
 	Group                                            map[string]string
-	Count, Threshold                                 uint64
+	Count, Threshold                                 float64
 	Window                                           float64
 	Summary                                          string
 	LogIDs                                           []string

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tenantwatch/tenantwatch/ingest/logstream"
+	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/scanner"
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+type rulesCmd struct {
+	List rulesListCmd `cmd:"" help:"List the rules and what became of each: loaded, disabled, refused or replaced, and why."`
+	Scan rulesScanCmd `cmd:"" help:"Run rules over files of events, without Kafka and ClickHouse."`
+}
+
+// ruleSources are the rules that a command is about.
+type ruleSources struct {
+	Rules   []string          `placeholder:"DIR" help:"Folders with Sigma rules, besides those of TENANTWATCH_RULES."`
+	Builtin bool              `default:"true" negatable:"" help:"The built-in rules."`
+	Var     map[string]string `placeholder:"NAME=VALUE,…" mapsep:"none" help:"A variable of the rules: one value, or several separated by commas."`
+}
+
+// load compiles the rules.
+func (s *ruleSources) load(a *app) (*rules.Set, *rules.Report, error) {
+	c, err := loadConfig(a.environ, need{})
+	if err != nil {
+		return nil, nil, err
+	}
+	var sources []fs.FS
+	if s.Builtin {
+		sources = append(sources, builtin.FS())
+	}
+	for _, dir := range append(c.Rules, s.Rules...) {
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			return nil, nil, usageError(fmt.Sprintf("--rules: %s is not a folder", dir))
+		}
+		sources = append(sources, os.DirFS(dir))
+	}
+	vars := c.ruleVars()
+	for name, values := range s.Var {
+		vars[name] = strings.Split(values, ",")
+	}
+	set, report := rules.Load(vars, sources...)
+	return set, report, nil
+}
+
+type rulesListCmd struct {
+	ruleSources
+	Output string `enum:"table,json,csv" default:"table" help:"table, json (an array of objects) or csv (with a header)."`
+}
+
+// Run lists the documents in the order read.
+func (l *rulesListCmd) Run(a *app) error {
+	_, report, err := l.load(a)
+	if err != nil {
+		return err
+	}
+	rows, err := newPrinter(a.stdout, l.Output, []string{"status", "kind", "id", "title", "file", "line", "reason"})
+	if err != nil {
+		return err
+	}
+	for _, d := range report.Documents {
+		reason := d.Reason
+		if reason == "" {
+			reason = strings.Join(d.Warnings, "; ")
+		}
+		if err := rows.row([]any{string(d.Status), d.Kind, d.ID, d.Title, d.File, d.Line, reason}); err != nil {
+			return err
+		}
+	}
+	return rows.end()
+}
+
+type rulesScanCmd struct {
+	ruleSources
+	Output    string   `enum:"table,json" default:"table" help:"table, or json: an object a line."`
+	FailLevel string   `enum:"informational,low,medium,high,critical" default:"low" help:"From which level on a finding makes the exit code 3: informational, low, medium, high or critical."`
+	Files     []string `arg:"" name:"file" help:"Events, an object a line or an array of them, as the Management API or a log stream has them; - for the standard input."`
+}
+
+// scanSamples is how many log_ids a found alert has at most.
+const scanSamples = 1000
+
+// matched is an event that a detection matches, as a line of rules scan.
+type matched struct {
+	Kind   string `json:"kind"`
+	RuleID string `json:"rule_id"`
+	Title  string `json:"title"`
+	Level  string `json:"level"`
+	LogID  string `json:"log_id"`
+	Date   string `json:"date"`
+}
+
+// alerted is an alert of a correlation, as a line of rules scan.
+type alerted struct {
+	Kind   string            `json:"kind"`
+	RuleID string            `json:"rule_id"`
+	Title  string            `json:"title"`
+	Level  string            `json:"level"`
+	Group  map[string]string `json:"group"`
+	At     string            `json:"at"` // of the event that made the condition true
+	Count  float64           `json:"count"`
+	LogIDs []string          `json:"log_ids"`
+}
+
+// scan is one run of rules over files.
+type scan struct {
+	cmd   *rulesScanCmd
+	batch *scanner.Batch
+	json  *json.Encoder // nil for a table
+	table rowPrinter
+	warn  io.Writer
+	found int // at the fail level or above
+	bad   int // what could not be read
+}
+
+// Run prints matches in the order of the files and then alerts by time.
+func (c *rulesScanCmd) Run(ctx context.Context, a *app) error {
+	set, report, err := c.load(a)
+	if err != nil {
+		return err
+	}
+	s := &scan{cmd: c, batch: scanner.NewBatch(set, scanSamples), warn: a.stderr}
+	out := bufio.NewWriter(a.stdout)
+	if c.Output == "json" {
+		s.json = json.NewEncoder(out)
+		s.json.SetEscapeHTML(false)
+	} else {
+		s.table = newTableRows(out, []string{"kind", "level", "rule", "at", "about"})
+	}
+	refused := 0
+	for _, d := range report.Documents {
+		if d.Status == rules.Refused {
+			refused++
+			fmt.Fprintf(a.stderr, "rule refused: %s\n", d.Reason)
+		}
+	}
+	for _, file := range c.Files {
+		if err := s.file(ctx, file); err != nil {
+			return err
+		}
+	}
+	if err := s.alerts(); err != nil {
+		return err
+	}
+	if s.table != nil {
+		if err := s.table.end(); err != nil {
+			return err
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	if n := s.batch.Timeouts(); n > 0 {
+		fmt.Fprintf(a.stderr, "%d times a regular expression took too long and counted as no match\n", n)
+	}
+	switch {
+	case s.found > 0:
+		return foundError(fmt.Sprintf("%d findings of level %s or above", s.found, c.FailLevel))
+	case s.bad > 0:
+		return fmt.Errorf("%d events could not be read", s.bad)
+	case refused > 0:
+		return fmt.Errorf("%d rules were refused", refused)
+	}
+	return nil
+}
+
+// file scans one file.
+func (s *scan) file(ctx context.Context, name string) error {
+	in := io.Reader(os.Stdin)
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return usageError(err.Error())
+		}
+		defer f.Close()
+		in = f
+	}
+	r := bufio.NewReaderSize(in, 1<<20)
+	if first, err := firstByte(r); err == nil && first == '[' {
+		return s.array(ctx, name, r)
+	}
+	for line := 1; ; line++ {
+		text, err := r.ReadBytes('\n')
+		if text = bytes.TrimSpace(text); len(text) > 0 {
+			if err := s.event(fmt.Sprintf("%s:%d", name, line), text); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read %s: %w", name, err)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+	}
+}
+
+// firstByte is the first that is no white space; it and what follows are still to
+// be read.
+func firstByte(r *bufio.Reader) (byte, error) {
+	for {
+		b, err := r.ReadByte()
+		if err != nil {
+			return 0, err
+		}
+		if !bytes.ContainsRune([]byte(" \t\r\n"), rune(b)) {
+			return b, r.UnreadByte()
+		}
+	}
+}
+
+// array scans an array of events.
+func (s *scan) array(ctx context.Context, name string, r io.Reader) error {
+	dec := jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	_, err := dec.ReadToken()
+	for n := 1; err == nil && dec.PeekKind() != ']'; n++ {
+		var value jsontext.Value
+		if value, err = dec.ReadValue(); err == nil {
+			if err := s.event(fmt.Sprintf("%s[%d]", name, n), value); err != nil {
+				return err
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	if err != nil {
+		s.unreadable(name, err)
+	}
+	return nil
+}
+
+func (s *scan) unreadable(place string, err error) {
+	s.bad++
+	fmt.Fprintf(s.warn, "%s: %v\n", place, err)
+}
+
+// event scans one event. One without an id is known by its place.
+func (s *scan) event(place string, raw []byte) error {
+	ev := schema.Event{Raw: logstream.Unwrap(raw)}
+	err := ev.Identify()
+	logID := ev.LogID
+	if errors.Is(err, schema.ErrNoID) {
+		id, _ := json.Marshal(place)
+		named := append(append([]byte(`{"log_id":`), id...), ',')
+		if rest := bytes.TrimLeft(ev.Raw[1:], " \t\r\n"); len(rest) > 1 {
+			named = append(named, rest...)
+		} else {
+			named = append(named[:len(named)-1], '}')
+		}
+		ev.Raw = named
+		err = ev.Identify()
+	}
+	if err != nil {
+		s.unreadable(place, err)
+		return nil
+	}
+	ev.FetchedAt = ev.Date
+	for _, r := range s.batch.Observe(&ev) {
+		m := matched{"match", r.ID, r.Title, r.Level, logID, rfc3339(ev.Date)}
+		if err := s.tell(r.Level, m, []any{m.Kind, m.Level, m.Title, m.Date, m.LogID}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *scan) alerts() error {
+	for _, alert := range s.batch.Alerts() {
+		a := alerted{"alert", alert.RuleID, alert.Title, alert.Level, map[string]string{}, rfc3339(alert.UpdatedAt), alert.Count, alert.LogIDs}
+		for _, g := range alert.Group {
+			a.Group[g.Field] = g.Value
+		}
+		if err := s.tell(a.Level, a, []any{a.Kind, a.Level, a.Title, a.At, alert.Summary}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell prints a finding, as JSON or as a row.
+func (s *scan) tell(level string, line any, row []any) error {
+	if rules.CompareLevels(level, s.cmd.FailLevel) >= 0 {
+		s.found++
+	}
+	if s.json != nil {
+		return s.json.Encode(line)
+	}
+	return s.table.row(row)
+}
+
+// rfc3339 writes a time with milliseconds.
+func rfc3339(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
