@@ -174,8 +174,7 @@ func (s *Stream) pastAlerts(ctx context.Context) (map[string][]schema.Alert, err
 	})
 	past := map[string][]schema.Alert{}
 	for _, value := range last {
-		var a schema.Alert
-		if json.Unmarshal(value, &a) == nil && (a.State == schema.Firing || a.State == schema.Resolved) { // what is no alert is said by the notifier
+		if a, err := schema.ReadAlert(value); err == nil { // what is no alert is said by the notifier
 			past[a.Tenant] = append(past[a.Tenant], a)
 		}
 	}

@@ -3,6 +3,8 @@ package schema
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,6 +52,18 @@ type Alert struct {
 	Query       string       `json:"query,omitempty"`      // SQL that lists the window's events
 	Tags        []string     `json:"tags,omitempty"`       // the rule's, such as attack.t1110
 	Prevention  string       `json:"prevention,omitempty"` // the rule's advice
+}
+
+// ReadAlert reads what the alerts topic holds. An error says why it is no alert.
+func ReadAlert(value []byte) (Alert, error) {
+	var a Alert
+	if err := json.Unmarshal(value, &a); err != nil {
+		return a, err
+	}
+	if a.State != Firing && a.State != Resolved || a.Fingerprint == "" {
+		return a, fmt.Errorf("fingerprint %q, state %q", a.Fingerprint, a.State)
+	}
+	return a, nil
 }
 
 // Seconds is a duration that is written as a number of seconds.

@@ -7,7 +7,6 @@ package alert
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -81,8 +80,8 @@ func (n *Notifier) deliver(ctx context.Context, r *schema.Record) error {
 	if len(r.Value) == 0 {
 		return nil // a tombstone
 	}
-	var a schema.Alert
-	if err := json.Unmarshal(r.Value, &a); err != nil {
+	a, err := schema.ReadAlert(r.Value)
+	if err != nil {
 		n.log.Error("a record of the alerts topic is not an alert; it is passed over", "offset", r.Offset, "err", err)
 		return nil
 	}
