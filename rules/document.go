@@ -34,7 +34,8 @@ type document struct {
 	keys  map[string]*yaml.Node
 
 	id, name, title string
-	replacedBy      *document // of the same id, in a later source
+	replacedBy      *document // of the same id, in a later source, or as an overlay says
+	overlay         *overlay  // what changed it; nil for nothing
 }
 
 // errorf makes an error that carries the place of n.

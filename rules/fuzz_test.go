@@ -39,7 +39,7 @@ func FuzzLoad(f *testing.F) {
 		"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "---\n---\n", "\xff\xfe", "? [a]\n: b", "<<: {a: b}", "!!binary x", strings.Repeat("[", 2000), strings.Repeat("- ", 2000)} {
 		f.Add([]byte(seed))
 	}
-	statuses := []rules.Status{rules.Loaded, rules.Disabled, rules.Refused, rules.Replaced}
+	statuses := []rules.Status{rules.Enabled, rules.Tuned, rules.Waiting, rules.Disabled, rules.Refused, rules.Replaced}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 16<<10 {
 			return
@@ -48,10 +48,10 @@ func FuzzLoad(f *testing.F) {
 		set, report := rules.Load(rules.Vars{"x": {"1", "2"}}, file, file)
 		loaded := 0
 		for _, d := range report.Documents {
-			if !slices.Contains(statuses, d.Status) || (d.Status == rules.Loaded) != (d.Reason == "") {
+			if !slices.Contains(statuses, d.Status) || (d.Status == rules.Enabled) != (d.Reason == "") {
 				t.Errorf("fate of a document: %+v", d)
 			}
-			if d.Status == rules.Loaded && d.Kind != "filter" {
+			if d.Runs() && d.Kind != "filter" && d.Kind != "overlay" {
 				loaded++
 			}
 		}

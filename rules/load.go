@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -34,10 +35,12 @@ func (s *Set) Matcher() *Matcher {
 type Status string
 
 const (
-	Loaded   Status = "loaded"
-	Disabled Status = "disabled" // right, but needs something from the user first
+	Enabled  Status = "enabled"
+	Tuned    Status = "tuned"    // enabled, as an overlay has changed it
+	Waiting  Status = "waiting"  // right, but needs a variable from the user first
+	Disabled Status = "disabled" // an overlay says so, or it serves nothing that runs
 	Refused  Status = "refused"  // cannot be evaluated
-	Replaced Status = "replaced" // a later source has a document of the same id
+	Replaced Status = "replaced" // by a document of the same id in a later source, or as an overlay says
 )
 
 // Report says what became of each document, in the order read.
@@ -49,19 +52,22 @@ type Report struct {
 type Document struct {
 	File     string
 	Line     int
-	Kind     string // detection, correlation or filter; empty when that is not known
+	Kind     string // detection, correlation, filter or overlay; empty when that is not known
 	ID       string
 	Title    string
 	Status   Status
-	Reason   string // why it is not loaded, with file and line where there is one
+	Reason   string // why it does not run, with file and line where there is one, or how it was tuned
 	Warnings []string
 }
 
-// Count returns how many documents have a status.
-func (r *Report) Count(s Status) int {
+// Runs reports whether the document takes effect.
+func (d *Document) Runs() bool { return d.Status == Enabled || d.Status == Tuned }
+
+// Count returns how many documents have one of some statuses.
+func (r *Report) Count(list ...Status) int {
 	n := 0
 	for _, d := range r.Documents {
-		if d.Status == s {
+		if slices.Contains(list, d.Status) {
 			n++
 		}
 	}
@@ -71,6 +77,7 @@ func (r *Report) Count(s Status) int {
 // loader compiles documents into a Set.
 type loader struct {
 	vars    Vars
+	common  Vars // of overlays, for all rules
 	docs    []*document
 	fates   map[*document]*Document
 	broken  []Document
@@ -83,6 +90,9 @@ type loader struct {
 	filters map[*document][]expr // by the detection they narrow
 	used    map[*document]bool   // detections that a correlation refers to
 	alone   map[*document]bool   // of these, those that alert by themselves all the same
+
+	overlays     map[string]*overlay  // by the id that they are about
+	overlayFates map[string]*Document // by file
 }
 
 // links are the rules that a correlation refers to, in the order of its Sources
@@ -103,10 +113,12 @@ const maxChain = 10
 func Load(vars Vars, sources ...fs.FS) (*Set, *Report) {
 	l := &loader{vars: vars, fates: map[*document]*Document{}, fields: newFields(), rules: map[*document]*Rule{},
 		links: map[*Rule]links{}, errs: map[*document]error{},
-		filters: map[*document][]expr{}, used: map[*document]bool{}, alone: map[*document]bool{}}
+		filters: map[*document][]expr{}, used: map[*document]bool{}, alone: map[*document]bool{},
+		common: Vars{}, overlays: map[string]*overlay{}, overlayFates: map[string]*Document{}}
 	for _, source := range sources {
 		l.read(source)
 	}
+	l.overlay()
 	l.markUsed()
 	l.compile(kindFilter, l.filter)
 	l.compile(kindDetection, l.detection)
@@ -135,6 +147,9 @@ func (l *loader) read(source fs.FS) {
 		ext := path.Ext(name)
 		if e.IsDir() || ext != ".yml" && ext != ".yaml" || strings.HasSuffix(name, ".test"+ext) {
 			return nil
+		}
+		if strings.HasSuffix(name, overlaySuffix+ext) {
+			return l.readOverlayFile(source, name)
 		}
 		data, err := fs.ReadFile(source, name)
 		if err != nil {
@@ -238,42 +253,52 @@ func (l *loader) compile(kind string, f func(*document) error) {
 		if d.kind != kind {
 			continue
 		}
-		fate := l.fates[d]
-		if d.replacedBy != nil {
+		fate, o := l.fates[d], d.overlay
+		switch {
+		case d.replacedBy != nil && o != nil && o.replacedBy != "":
+			fate.Status, fate.Reason = Replaced, fmt.Sprintf("by %s: %s", d.replacedBy.file, o.reason)
+			continue
+		case d.replacedBy != nil:
 			fate.Status, fate.Reason = Replaced, "by "+d.replacedBy.file
+			continue
+		case o != nil && o.off:
+			fate.Status, fate.Reason = Disabled, o.place()+": "+o.reason
+			l.errs[d] = errors.New("it is disabled")
 			continue
 		}
 		err := f(d)
-		fate.Status = Loaded
-		if err != nil {
+		switch {
+		case err != nil:
+			if o != nil {
+				err = fmt.Errorf("%w (as %s has changed it)", err, o.place())
+			}
 			l.errs[d] = err
 			fate.Status, fate.Reason = Refused, err.Error()
 			if missing := (missingVars)(nil); errors.As(err, &missing) {
-				fate.Status = Disabled
+				fate.Status = Waiting
 			}
+		case o != nil:
+			fate.Status, fate.Reason = Tuned, strings.TrimSuffix("by "+o.place()+": "+o.reason, ": ")
+		default:
+			fate.Status = Enabled
 		}
 	}
 }
 
 // docVars returns the variables, with the document's own defaults beneath.
 func (l *loader) docVars(d *document) (Vars, error) {
-	n := d.keys[keyVars]
-	if n == nil {
-		return l.vars, nil
-	}
-	entries, err := mapping(n)
-	if err != nil {
-		return nil, d.errorf(n, "%s: %w", keyVars, err)
-	}
 	vars := Vars{}
-	for _, e := range entries {
-		if vars[e.key], err = texts(e.value); err != nil {
-			return nil, d.errorf(e.value, "%s.%s: %w", keyVars, e.key, err)
+	if n := d.keys[keyVars]; n != nil {
+		var err error
+		if vars, err = readVars(n); err != nil {
+			return nil, d.errorf(n, "%s.%w", keyVars, err)
 		}
 	}
-	for name, values := range l.vars {
-		vars[name] = values
+	maps.Copy(vars, l.common)
+	if d.overlay != nil {
+		maps.Copy(vars, d.overlay.vars)
 	}
+	maps.Copy(vars, l.vars)
 	return vars, nil
 }
 
@@ -581,10 +606,13 @@ func (l *loader) finish() (*Set, *Report) {
 		}
 	}
 	report := &Report{Documents: l.broken}
+	for _, name := range slices.Sorted(maps.Keys(l.overlayFates)) {
+		report.Documents = append(report.Documents, *l.overlayFates[name])
+	}
 	for _, d := range l.docs {
 		fate := l.fates[d]
 		if r := l.rules[d]; r != nil && r.Alert == nil && !needed[r] {
-			fate.Status, fate.Reason = Disabled, "it only serves a correlation that is not loaded"
+			fate.Status, fate.Reason = Disabled, "it only serves a correlation that does not run"
 		}
 		report.Documents = append(report.Documents, *fate)
 	}

@@ -371,7 +371,7 @@ func TestRefusedCorrelation(t *testing.T) {
 	if len(set.Rules()) != 0 {
 		t.Errorf("%d rules", len(set.Rules()))
 	}
-	if report.Count(rules.Disabled) != 1 || report.Documents[0].Reason != "it only serves a correlation that is not loaded" {
+	if report.Count(rules.Disabled) != 1 || report.Documents[0].Reason != "it only serves a correlation that does not run" {
 		t.Errorf("got %+v", report.Documents)
 	}
 	set, report = rules.Load(nil, source(strings.Replace(correlation(counting+"condition: {gte: 2}"), "type: fp", "type|like: fp", 1)))
@@ -383,7 +383,7 @@ func TestRefusedCorrelation(t *testing.T) {
 func TestDisabled(t *testing.T) {
 	text := strings.Replace(correlation(counting+"condition: {gte: 2}"), "type: fp", `type: [fp, '{z}-{a}', '{a}']`, 1)
 	set, report := rules.Load(nil, source(text))
-	if len(set.Rules()) != 0 || report.Count(rules.Disabled) != 2 {
+	if len(set.Rules()) != 0 || report.Count(rules.Disabled, rules.Waiting) != 2 {
 		t.Fatalf("got %+v", report.Documents)
 	}
 	if got := report.Documents[0].Reason; got != "set the variables a, z" {
@@ -393,14 +393,14 @@ func TestDisabled(t *testing.T) {
 		t.Errorf("reason of the correlation is %q", got)
 	}
 	_, d := only(t, rules.Vars{"a": {}}, item("a: '{a}{b}'"))
-	if d.Status != rules.Disabled || d.Reason != "set the variable b" {
+	if d.Status != rules.Waiting || d.Reason != "set the variable b" {
 		t.Errorf("got %+v", d)
 	}
 	if set, report = rules.Load(rules.Vars{"a": {"1"}, "z": {"2"}}, source(text)); len(set.Rules()) != 2 {
 		t.Errorf("got %+v", report.Documents)
 	}
 	filter := base + "title: f\nfilter:\n  rules: b\n  s: {ip: '{own}'}\n  condition: not s"
-	if set, d = only(t, nil, filter); d.Status != rules.Disabled || d.Reason != "set the variable own" || len(set.Rules()) != 1 {
+	if set, d = only(t, nil, filter); d.Status != rules.Waiting || d.Reason != "set the variable own" || len(set.Rules()) != 1 {
 		t.Errorf("got %+v", d)
 	}
 }
@@ -415,7 +415,7 @@ func TestWarnings(t *testing.T) {
 		{item("a: 1") + "\n---\n" + item("a: 2"), "id rule is taken by another document"},
 	} {
 		_, d := only(t, nil, tt.text)
-		if d.Status != rules.Loaded || !slices.ContainsFunc(d.Warnings, func(w string) bool { return strings.Contains(w, tt.want) }) {
+		if d.Status != rules.Enabled || !slices.ContainsFunc(d.Warnings, func(w string) bool { return strings.Contains(w, tt.want) }) {
 			t.Errorf("want %q, got %s %q", tt.want, d.Status, d.Warnings)
 		}
 	}
@@ -464,7 +464,7 @@ func TestReplaced(t *testing.T) {
 	first := fstest.MapFS{"a.yml": file(correlation(counting + "condition: {gte: 2}")), "b.yml": file("title: other\nid: other\ndetection:\n  s: {type: s}\n  condition: s")}
 	second := fstest.MapFS{"mine.yml": file("title: mine\nid: b\ndetection:\n  s: {type: mine}\n  condition: s")}
 	set, report := rules.Load(nil, first, second)
-	if report.Count(rules.Replaced) != 1 || report.Count(rules.Loaded) != 3 {
+	if report.Count(rules.Replaced) != 1 || report.Count(rules.Enabled) != 3 {
 		t.Fatalf("got %+v", report.Documents)
 	}
 	if d := report.Documents[0]; d.Status != rules.Replaced || d.Reason != "by mine.yml" {

@@ -268,7 +268,7 @@ level: high
 x-tenantwatch-alert:
   group-by: [user_name, details.n, odd.path]
 `)}})
-	if report.Count(rules.Loaded) != 1 {
+	if report.Count(rules.Enabled) != 1 {
 		t.Fatalf("%+v", report)
 	}
 	e := eventAt(t, timelineStart, 1, map[string]any{"type": "fp", "user_name": `x' OR 1=1 -- \`, "details": map[string]any{"n": 7}, "odd": map[string]any{"path": "y"}})

@@ -207,7 +207,7 @@ correlation:
   condition: {gte: 3}
 x-tenantwatch-alert: {keep_firing_for: 1m, resolve_below: 1}
 `)}})
-	if report.Count(rules.Loaded) != 2 {
+	if report.Count(rules.Enabled) != 2 {
 		t.Fatalf("%+v", report.Documents)
 	}
 	return set

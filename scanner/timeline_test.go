@@ -105,7 +105,7 @@ func transitionOf(a *schema.Alert) transition {
 func TestBuiltinTimelines(t *testing.T) {
 	set, report := rules.Load(nil, builtin.FS())
 	for _, d := range report.Documents {
-		if d.Status != rules.Loaded || len(d.Warnings) > 0 {
+		if d.Status != rules.Enabled || len(d.Warnings) > 0 {
 			t.Errorf("%s:%d: %s %s %v", d.File, d.Line, d.Status, d.Reason, d.Warnings)
 		}
 	}

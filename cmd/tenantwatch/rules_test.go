@@ -131,9 +131,9 @@ func TestRulesCommands(t *testing.T) {
 		want []string // in what is printed or said
 		code int
 	}{
-		{"list", []string{"list", "--rules", dir, "--builtin=false", "--output", "csv"}, []string{"loaded,correlation,into,Broken into,chain.yml", "disabled,detection,strange,Strange type,chain.yml,",
+		{"list", []string{"list", "--rules", dir, "--builtin=false", "--output", "csv"}, []string{"enabled,correlation,into,Broken into,chain.yml", "waiting,detection,strange,Strange type,chain.yml,",
 			"set the variable odd", `refused,detection,broken.yml#0,t,broken.yml,1,"broken.yml:4: condition ""s"": s: line 3: a|like: unknown modifier ""like"""`}, exitOK},
-		{"list of the built-in", []string{"list"}, []string{"Leaked", "loaded"}, exitOK},
+		{"list of the built-in", []string{"list"}, []string{"Leaked", "enabled"}, exitOK},
 		{"a table", []string{"scan", "--rules", dir, "--no-builtin", file}, []string{"Broken into", "user_name ada", "rule refused: broken.yml:4"}, exitFound},
 		{"a refused rule", []string{"scan", "--rules", dir, "--no-builtin", "--fail-level", "critical", file}, []string{"1 rules were refused"}, exitFailed},
 		{"the built-in over an export", []string{"scan", file}, nil, exitOK},

@@ -180,11 +180,11 @@ func (p *pipeline) loadRules() *rules.Set {
 	}
 	set, report := rules.Load(p.cfg.ruleVars(), sources...)
 	for _, d := range report.Documents {
-		if d.Status == rules.Refused || d.Status == rules.Disabled {
+		if d.Status == rules.Refused || d.Status == rules.Waiting || d.Status == rules.Disabled {
 			p.log.Warn("rule does not run", "status", d.Status, "file", d.File, "line", d.Line, "title", d.Title, "reason", d.Reason)
 		}
 	}
-	p.log.Info("rules loaded", "loaded", report.Count(rules.Loaded), "disabled", report.Count(rules.Disabled), "refused", report.Count(rules.Refused))
+	p.log.Info("rules loaded", "enabled", report.Count(rules.Enabled, rules.Tuned), "waiting", report.Count(rules.Waiting), "disabled", report.Count(rules.Disabled, rules.Replaced), "refused", report.Count(rules.Refused))
 	return set
 }
 
