@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -19,12 +20,14 @@ import (
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
 	"github.com/tenantwatch/tenantwatch/scanner"
+	"github.com/tenantwatch/tenantwatch/scanner/timeline"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 type rulesCmd struct {
 	List rulesListCmd `cmd:"" help:"List the rules and what became of each: loaded, disabled, refused or replaced, and why."`
 	Scan rulesScanCmd `cmd:"" help:"Run rules over files of events, without Kafka and ClickHouse."`
+	Test rulesTestCmd `cmd:"" help:"Run the timeline tests that lie beside the rules, as x.test.yml beside x.yml."`
 }
 
 // ruleSources are the rules that a command is about.
@@ -35,10 +38,10 @@ type ruleSources struct {
 }
 
 // load compiles the rules.
-func (s *ruleSources) load(a *app) (*rules.Set, *rules.Report, error) {
+func (s *ruleSources) load(a *app) (*rules.Set, *rules.Report, []fs.FS, error) {
 	c, err := loadConfig(a.environ, need{})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	var sources []fs.FS
 	if s.Builtin {
@@ -46,7 +49,7 @@ func (s *ruleSources) load(a *app) (*rules.Set, *rules.Report, error) {
 	}
 	for _, dir := range append(c.Rules, s.Rules...) {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return nil, nil, usageError(fmt.Sprintf("--rules: %s is not a folder", dir))
+			return nil, nil, nil, usageError(fmt.Sprintf("--rules: %s is not a folder", dir))
 		}
 		sources = append(sources, os.DirFS(dir))
 	}
@@ -55,7 +58,7 @@ func (s *ruleSources) load(a *app) (*rules.Set, *rules.Report, error) {
 		vars[name] = strings.Split(values, ",")
 	}
 	set, report := rules.Load(vars, sources...)
-	return set, report, nil
+	return set, report, sources, nil
 }
 
 type rulesListCmd struct {
@@ -65,7 +68,7 @@ type rulesListCmd struct {
 
 // Run lists the documents in the order read.
 func (l *rulesListCmd) Run(a *app) error {
-	_, report, err := l.load(a)
+	_, report, _, err := l.load(a)
 	if err != nil {
 		return err
 	}
@@ -130,7 +133,7 @@ type scan struct {
 
 // Run prints matches in the order of the files and then alerts by time.
 func (c *rulesScanCmd) Run(ctx context.Context, a *app) error {
-	set, report, err := c.load(a)
+	set, report, _, err := c.load(a)
 	if err != nil {
 		return err
 	}
@@ -304,6 +307,94 @@ func (s *scan) tell(level string, line any, row []any) error {
 		return s.json.Encode(line)
 	}
 	return s.table.row(row)
+}
+
+type rulesTestCmd struct {
+	ruleSources
+	JUnit string `name:"junit" placeholder:"FILE" help:"Write the results as JUnit XML, too."`
+}
+
+// Run runs every case and says which failed.
+func (c *rulesTestCmd) Run(a *app) error {
+	set, _, sources, err := c.load(a)
+	if err != nil {
+		return err
+	}
+	var all []timeline.Result
+	for _, source := range sources {
+		results, err := timeline.Run(set, source)
+		if err != nil {
+			return fmt.Errorf("read tests: %w", err)
+		}
+		all = append(all, results...)
+	}
+	files, failed := map[string]bool{}, 0
+	for _, r := range all {
+		files[r.File] = true
+		if r.Failure != "" {
+			failed++
+			fmt.Fprintf(a.stdout, "FAIL %s: %s\n%s\n", r.File, r.Case, strings.TrimRight(r.Failure, "\n"))
+		}
+	}
+	fmt.Fprintf(a.stdout, "%d of %d cases in %d files passed\n", len(all)-failed, len(all), len(files))
+	if c.JUnit != "" {
+		if err := writeJUnit(c.JUnit, all); err != nil {
+			return fmt.Errorf("--junit: %w", err)
+		}
+	}
+	if failed > 0 {
+		return foundError(fmt.Sprintf("%d cases failed", failed))
+	}
+	return nil
+}
+
+// The elements of JUnit's XML.
+type (
+	junitSuites struct {
+		XMLName xml.Name     `xml:"testsuites"`
+		Suites  []junitSuite `xml:"testsuite"`
+	}
+	junitSuite struct {
+		Name     string      `xml:"name,attr"`
+		Tests    int         `xml:"tests,attr"`
+		Failures int         `xml:"failures,attr"`
+		Time     float64     `xml:"time,attr"`
+		Cases    []junitCase `xml:"testcase"`
+	}
+	junitCase struct {
+		Name    string        `xml:"name,attr"`
+		Class   string        `xml:"classname,attr"`
+		Time    float64       `xml:"time,attr"`
+		Failure *junitFailure `xml:"failure"`
+	}
+	junitFailure struct {
+		Message string `xml:"message,attr"`
+		Text    string `xml:",chardata"`
+	}
+)
+
+// writeJUnit writes a suite for each file.
+func writeJUnit(name string, results []timeline.Result) error {
+	var all junitSuites
+	for _, r := range results {
+		if n := len(all.Suites); n == 0 || all.Suites[n-1].Name != r.File {
+			all.Suites = append(all.Suites, junitSuite{Name: r.File})
+		}
+		s := &all.Suites[len(all.Suites)-1]
+		c := junitCase{Name: r.Case, Class: r.File, Time: r.Took.Seconds()}
+		if r.Failure != "" {
+			s.Failures++
+			c.Failure = &junitFailure{"other alerts than expected", r.Failure}
+		}
+		s.Tests++
+		s.Time += c.Time
+		s.Cases = append(s.Cases, c)
+	}
+	out, err := xml.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, append(append([]byte(xml.Header), out...), '\n'), 0o644)
 }
 
 // rfc3339 writes a time with milliseconds.

@@ -156,3 +156,47 @@ func TestRulesCommands(t *testing.T) {
 		})
 	}
 }
+
+// TestRulesTest runs timeline tests of a folder, and writes what JUnit reads.
+func TestRulesTest(t *testing.T) {
+	dir := t.TempDir()
+	const good = "- name: three\n  events: [{at: 0s, times: 3, every: 1m, event: {type: fp, ip: 192.0.2.1}}]\n  alerts: [{at: 2m, state: firing, level: medium, count: 3, group: {ip: 192.0.2.1}}]\n"
+	for name, text := range map[string]string{"chain.yml": scanRules, "chain.test.yml": good + strings.Replace(good, "name: three", "name: \"<early>\"", 1)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	junit := filepath.Join(dir, "junit.xml")
+	run := func(args ...string) (int, string) {
+		var out, said strings.Builder
+		code := execute(t.Context(), append([]string{"rules", "test", "--rules", dir}, args...), &app{stdout: &out, stderr: &said})
+		return code, out.String() + said.String()
+	}
+	if code, out := run("--builtin=false", "--junit", junit); code != exitOK || out != "2 of 2 cases in 1 files passed\n" {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if code, out := run(); code != exitOK || !strings.Contains(out, " passed\n") || strings.HasPrefix(out, "2 of") {
+		t.Errorf("with the built-in: exit %d\n%s", code, out)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "chain.test.yml"), []byte(good+strings.Replace(strings.Replace(good, "three", "\"<early>\"", 1), "at: 2m", "at: 1m", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out := run("--no-builtin", "--junit", junit)
+	for _, want := range []string{"FAIL chain.test.yml: <early>\nwant:\n  at 1m0s firing medium, count 3, ip \"192.0.2.1\"\ngot:\n  at 2m0s", "1 of 2 cases in 1 files passed", "1 cases failed"} {
+		if code != exitFound || !strings.Contains(out, want) {
+			t.Errorf("exit %d, want %q in\n%s", code, want, out)
+		}
+	}
+	data, err := os.ReadFile(junit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`<testsuite name="chain.test.yml" tests="2" failures="1"`, `<testcase name="&lt;early&gt;" classname="chain.test.yml"`, `<failure message="other alerts than expected">want:`} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("%s is not in\n%s", want, data)
+		}
+	}
+	if code, out := run("--no-builtin", "--junit", filepath.Join(dir, "none", "x.xml")); code != exitFailed || !strings.Contains(out, "--junit: open") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
