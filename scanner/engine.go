@@ -110,6 +110,7 @@ type group struct {
 	window window
 
 	open    bool
+	told    bool  // Restore has an alert of it
 	level   int   // index into the rule's levels
 	starts  int64 // µs
 	updated int64 // µs, the newest time at which the condition held
@@ -267,6 +268,7 @@ func (e *Engine) Restore(a *schema.Alert) {
 		g = &group{rule: t, tenant: e.clock(a.Tenant), values: values, quoted: slices.Repeat([]bool{true}, len(values))}
 		t.groups[string(e.key)] = g
 	}
+	g.told = true
 	starts, level := a.StartsAt.UnixMicro(), 0
 	for i, l := range t.rule.Alert.Levels {
 		if rules.CompareLevels(l.Name, a.Level) <= 0 {
@@ -283,6 +285,20 @@ func (e *Engine) Restore(a *schema.Alert) {
 		return
 	}
 	e.schedule(g)
+}
+
+// Begin ends what the replay has opened and nobody was told: it is of a rule that
+// was not in force then, which fires when it holds from now on. It comes after
+// Restore and before a tenant's first new event.
+func (e *Engine) Begin(tenant string) {
+	for _, t := range e.rules {
+		for _, g := range t.groups {
+			if g.open && !g.told && g.tenant.name == tenant {
+				e.open--
+				g.open = false
+			}
+		}
+	}
 }
 
 func (e *Engine) ruleOf(a *schema.Alert) *tracked {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,12 +47,15 @@ const commitEvery = 500 * time.Millisecond
 
 // Stream runs rules over partitions of the events topic as they grow.
 type Stream struct {
-	set     *rules.Set
 	cfg     Config
 	past    Alerts
 	alerts  Producer
 	log     *slog.Logger
 	metrics *streamMetrics
+
+	mu      sync.Mutex // guards what follows
+	set     *rules.Set
+	changed chan struct{} // closed when set is another
 }
 
 type streamMetrics struct {
@@ -87,15 +91,59 @@ func NewStream(set *rules.Set, cfg Config, past Alerts, alerts Producer, log *sl
 	}
 	m.alerts.WithLabelValues(string(schema.Firing))
 	m.alerts.WithLabelValues(string(schema.Resolved))
-	return &Stream{set: set, cfg: cfg, past: past, alerts: alerts, log: log, metrics: m}
+	return &Stream{set: set, changed: make(chan struct{}), cfg: cfg, past: past, alerts: alerts, log: log, metrics: m}
 }
 
-// Consume scans one partition until ctx ends. It first reads again what the
-// rules' windows reach back to, so that a start forgets nothing. Alerts are
-// acked by Kafka before the offset of their event is committed: if we die in
-// between, the event is scanned again and gives the same alert.
+// Reload puts another set of rules in force. Each partition goes on as after a
+// start: windows are read again by the new rules, alerts that fire go on.
+func (s *Stream) Reload(set *rules.Set) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.set = set
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *Stream) current() (set *rules.Set, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.set, s.changed
+}
+
+// Consume scans one partition until ctx ends, with the rules that are in force.
 func (s *Stream) Consume(ctx context.Context, p Partition) error {
-	engine := NewEngine(s.set, s.cfg)
+	for {
+		set, changed := s.current()
+		inForce, end := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			select {
+			case <-changed:
+				end()
+			case <-inForce.Done():
+			}
+		}()
+		err := s.consume(inForce, p, set)
+		end()
+		<-ended
+		select {
+		case <-changed:
+			if err == nil && ctx.Err() == nil {
+				continue
+			}
+		default:
+		}
+		return err
+	}
+}
+
+// consume scans one partition with one set of rules until ctx ends. It first reads
+// again what the rules' windows reach back to, so that a start forgets nothing.
+// Alerts are acked by Kafka before the offset of their event is committed: if we
+// die in between, the event is scanned again and gives the same alert.
+func (s *Stream) consume(ctx context.Context, p Partition, set *rules.Set) error {
+	engine := NewEngine(set, s.cfg)
 	past, err := s.pastAlerts(ctx)
 	if err != nil {
 		return ignoreEnd(ctx, fmt.Errorf("read the alerts: %w", err))
@@ -126,6 +174,7 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 	if err != nil {
 		return ignoreEnd(ctx, fmt.Errorf("rewind: %w", err))
 	}
+	begun := map[string]bool{} // tenants that had a new event
 	next, noted := committed, committed
 	// turn ends when what was scanned in it is to be committed.
 	turn, end := ctx, context.CancelFunc(func() {})
@@ -142,7 +191,7 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 			s.replay(engine, &r)
 			continue
 		case err == nil:
-			if err := s.scan(ctx, engine, &r, past); err != nil {
+			if err := s.scan(ctx, engine, &r, past, begun); err != nil {
 				return ignoreEnd(ctx, err)
 			}
 			if next == noted {
@@ -202,7 +251,7 @@ func identified(e *schema.Event) bool { return !e.Date.IsZero() || e.Identify() 
 
 // scan runs the rules over a record and makes its alerts durable. A tenant's past
 // is taken up with its first event: only then it is known to be in this partition.
-func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record, past map[string][]schema.Alert) error {
+func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record, past map[string][]schema.Alert, begun map[string]bool) error {
 	e := schema.EventOf(r)
 	s.metrics.events.Inc()
 	if engine.TooOld(&e) {
@@ -212,10 +261,14 @@ func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record, pas
 		s.metrics.unreadable.Inc()
 		return nil
 	}
-	for i := range past[e.Tenant] {
-		engine.Restore(&past[e.Tenant][i])
+	if !begun[e.Tenant] {
+		begun[e.Tenant] = true
+		for i := range past[e.Tenant] {
+			engine.Restore(&past[e.Tenant][i])
+		}
+		engine.Begin(e.Tenant)
+		delete(past, e.Tenant)
 	}
-	delete(past, e.Tenant)
 	alerts := engine.Observe(&e)
 	if len(alerts) == 0 {
 		return nil

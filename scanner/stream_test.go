@@ -486,3 +486,63 @@ func TestStreamErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestReload puts other rules in force between two events: they see what was
+// before in their windows, and the old ones say nothing more.
+func TestReload(t *testing.T) {
+	load := func(id, threshold string) *rules.Set {
+		set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte("title: hits\nid: hits\ndetection:\n  s: {type: hit}\n  condition: s\n---\ntitle: t\nid: " + id +
+			"\nlevel: high\ncorrelation: {type: event_count, rules: hits, group-by: ip, timespan: 1m, condition: {gte: " + threshold + "}}\n")}})
+		if report.Count(rules.Enabled) != 2 {
+			t.Fatalf("%+v", report.Documents)
+		}
+		return set
+	}
+	f := newFakeKafka(hits(t, "192.0.2.1", 0, 10*seconds, 20*seconds, 30*seconds))
+	f.stopAt = 2
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := NewStream(load("old", "3"), Config{}, f.past, f, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
+		ended := make(chan error)
+		go func() { ended <- s.Consume(ctx, f) }()
+		synctest.Wait()
+		if f.at != 2 || len(f.alerts) != 0 {
+			t.Fatalf("%d events, %d alerts", f.at, len(f.alerts))
+		}
+		s.Reload(load("passing", "2")) // it has seen these two before
+		synctest.Wait()
+		f.mu.Lock()
+		f.stopAt = 0
+		f.mu.Unlock()
+		s.Reload(load("new", "4"))
+		synctest.Wait()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Consume: %v", err)
+		}
+	})
+	got := f.said(t, 0)
+	// That of the passing rules was true before they were in force; the fourth event
+	// is new to the last ones.
+	if len(got) != 1 || got[0].RuleID != "new" || got[0].Count != 4 || !got[0].StartsAt.Equal(timelineStart.Add(30*seconds)) || f.committed != 4 {
+		t.Errorf("%d committed, alerts %+v", f.committed, got)
+	}
+}
+
+// TestNewRuleFires adds a rule whose condition holds already: nothing is said of
+// what was before, and it fires with the next event.
+func TestNewRuleFires(t *testing.T) {
+	f := newFakeKafka(hits(t, "192.0.2.1", 0, 10*seconds, 20*seconds, 30*seconds))
+	silent, _ := rules.Load(nil, fstest.MapFS{})
+	f.stopAt = 3
+	f.run(t, silent, 2*commitEvery)
+	if f.committed != 3 || len(f.alerts) != 0 {
+		t.Fatalf("%d committed, %d alerts", f.committed, len(f.alerts))
+	}
+	f.stopAt = 0
+	f.run(t, burst(t), 2*commitEvery)
+	got := f.said(t, 0)
+	if len(got) != 1 || got[0].RuleID != "burst" || got[0].Count != 4 || !got[0].StartsAt.Equal(timelineStart.Add(30*seconds)) {
+		t.Errorf("%+v", got)
+	}
+}

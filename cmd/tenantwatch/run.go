@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -21,7 +20,6 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/logstream"
 	"github.com/tenantwatch/tenantwatch/rules"
-	"github.com/tenantwatch/tenantwatch/rules/builtin"
 	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/scanner/alert"
 	"github.com/tenantwatch/tenantwatch/scanner/probe"
@@ -89,6 +87,7 @@ type pipeline struct {
 	pulls     []*ingest.Puller // one for each tenant
 	write     *ingest.Writer
 	scan      *scanner.Stream
+	rules     *ruleFiles
 	probes    []*probe.Probe // of the tenants that have a login
 	notify    *alert.Notifier
 	web       *web
@@ -124,7 +123,8 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 	}
 	var set *rules.Set
 	if p.has(roleScan) {
-		set = p.loadRules()
+		p.rules = newRuleFiles(c, log.With("part", "rules"), p.reg)
+		set = p.rules.load()
 	}
 	if p.backend, err = startBackend(ctx, c, log); err != nil {
 		return nil, err
@@ -170,23 +170,6 @@ func (c *Config) ruleVars() rules.Vars {
 }
 
 func (p *pipeline) has(role string) bool { return slices.Contains(p.roles, role) }
-
-// loadRules compiles the built-in rules and those of TENANTWATCH_RULES. What
-// cannot be evaluated is said, and the rest runs.
-func (p *pipeline) loadRules() *rules.Set {
-	sources := []fs.FS{builtin.FS()}
-	for _, dir := range p.cfg.Rules {
-		sources = append(sources, os.DirFS(dir))
-	}
-	set, report := rules.Load(p.cfg.ruleVars(), sources...)
-	for _, d := range report.Documents {
-		if d.Status == rules.Refused || d.Status == rules.Waiting || d.Status == rules.Disabled {
-			p.log.Warn("rule does not run", "status", d.Status, "file", d.File, "line", d.Line, "title", d.Title, "reason", d.Reason)
-		}
-	}
-	p.log.Info("rules loaded", "enabled", report.Count(rules.Enabled, rules.Tuned), "waiting", report.Count(rules.Waiting), "disabled", report.Count(rules.Disabled, rules.Replaced), "refused", report.Count(rules.Refused))
-	return set
-}
 
 // producer makes a producer that is closed with the pipeline.
 func (p *pipeline) producer(topic string) *kafka.Producer {
@@ -237,6 +220,7 @@ func (p *pipeline) run(ctx context.Context) error {
 		})
 	}
 	if p.scan != nil {
+		last.start(fail, "rules", func(ctx context.Context) error { return p.rules.watch(ctx, p.scan.Reload) })
 		workers.start(fail, roleScan, func(ctx context.Context) error {
 			return p.backend.kafka.Consume(ctx, topics.Events, p.cfg.group(groupScanner), func(ctx context.Context, part *kafka.Partition) error { return p.scan.Consume(ctx, part) })
 		})

@@ -237,7 +237,7 @@ func (p *Partition) SeekEnd(ctx context.Context) error {
 
 // Rewind makes Fetch go on at the first record that was produced at or after a
 // time, which since tells from the last committed record; where none is
-// committed, Fetch goes on as it stands. It returns the offset of the first
+// committed, at the first that is there. It returns the offset of the first
 // uncommitted record.
 func (p *Partition) Rewind(ctx context.Context, since func(last *schema.Record) time.Time) (committed int64, err error) {
 	first, _, err := p.bounds(ctx)
@@ -245,7 +245,7 @@ func (p *Partition) Rewind(ctx context.Context, since func(last *schema.Record) 
 		return 0, err
 	}
 	if p.next <= first {
-		return p.next, nil
+		return p.next, p.SeekOffset(max(p.next, first))
 	}
 	if err := p.SeekOffset(p.next - 1); err != nil {
 		return 0, err

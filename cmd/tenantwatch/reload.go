@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/builtin"
+)
+
+// ruleFiles are the rules of a running instance and where they come from.
+type ruleFiles struct {
+	vars    rules.Vars
+	sources []fs.FS
+	log     *slog.Logger
+	byState *prometheus.GaugeVec
+	reloads *prometheus.CounterVec
+	read    [sha256.Size]byte // what the sources were when last read
+}
+
+func newRuleFiles(c *Config, log *slog.Logger, reg prometheus.Registerer) *ruleFiles {
+	f := promauto.With(reg)
+	r := &ruleFiles{vars: c.ruleVars(), sources: []fs.FS{builtin.FS()}, log: log,
+		byState: f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_rules_documents", Help: "Documents of the rules' files, by what became of them; those that are refused do not run."}, []string{"status"}),
+		reloads: f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_rules_reloads_total", Help: "Times that the rules were read anew while running; refused ones left the old rules in force."}, []string{"result"})}
+	for _, dir := range c.Rules {
+		r.sources = append(r.sources, os.DirFS(dir))
+	}
+	for _, result := range []string{"done", "refused"} {
+		r.reloads.WithLabelValues(result)
+	}
+	return r
+}
+
+// load compiles the built-in rules and those of TENANTWATCH_RULES. What cannot be
+// evaluated is said, and the rest runs.
+func (r *ruleFiles) load() *rules.Set {
+	r.read = r.digest()
+	set, report := rules.Load(r.vars, r.sources...)
+	r.tell(report)
+	return set
+}
+
+func (r *ruleFiles) tell(report *rules.Report) {
+	for _, d := range report.Documents {
+		if d.Status == rules.Refused || d.Status == rules.Waiting || d.Status == rules.Disabled {
+			r.log.Warn("rule does not run", "status", d.Status, "file", d.File, "line", d.Line, "title", d.Title, "reason", d.Reason)
+		}
+	}
+	for _, s := range []rules.Status{rules.Enabled, rules.Tuned, rules.Waiting, rules.Disabled, rules.Refused, rules.Replaced} {
+		r.byState.WithLabelValues(string(s)).Set(float64(report.Count(s)))
+	}
+	r.log.Info("rules loaded", "enabled", report.Count(rules.Enabled, rules.Tuned), "waiting", report.Count(rules.Waiting),
+		"disabled", report.Count(rules.Disabled, rules.Replaced), "refused", report.Count(rules.Refused))
+}
+
+// lookEvery is how often the files are looked at.
+const lookEvery = 2 * time.Second
+
+// watch reads the rules anew when a file has changed, and on SIGHUP, until ctx
+// ends.
+func (r *ruleFiles) watch(ctx context.Context, apply func(*rules.Set)) error {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP)
+	defer signal.Stop(asked)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-asked:
+			r.reload(apply)
+		case <-tick.C:
+			if r.digest() != r.read {
+				r.reload(apply)
+			}
+		}
+	}
+}
+
+// reload puts the rules in force as the files have them now: all of them, or, when
+// a document is refused, none. The old ones go on then.
+func (r *ruleFiles) reload(apply func(*rules.Set)) {
+	r.read = r.digest()
+	set, report := rules.Load(r.vars, r.sources...)
+	if refused := report.Count(rules.Refused); refused > 0 {
+		for _, d := range report.Documents {
+			if d.Status == rules.Refused {
+				r.log.Error("the rules are not read anew, the old ones stay in force: a rule is refused", "file", d.File, "line", d.Line, "reason", d.Reason)
+			}
+		}
+		r.reloads.WithLabelValues("refused").Inc()
+		return
+	}
+	r.tell(report)
+	r.reloads.WithLabelValues("done").Inc()
+	apply(set)
+}
+
+// digest tells one state of the files from another.
+func (r *ruleFiles) digest() (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, source := range r.sources[1:] { // those that we ship do not change
+		err := fs.WalkDir(source, ".", func(name string, e fs.DirEntry, err error) error {
+			if ext := path.Ext(name); err != nil || e.IsDir() || ext != ".yml" && ext != ".yaml" || strings.HasSuffix(name, ".test"+ext) {
+				return err
+			}
+			data, err := fs.ReadFile(source, name)
+			fmt.Fprintf(h, "%q %d\n%s", name, len(data), data)
+			return err
+		})
+		fmt.Fprintf(h, "%v\n", err)
+	}
+	h.Sum(sum[:0])
+	return sum
+}
