@@ -131,6 +131,30 @@ func Load(vars Vars, sources ...fs.FS) (*Set, *Report) {
 	return l.finish()
 }
 
+// Walk calls f for every .yml and .yaml file of a source, but for hidden ones: a
+// mounted Kubernetes ConfigMap has everything a second time in hidden folders.
+func Walk(source fs.FS, f func(name string) error) error {
+	return fs.WalkDir(source, ".", func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case name != "." && strings.HasPrefix(e.Name(), "."):
+			if e.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case e.IsDir() || path.Ext(name) != ".yml" && path.Ext(name) != ".yaml":
+			return nil
+		}
+		return f(name)
+	})
+}
+
+// IsTest reports whether a file has timeline tests, not rules.
+func IsTest(name string) bool {
+	return strings.HasSuffix(name, ".test.yml") || strings.HasSuffix(name, ".test.yaml")
+}
+
 // read parses the files of one source and settles their ids.
 func (l *loader) read(source fs.FS) {
 	earlier := map[string]*document{}
@@ -140,12 +164,9 @@ func (l *loader) read(source fs.FS) {
 		}
 	}
 	seen := map[string]bool{}
-	err := fs.WalkDir(source, ".", func(name string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
+	err := Walk(source, func(name string) error {
 		ext := path.Ext(name)
-		if e.IsDir() || ext != ".yml" && ext != ".yaml" || strings.HasSuffix(name, ".test"+ext) {
+		if IsTest(name) {
 			return nil
 		}
 		if strings.HasSuffix(name, overlaySuffix+ext) {

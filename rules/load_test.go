@@ -537,7 +537,7 @@ func TestReferences(t *testing.T) {
 func TestFiles(t *testing.T) {
 	rule := func(id string) *fstest.MapFile { return file(strings.ReplaceAll(item("a: 1"), "id: rule", "id: "+id)) }
 	set, report := rules.Load(nil, fstest.MapFS{"a.yml": rule("a"), "b.yaml": rule("b"), "deep/er/c.yml": rule("c"),
-		"a.test.yml": rule("t1"), "b.test.yaml": rule("t2"), "deep/c.test.yml": file("["), "README.md": file("["), "d.yml.bak": rule("d"), "e.json": file("{}"),
+		"a.test.yml": rule("t1"), "b.test.yaml": rule("t2"), "deep/c.test.yml": file("["), "README.md": file("["), "d.yml.bak": rule("d"), "e.json": file("{}"), ".hidden.yml": rule("h"), "..data/a.yml": rule("a"),
 		"empty.yml": file(""), "comment.yml": file("# nothing\n---\n---\n# nothing\n"), "broken.yml": file("title: ok\nid: before\ndetection:\n  s: {a: 1}\n  condition: s\n---\na: [\n")})
 	var got []string
 	for _, r := range set.Rules() {

@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path"
-	"strings"
 	"syscall"
 	"time"
 
@@ -114,10 +112,7 @@ func (r *ruleFiles) reload(apply func(*rules.Set)) {
 func (r *ruleFiles) digest() (sum [sha256.Size]byte) {
 	h := sha256.New()
 	for _, source := range r.sources[1:] { // those that we ship do not change
-		err := fs.WalkDir(source, ".", func(name string, e fs.DirEntry, err error) error {
-			if ext := path.Ext(name); err != nil || e.IsDir() || ext != ".yml" && ext != ".yaml" || strings.HasSuffix(name, ".test"+ext) {
-				return err
-			}
+		err := rules.Walk(source, func(name string) error {
 			data, err := fs.ReadFile(source, name)
 			fmt.Fprintf(h, "%q %d\n%s", name, len(data), data)
 			return err

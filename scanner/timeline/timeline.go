@@ -91,10 +91,9 @@ const maxEvents = 1_000_000
 // others. A file that cannot be read is one failed result.
 func Run(set *rules.Set, source fs.FS) ([]Result, error) {
 	var list []Result
-	err := fs.WalkDir(source, ".", func(name string, e fs.DirEntry, err error) error {
-		ext := path.Ext(name)
-		if err != nil || e.IsDir() || ext != ".yml" && ext != ".yaml" || !strings.HasSuffix(name, ".test"+ext) {
-			return err
+	err := rules.Walk(source, func(name string) error {
+		if !rules.IsTest(name) {
+			return nil
 		}
 		data, err := fs.ReadFile(source, name)
 		if err != nil {
@@ -105,6 +104,7 @@ func Run(set *rules.Set, source fs.FS) ([]Result, error) {
 			list = append(list, Result{File: name, Failure: err.Error()})
 			return nil
 		}
+		ext := path.Ext(name)
 		rulesFile := strings.TrimSuffix(name, ".test"+ext) + ext
 		for _, c := range cases {
 			list = append(list, c.run(set, name, rulesFile))
