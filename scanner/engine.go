@@ -244,7 +244,7 @@ func (e *Engine) Lookback() time.Duration {
 // new event. One that was firing when an earlier run ended goes on. One that had
 // ended is taken up only where the replay stands before its end, which will be
 // seen again and is to be the end of the same alert. Alerts of rules that are no
-// more are left alone.
+// more, or no longer alert by themselves, are left alone.
 func (e *Engine) Restore(a *schema.Alert) {
 	t := e.ruleOf(a)
 	if t == nil {
@@ -303,7 +303,7 @@ func (e *Engine) Begin(tenant string) {
 
 func (e *Engine) ruleOf(a *schema.Alert) *tracked {
 	for _, t := range e.rules {
-		if t.rule.ID == a.RuleID && len(a.Group) == len(t.rule.Alert.GroupBy) {
+		if t.rule.ID == a.RuleID && t.rule.Alert != nil && len(a.Group) == len(t.rule.Alert.GroupBy) {
 			return t
 		}
 	}

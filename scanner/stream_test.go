@@ -546,3 +546,41 @@ func TestNewRuleFires(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestRestoreOfWhatNoLongerAlerts takes up alerts of rules that are gone, that only
+// serve another one now, or that are grouped in another way.
+func TestRestoreOfWhatNoLongerAlerts(t *testing.T) {
+	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(`
+title: hits
+id: hits
+detection:
+  s: {type: hit}
+  condition: s
+---
+title: inner
+id: inner
+correlation: {type: event_count, rules: [hits], group-by: [ip], timespan: 1m, condition: {gte: 2}}
+---
+title: outer
+id: outer
+correlation: {type: event_count, rules: [inner], group-by: [ip], timespan: 1m, condition: {gte: 2}}
+`)}})
+	if report.Count(rules.Enabled) != 3 {
+		t.Fatalf("%+v", report.Documents)
+	}
+	e := NewEngine(set, Config{})
+	for _, id := range []string{"hits", "inner", "gone", "outer"} {
+		e.Restore(&schema.Alert{Tenant: "acme", RuleID: id, State: schema.Firing, Level: "low", StartsAt: timelineStart, UpdatedAt: timelineStart})
+	}
+	e.Begin("acme")
+	if n := e.Status().Open; n != 0 {
+		t.Errorf("%d alerts were taken up", n)
+	}
+	var got []schema.Alert
+	for _, ev := range hits(t, "192.0.2.1", 0, seconds, 2*seconds) {
+		got = append(got, e.Observe(&ev)...)
+	}
+	if len(got) != 1 || got[0].RuleID != "outer" {
+		t.Errorf("%+v", got)
+	}
+}
