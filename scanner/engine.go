@@ -71,6 +71,7 @@ type tracked struct {
 	span     int64             // µs
 	keep     int64             // µs, see rules.Alert
 	horizon  int64             // µs that an occurrence matters
+	reach    int64             // the same, for those that count it as well
 	limit    int               // occurrences that a group keeps
 	distinct bool              // value_count
 	valued   bool              // value_sum and its like
@@ -80,6 +81,8 @@ type tracked struct {
 	ordered  []int             // temporal_ordered: the sources to be seen, in order
 	parents  []feed            // correlations that count this one
 	above    []rules.Field     // what those, and theirs, want to know of an event
+	early    []early           // see leads
+	none     group             // stands for a group that is not made
 	sweepAt  int               // number of groups at which idle ones are looked for
 
 	hit  bool   // by the current event
@@ -94,6 +97,19 @@ type feed struct {
 	source int
 }
 
+// early is an occurrence of an order whose first source has not occurred in its
+// group: it counts only if that comes late.
+type early struct {
+	key   uint64 // a hash of the group's
+	at    int64
+	seen  uint64
+	id    string
+	above *captured
+}
+
+// mostEarly bounds them.
+const mostEarly = 1 << 16
+
 // clock is a tenant's event time, and what it is to end.
 type clock struct {
 	name      string
@@ -105,8 +121,8 @@ type clock struct {
 type group struct {
 	rule   *tracked
 	tenant *clock
-	values []schema.GroupValue
-	quoted []bool // values[i] is a string, not a number or a boolean
+	key    string // as in rule.groups
+	quoted uint64 // a bit for each value of the key that is a string, not a number or a boolean
 	window window
 
 	open    bool
@@ -171,10 +187,9 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 		for _, f := range t.parents {
 			source := f.rule.rule.Correlation.Sources[f.source]
 			t.above = slices.Concat(t.above, source.GroupBy, source.Values, f.rule.above)
-			// What it counts matters as long as it does to those that count it.
-			t.horizon = max(t.horizon, t.span+f.rule.horizon)
+			t.reach = max(t.reach, t.span+f.rule.reach)
 		}
-		e.horizon = max(e.horizon, t.horizon)
+		e.horizon = max(e.horizon, t.reach)
 	}
 	return e
 }
@@ -211,6 +226,7 @@ func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
 	if r.Alert != nil && r.Alert.Class == rules.Condition {
 		t.horizon += t.keep
 	}
+	t.reach = t.horizon
 	return t
 }
 
@@ -229,6 +245,13 @@ func (t *tracked) mostKept() int {
 		highest = max(highest, t.top())
 	}
 	return max(minLimit, 4*int(min(highest, 1<<20)))
+}
+
+// leads reports that nothing matters before the first source of an order has
+// occurred, but for as long as that may come late: no group is made for it. Where
+// something is to be absent, it matters when that was seen.
+func (t *tracked) leads() bool {
+	return len(t.ordered) > 0 && t.rule.Correlation.Need == nil && !t.rule.Correlation.Holds(0)
 }
 
 // top is the count of the highest level.
@@ -250,14 +273,12 @@ func (e *Engine) Restore(a *schema.Alert) {
 	if t == nil {
 		return
 	}
-	var values []schema.GroupValue
 	e.key = append(e.key[:0], a.Tenant...)
 	for _, f := range t.rule.Alert.GroupBy {
 		k := slices.IndexFunc(a.Group, func(g schema.GroupValue) bool { return g.Field == f.Path })
 		if k < 0 {
 			return
 		}
-		values = append(values, a.Group[k])
 		e.appendKey([]byte(a.Group[k].Value))
 	}
 	g := t.groups[string(e.key)]
@@ -265,8 +286,8 @@ func (e *Engine) Restore(a *schema.Alert) {
 		return
 	}
 	if g == nil {
-		g = &group{rule: t, tenant: e.clock(a.Tenant), values: values, quoted: slices.Repeat([]bool{true}, len(values))}
-		t.groups[string(e.key)] = g
+		g = &group{rule: t, tenant: e.clock(a.Tenant), key: string(e.key), quoted: math.MaxUint64}
+		t.groups[g.key] = g
 	}
 	g.told = true
 	starts, level := a.StartsAt.UnixMicro(), 0
@@ -423,7 +444,8 @@ func (e *Engine) track(t *tracked, c *clock, o occurrence, pages bool) {
 // none, or that was there before.
 func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, ok bool) {
 	source := bits.TrailingZeros64(o.seen)
-	if g = e.groupOf(t, c, source); g == nil {
+	leading := !t.leads() || o.seen>>t.ordered[0]&1 == 1
+	if g = e.groupOf(t, c, source, leading); g == nil {
 		return nil, 0, false
 	}
 	if t.distinct || t.valued {
@@ -434,8 +456,33 @@ func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, o
 	if len(t.above) > 0 {
 		o.above = e.capture(t.above)
 	}
+	if g == &t.none { // kept aside
+		t.wait(early{maphash.Bytes(e.seed, e.key), o.at, o.seen, o.id, o.above}, c.now-e.cfg.Lateness.Microseconds())
+		return nil, 0, false
+	}
 	pos, ok = g.window.insert(o, t.distinct)
+	if ok && len(g.window) == 1 && len(t.early) > 0 {
+		key := maphash.Bytes(e.seed, e.key)
+		for _, x := range t.early {
+			if x.key == key && x.at >= o.at {
+				g.window.insert(occurrence{at: x.at, seen: x.seen, id: x.id, above: x.above}, false)
+			}
+		}
+		pos = g.window.find(o.at, o.id)
+	}
 	return g, pos, ok
+}
+
+// wait keeps an occurrence aside, and forgets those that are older than since.
+func (t *tracked) wait(x early, since int64) {
+	t.early = append(t.early, x)
+	old := 0
+	for old < len(t.early) && t.early[old].at < since {
+		old++
+	}
+	if old = max(old, len(t.early)-mostEarly); old > len(t.early)/2 {
+		t.early = slices.Delete(t.early, 0, old)
+	}
 }
 
 // weigh judges what the occurrence at pos makes of its group, and forgets what no
@@ -458,6 +505,9 @@ func (e *Engine) weigh(g *group, pos int, pages bool) {
 	}
 	newest := g.window[len(g.window)-1].at
 	g.window.trim(newest-t.horizon, math.MaxInt)
+	if t.leads() {
+		g.window.trimTo(t.ordered[0], newest-e.cfg.Lateness.Microseconds())
+	}
 	if t.distinct && len(g.window) > t.limit {
 		g.window.condense(newest - e.cfg.Lateness.Microseconds())
 	}
@@ -559,8 +609,8 @@ func (e *Engine) judgeLast(g *group, pages bool) {
 
 // groupOf finds the state for the group key of the event at hand, as one source of
 // the rule has it. It is nil where a correlation's event lacks a field of the key:
-// it belongs to no group.
-func (e *Engine) groupOf(t *tracked, c *clock, source int) *group {
+// it belongs to no group; t.none where there is none yet and make is not set.
+func (e *Engine) groupOf(t *tracked, c *clock, source int, make bool) *group {
 	var fields []rules.Field
 	switch r := t.rule; {
 	case r.Correlation == nil:
@@ -578,24 +628,32 @@ func (e *Engine) groupOf(t *tracked, c *clock, source int) *group {
 		}
 		e.appendKey(text)
 	}
-	if g := t.groups[string(e.key)]; g != nil {
-		return g
+	if g := t.groups[string(e.key)]; g != nil || !make {
+		return cmp.Or(g, &t.none)
 	}
 	if len(t.groups) >= t.sweepAt {
 		e.sweep(t)
 	}
-	g := &group{rule: t, tenant: c}
+	g := &group{rule: t, tenant: c, key: string(e.key)}
 	for i, f := range fields {
-		text, quoted := e.text(f)
-		name := f.Path
-		if t.rule.Alert != nil {
-			name = t.rule.Alert.GroupBy[i].Path
+		if _, quoted := e.text(f); quoted {
+			g.quoted |= 1 << i
 		}
-		g.values = append(g.values, schema.GroupValue{Field: name, Value: string(text)})
-		g.quoted = append(g.quoted, quoted)
 	}
-	t.groups[string(e.key)] = g
+	t.groups[g.key] = g
 	return g
+}
+
+// values are the fields of a group's key, for an alert.
+func (g *group) values() []schema.GroupValue {
+	var list []schema.GroupValue
+	rest := []byte(g.key[len(g.tenant.name):])
+	for _, f := range g.rule.rule.Alert.GroupBy {
+		n, width := binary.Uvarint(rest)
+		list = append(list, schema.GroupValue{Field: f.Path, Value: string(rest[width : width+int(n)])})
+		rest = rest[width+int(n):]
+	}
+	return list
 }
 
 // appendKey appends one part of a key, with its length, so that no two keys are
@@ -648,7 +706,7 @@ func (e *Engine) sweep(t *tracked) {
 			}
 		}
 	}
-	t.sweepAt = min(max(minLimit, 2*len(t.groups)), max(e.cfg.MaxGroups, len(t.groups)+len(t.groups)/4+1))
+	t.sweepAt = min(max(minLimit, len(t.groups)+len(t.groups)/2), max(e.cfg.MaxGroups, len(t.groups)+len(t.groups)/4+1))
 }
 
 // deadline is when the alert ends if nothing more happens; false for never.

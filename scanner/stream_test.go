@@ -584,3 +584,39 @@ correlation: {type: event_count, rules: [inner], group-by: [ip], timespan: 1m, c
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestOrderComesLate delivers what comes first in an order after the rest, within
+// the lateness and beyond it, in one group and beside others.
+func TestOrderComesLate(t *testing.T) {
+	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte("title: a\nid: a\ndetection:\n  s: {type: a}\n  condition: s\n---\ntitle: b\nid: b\ndetection:\n  s: {type: b}\n  condition: s\n---\n" +
+		"title: o\nid: o\ncorrelation: {type: temporal_ordered, rules: [a, b], group-by: [ip], timespan: 10m}\n")}})
+	if report.Count(rules.Enabled) != 3 {
+		t.Fatalf("%+v", report.Documents)
+	}
+	n := 0
+	event := func(typ, ip string, at time.Duration) schema.Event {
+		n++
+		return eventAt(t, timelineStart.Add(at), n, map[string]any{"type": typ, "ip": ip})
+	}
+	for _, tt := range []struct {
+		name   string
+		events []schema.Event
+		want   time.Duration // when it fires; 0 for never
+	}{
+		{"in order", []schema.Event{event("a", "x", seconds), event("b", "x", 3*seconds)}, 3 * seconds},
+		{"late", []schema.Event{event("b", "x", 3*seconds), event("b", "y", 4*seconds), event("a", "x", seconds)}, 3 * seconds},
+		{"late, of another group", []schema.Event{event("b", "x", 3*seconds), event("a", "y", seconds)}, 0},
+		{"late, but after it", []schema.Event{event("b", "x", 3*seconds), event("b", "y", 9*seconds), event("a", "x", 5*seconds)}, 0},
+		{"just in time", []schema.Event{event("b", "x", 60*seconds), event("z", "x", 359*seconds), event("a", "x", 59*seconds)}, 60 * seconds},
+		{"the first time again", []schema.Event{event("a", "x", seconds), event("b", "x", 700*seconds), event("b", "x", 705*seconds), event("a", "x", 702*seconds)}, 705 * seconds},
+	} {
+		e := NewEngine(set, Config{})
+		for i := range tt.events {
+			tt.events[i].FetchedAt = timelineStart.Add(time.Hour)
+		}
+		got := scanAll(e, tt.events)
+		if len(got) != min(int(tt.want), 1) || len(got) == 1 && !got[0].StartsAt.Equal(timelineStart.Add(tt.want)) {
+			t.Errorf("%s: %+v", tt.name, got)
+		}
+	}
+}

@@ -16,9 +16,9 @@ import (
 func (e *Engine) emit(g *group, state schema.AlertState, count float64, end int) {
 	t := g.rule
 	r := t.rule
-	level := r.Alert.Levels[g.level]
+	level, values := r.Alert.Levels[g.level], g.values()
 	a := schema.Alert{
-		Fingerprint: schema.Fingerprint(g.tenant.name, r.ID, g.values),
+		Fingerprint: schema.Fingerprint(g.tenant.name, r.ID, values),
 		Tenant:      g.tenant.name,
 		RuleID:      r.ID,
 		Title:       r.Title,
@@ -26,7 +26,7 @@ func (e *Engine) emit(g *group, state schema.AlertState, count float64, end int)
 		State:       state,
 		StartsAt:    time.UnixMicro(g.starts).UTC(),
 		UpdatedAt:   time.UnixMicro(g.updated).UTC(),
-		Group:       slices.Clone(g.values),
+		Group:       slices.Clone(values),
 		Count:       count,
 		Threshold:   level.Count,
 		Window:      schema.Seconds(time.Duration(t.span) * time.Microsecond),
@@ -38,8 +38,15 @@ func (e *Engine) emit(g *group, state schema.AlertState, count float64, end int)
 		a.ResolvedAt = a.UpdatedAt
 	}
 	if end >= 0 {
-		a.LogIDs = g.window.ids(end, e.cfg.Samples, t.span, t.last > 0)
-		a.Query = g.query(end)
+		first := 0
+		if t.leads() { // what came before the first of the order has no part in it
+			first = g.window.begin(end, t.span)
+			for first < end && g.window[first].seen>>t.ordered[0]&1 == 0 {
+				first++
+			}
+		}
+		a.LogIDs = g.window[first:end+1].ids(end-first, e.cfg.Samples, t.span, t.last > 0)
+		a.Query = g.query(values, end)
 	}
 	a.Summary = summary(r, &a)
 	e.out = append(e.out, a)
@@ -94,7 +101,7 @@ func shortDuration(d time.Duration) string {
 // query is SQL over the view events that lists what the window holds: the
 // events of the rule's types and group. Where the rule asks for more than that,
 // it lists more than was counted.
-func (g *group) query(end int) string {
+func (g *group) query(values []schema.GroupValue, end int) string {
 	t := g.rule
 	until := g.window[end].at
 	since := until - t.span
@@ -110,9 +117,9 @@ func (g *group) query(end int) string {
 	if types := sqlTypes(t.types); types != "" {
 		where = append(where, types)
 	}
-	for i, v := range g.values {
+	for i, v := range values {
 		if v.Value != "" {
-			where = append(where, sqlEqual(v, g.quoted[i]))
+			where = append(where, sqlEqual(v, g.quoted>>i&1 == 1))
 		}
 	}
 	return "SELECT date, type, log_id, ip, user_id, user_name, client_id, description, details FROM events WHERE " +

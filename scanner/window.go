@@ -99,6 +99,20 @@ func (w *window) trim(since int64, limit int) {
 	}
 }
 
+// trimTo forgets what is older than since and comes before the first occurrence of
+// a source.
+func (w *window) trimTo(source int, since int64) {
+	list := *w
+	n := 0
+	for n < len(list) && list[n].at < since && list[n].seen>>source&1 == 0 {
+		n++
+	}
+	if n > 0 {
+		clear(list[:n])
+		*w = list[n:]
+	}
+}
+
 // peak is the highest count in a window of span that holds the occurrence at pos
 // and ends there or later, and the index at which that window ends.
 func (w window) peak(pos int, span int64, distinct bool) (count uint64, end int) {
