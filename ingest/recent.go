@@ -11,7 +11,7 @@ import (
 )
 
 // recentIDs is how many ids of recent events are kept for the overlap: twenty
-// minutes of the fastest tenant at its usual share. An id takes about 105 bytes.
+// minutes of the fastest tenant at its usual share. An id takes 114 bytes.
 // The overlap does not reach beyond what is forgotten: all would seem late there.
 const recentIDs = 200_000
 

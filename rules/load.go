@@ -91,8 +91,8 @@ type loader struct {
 	used    map[*document]bool   // detections that a correlation refers to
 	alone   map[*document]bool   // of these, those that alert by themselves all the same
 
-	overlays     map[string]*overlay  // by the id that they are about
-	overlayFates map[string]*Document // by file
+	overlays     map[string]*overlay // by the id that they are about
+	overlayFates []*Document         // of the files
 }
 
 // links are the rules that a correlation refers to, in the order of its Sources
@@ -114,7 +114,7 @@ func Load(vars Vars, sources ...fs.FS) (*Set, *Report) {
 	l := &loader{vars: vars, fates: map[*document]*Document{}, fields: newFields(), rules: map[*document]*Rule{},
 		links: map[*Rule]links{}, errs: map[*document]error{},
 		filters: map[*document][]expr{}, used: map[*document]bool{}, alone: map[*document]bool{},
-		common: Vars{}, overlays: map[string]*overlay{}, overlayFates: map[string]*Document{}}
+		common: Vars{}, overlays: map[string]*overlay{}}
 	for _, source := range sources {
 		l.read(source)
 	}
@@ -627,8 +627,8 @@ func (l *loader) finish() (*Set, *Report) {
 		}
 	}
 	report := &Report{Documents: l.broken}
-	for _, name := range slices.Sorted(maps.Keys(l.overlayFates)) {
-		report.Documents = append(report.Documents, *l.overlayFates[name])
+	for _, fate := range l.overlayFates {
+		report.Documents = append(report.Documents, *fate)
 	}
 	for _, d := range l.docs {
 		fate := l.fates[d]

@@ -21,6 +21,7 @@ const kindOverlay = "overlay"
 type overlay struct {
 	file        string
 	line        int
+	fate        *Document // of the file
 	id          string
 	off         bool
 	reason      string
@@ -159,12 +160,13 @@ func (l *loader) readOverlayFile(source fs.FS, name string) error {
 	}
 	list, vars, err := readOverlay(name, data)
 	fate := &Document{File: name, Line: 1, Kind: kindOverlay, Title: "changes of rules", Status: Enabled}
-	l.overlayFates[name] = fate
+	l.overlayFates = append(l.overlayFates, fate)
 	if err != nil {
 		fate.Status, fate.Reason, fate.Line = Refused, err.Error(), errorLine(err, name)
 		return nil
 	}
 	for _, o := range list {
+		o.fate = fate
 		l.overlays[o.id] = o
 	}
 	maps.Copy(l.common, vars)
@@ -175,16 +177,15 @@ func (l *loader) readOverlayFile(source fs.FS, name string) error {
 func (l *loader) overlay() {
 	for _, id := range slices.Sorted(maps.Keys(l.overlays)) {
 		o := l.overlays[id]
-		fate := l.overlayFates[o.file]
 		i := slices.IndexFunc(l.docs, func(d *document) bool { return d.id == id && d.replacedBy == nil })
 		if i < 0 {
 			if !o.optional {
-				fate.Warnings = append(fate.Warnings, fmt.Sprintf("%s: no rule has the id %s", o.place(), id))
+				o.fate.Warnings = append(o.fate.Warnings, fmt.Sprintf("%s: no rule has the id %s", o.place(), id))
 			}
 			continue
 		}
 		if err := l.overlayOne(o, i); err != nil {
-			fate.Warnings = append(fate.Warnings, fmt.Sprintf("%s: %v", o.place(), err))
+			o.fate.Warnings = append(o.fate.Warnings, fmt.Sprintf("%s: %v", o.place(), err))
 		}
 	}
 }

@@ -32,6 +32,9 @@ type fact struct {
 // NewBatch returns a batch without events. An alert has up to samples log_ids.
 func NewBatch(set *rules.Set, samples int) *Batch {
 	b := &Batch{set: set, texts: map[string]string{}, engine: NewEngine(set, Config{MaxGroups: 1 << 30, Samples: samples})}
+	for i, list := range b.engine.feeds { // what matches is told as it is observed
+		b.engine.feeds[i] = slices.DeleteFunc(list, func(f feed) bool { return f.rule.rule.Correlation == nil })
+	}
 	for _, r := range set.Rules() {
 		if r.Correlation == nil {
 			continue
@@ -45,8 +48,8 @@ func NewBatch(set *rules.Set, samples int) *Batch {
 	return b
 }
 
-// Observe returns the detections that match an event and alert by themselves. Only
-// an event with a date takes part in correlations.
+// Observe returns the detections that match an event and alert by themselves. The
+// event is identified, see schema.Event.
 func (b *Batch) Observe(ev *schema.Event) []*rules.Rule {
 	e := b.engine
 	var alone []*rules.Rule
@@ -55,11 +58,11 @@ func (b *Batch) Observe(ev *schema.Event) []*rules.Rule {
 		if r := b.set.Rules()[i]; r.Alert != nil {
 			alone = append(alone, r)
 		}
-		if slices.ContainsFunc(e.feeds[i], func(f feed) bool { return f.rule.rule.Correlation != nil }) {
+		if len(e.feeds[i]) > 0 {
 			hits = append(hits, i)
 		}
 	}
-	if len(hits) == 0 || ev.Date.IsZero() {
+	if len(hits) == 0 {
 		return alone
 	}
 	fields := e.capture(b.wanted)
@@ -93,9 +96,7 @@ func (b *Batch) Alerts() []schema.Alert {
 		e.expire(c)
 		for _, i := range f.hits {
 			for _, to := range e.feeds[i] {
-				if to.rule.rule.Correlation != nil {
-					e.touch(to)
-				}
+				e.touch(to)
 			}
 		}
 		e.judgeTouched(c, f.at, f.id, true)

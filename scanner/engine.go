@@ -54,7 +54,7 @@ type Engine struct {
 	touched []*tracked
 	apart   []*group  // of one rule, scratch space
 	from    *captured // whose fields are read; nil for those that the matcher has
-	above   bool      // from is of another event than the one at hand
+	past    bool      // from is of another event than the one at hand
 	key     []byte
 	out     []schema.Alert
 	open    int
@@ -67,7 +67,6 @@ type tracked struct {
 	rule     *rules.Rule
 	index    int               // in Engine.rules: below that of the correlations that count it
 	groups   map[string]*group // by tenant and group key
-	types    []string          // of the events that it counts; nil for any
 	span     int64             // µs
 	keep     int64             // µs, see rules.Alert
 	horizon  int64             // µs that an occurrence matters
@@ -80,10 +79,12 @@ type tracked struct {
 	last     int               // last_events
 	ordered  []int             // temporal_ordered: the sources to be seen, in order
 	parents  []feed            // correlations that count this one
-	above    []rules.Field     // what those, and theirs, want to know of an event
-	early    []early           // see leads
-	none     group             // stands for a group that is not made
-	sweepAt  int               // number of groups at which idle ones are looked for
+	wanted   []rules.Field     // what those, and theirs, want to know of an event
+	leads    bool              // see leading
+	early    []early           // by arrival; those before waiting are too old
+	waiting  int
+	none     group // stands for a group that is not made
+	sweepAt  int   // number of groups at which idle ones are looked for
 
 	hit  bool   // by the current event
 	seen uint64 // the sources that it is of, a bit for each
@@ -100,11 +101,11 @@ type feed struct {
 // early is an occurrence of an order whose first source has not occurred in its
 // group: it counts only if that comes late.
 type early struct {
-	key   uint64 // a hash of the group's
-	at    int64
-	seen  uint64
-	id    string
-	above *captured
+	key    uint64 // a hash of the group's
+	at     int64
+	seen   uint64
+	id     string
+	fields *captured
 }
 
 // mostEarly bounds them.
@@ -186,7 +187,7 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 	for _, t := range slices.Backward(e.rules) {
 		for _, f := range t.parents {
 			source := f.rule.rule.Correlation.Sources[f.source]
-			t.above = slices.Concat(t.above, source.GroupBy, source.Values, f.rule.above)
+			t.wanted = slices.Concat(t.wanted, source.GroupBy, source.Values, f.rule.wanted)
 			t.reach = max(t.reach, t.span+f.rule.reach)
 		}
 		e.horizon = max(e.horizon, t.reach)
@@ -195,7 +196,7 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 }
 
 func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
-	t := &tracked{rule: r, types: r.Types, groups: map[string]*group{}, limit: minLimit, sweepAt: minLimit}
+	t := &tracked{rule: r, groups: map[string]*group{}, limit: minLimit, sweepAt: minLimit}
 	if r.Alert != nil {
 		t.keep = r.Alert.KeepFiringFor.Microseconds()
 		if r.Alert.Class == rules.Event && t.keep == 0 {
@@ -220,6 +221,7 @@ func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
 					t.ordered = append(t.ordered, k)
 				}
 			}
+			t.leads = leading(c)
 		}
 	}
 	t.horizon = t.span + lateness.Microseconds()
@@ -247,12 +249,10 @@ func (t *tracked) mostKept() int {
 	return max(minLimit, 4*int(min(highest, 1<<20)))
 }
 
-// leads reports that nothing matters before the first source of an order has
+// leading reports that nothing matters before the first source of an order has
 // occurred, but for as long as that may come late: no group is made for it. Where
 // something is to be absent, it matters when that was seen.
-func (t *tracked) leads() bool {
-	return len(t.ordered) > 0 && t.rule.Correlation.Need == nil && !t.rule.Correlation.Holds(0)
-}
+func leading(c *rules.Correlation) bool { return c.Need == nil && !c.Holds(0) }
 
 // top is the count of the highest level.
 func (t *tracked) top() float64 { return t.rule.Alert.Levels[len(t.rule.Alert.Levels)-1].Count }
@@ -444,8 +444,8 @@ func (e *Engine) track(t *tracked, c *clock, o occurrence, pages bool) {
 // none, or that was there before.
 func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, ok bool) {
 	source := bits.TrailingZeros64(o.seen)
-	leading := !t.leads() || o.seen>>t.ordered[0]&1 == 1
-	if g = e.groupOf(t, c, source, leading); g == nil {
+	first := !t.leads || o.seen>>t.ordered[0]&1 == 1
+	if g = e.groupOf(t, c, source, first); g == nil {
 		return nil, 0, false
 	}
 	if t.distinct || t.valued {
@@ -453,19 +453,19 @@ func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, o
 			return nil, 0, false
 		}
 	}
-	if len(t.above) > 0 {
-		o.above = e.capture(t.above)
+	if len(t.wanted) > 0 {
+		o.fields = e.capture(t.wanted)
 	}
 	if g == &t.none { // kept aside
-		t.wait(early{maphash.Bytes(e.seed, e.key), o.at, o.seen, o.id, o.above}, c.now-e.cfg.Lateness.Microseconds())
+		t.wait(early{maphash.Bytes(e.seed, e.key), o.at, o.seen, o.id, o.fields}, c.now-e.cfg.Lateness.Microseconds())
 		return nil, 0, false
 	}
 	pos, ok = g.window.insert(o, t.distinct)
 	if ok && len(g.window) == 1 && len(t.early) > 0 {
 		key := maphash.Bytes(e.seed, e.key)
-		for _, x := range t.early {
+		for _, x := range t.early[t.waiting:] {
 			if x.key == key && x.at >= o.at {
-				g.window.insert(occurrence{at: x.at, seen: x.seen, id: x.id, above: x.above}, false)
+				g.window.insert(occurrence{at: x.at, seen: x.seen, id: x.id, fields: x.fields}, false)
 			}
 		}
 		pos = g.window.find(o.at, o.id)
@@ -476,12 +476,11 @@ func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, o
 // wait keeps an occurrence aside, and forgets those that are older than since.
 func (t *tracked) wait(x early, since int64) {
 	t.early = append(t.early, x)
-	old := 0
-	for old < len(t.early) && t.early[old].at < since {
-		old++
+	for t.waiting < len(t.early) && (t.early[t.waiting].at < since || len(t.early)-t.waiting > mostEarly) {
+		t.waiting++
 	}
-	if old = max(old, len(t.early)-mostEarly); old > len(t.early)/2 {
-		t.early = slices.Delete(t.early, 0, old)
+	if t.waiting > len(t.early)/2 {
+		t.early, t.waiting = slices.Delete(t.early, 0, t.waiting), 0
 	}
 }
 
@@ -505,7 +504,7 @@ func (e *Engine) weigh(g *group, pos int, pages bool) {
 	}
 	newest := g.window[len(g.window)-1].at
 	g.window.trim(newest-t.horizon, math.MaxInt)
-	if t.leads() {
+	if t.leads {
 		g.window.trimTo(t.ordered[0], newest-e.cfg.Lateness.Microseconds())
 	}
 	if t.distinct && len(g.window) > t.limit {
@@ -555,14 +554,14 @@ func (e *Engine) judgeWindows(g *group, pos int, pages bool) {
 			e.judge(g, value, end, pages)
 		}
 		for _, f := range t.parents {
-			if end == pos && !e.above { // the event at hand
+			if end == pos && !e.past { // the event at hand
 				e.touch(f)
 				continue
 			}
-			from, above := e.from, e.above
-			e.from, e.above = o.above, true
+			from, past := e.from, e.past
+			e.from, e.past = o.fields, true
 			e.track(f.rule, g.tenant, occurrence{at: o.at, seen: 1 << f.source, id: o.id}, pages)
-			e.from, e.above = from, above
+			e.from, e.past = from, past
 		}
 	}
 }

@@ -3,7 +3,6 @@ package scanner
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -32,20 +31,6 @@ func eventAt(t testing.TB, date time.Time, n int, members map[string]any) schema
 		t.Fatalf("%s: %v", raw, err)
 	}
 	return e
-}
-
-func numbered(v any, n int) any {
-	switch v := v.(type) {
-	case string:
-		return strings.ReplaceAll(v, "{n}", fmt.Sprint(n))
-	case map[string]any:
-		m := map[string]any{}
-		for k, v := range v {
-			m[k] = numbered(v, n)
-		}
-		return m
-	}
-	return v
 }
 
 func ruleOf(set *rules.Set, id string) *rules.Rule {

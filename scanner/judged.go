@@ -26,10 +26,10 @@ func (t *tracked) judged(w window) (value float64, holds bool) {
 		value = w.percentile(c.Percentile)
 	case rules.Temporal:
 		seen := w.seen()
-		if c.Need != nil {
-			return float64(bits.OnesCount64(seen)), c.Need.Met(seen)
-		}
 		value = float64(bits.OnesCount64(seen))
+		if c.Need != nil {
+			return value, c.Need.Met(seen)
+		}
 	case rules.TemporalOrdered:
 		value = float64(w.inOrder(t.ordered))
 		if c.Need != nil { // an order is about all that is wanted; the rest is to be absent

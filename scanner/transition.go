@@ -39,7 +39,7 @@ func (e *Engine) emit(g *group, state schema.AlertState, count float64, end int)
 	}
 	if end >= 0 {
 		first := 0
-		if t.leads() { // what came before the first of the order has no part in it
+		if t.leads { // what came before the first of the order has no part in it
 			first = g.window.begin(end, t.span)
 			for first < end && g.window[first].seen>>t.ordered[0]&1 == 0 {
 				first++
@@ -114,7 +114,7 @@ func (g *group) query(values []schema.GroupValue, end int) string {
 	} else {
 		where = append(where, "date > "+sqlTime(since), "date <= "+sqlTime(until))
 	}
-	if types := sqlTypes(t.types); types != "" {
+	if types := sqlTypes(t.rule.Types); types != "" {
 		where = append(where, types)
 	}
 	for i, v := range values {

@@ -9,13 +9,13 @@ import (
 
 // An occurrence is an event that a rule counts. Times are µs since 1970.
 type occurrence struct {
-	at    int64
-	prev  int64     // of the occurrence before it with the same value; math.MinInt64 for none
-	next  int64     // of the one after it; math.MaxInt64 for none
-	value uint64    // what value_count tells apart; the bits of the number for value_sum and its like
-	seen  uint64    // the sources of the correlation that it is of, a bit for each; 0 for one that is only looked at
-	id    string    // log_id
-	above *captured // what correlations of this one want to know of it
+	at     int64
+	prev   int64     // of the occurrence before it with the same value; math.MinInt64 for none
+	next   int64     // of the one after it; math.MaxInt64 for none
+	value  uint64    // what value_count tells apart; the bits of the number for value_sum and its like
+	seen   uint64    // the sources of the correlation that it is of, a bit for each; 0 for one that is only looked at
+	id     string    // log_id
+	fields *captured // what correlations of this one want to know of it
 }
 
 func (o *occurrence) number() float64 { return math.Float64frombits(o.value) }
@@ -155,17 +155,6 @@ func (w window) peak(pos int, span int64, distinct bool) (count uint64, end int)
 		}
 	}
 	return count, end
-}
-
-// count is what a window of span that ends at the time end holds.
-func (w window) count(end, span int64, distinct bool) uint64 {
-	n, since := uint64(0), end-span
-	for i := len(w) - 1; i >= 0 && w[i].at > since; i-- {
-		if w[i].at <= end && (!distinct || w[i].next > end) {
-			n++
-		}
-	}
-	return n
 }
 
 // nth is the time of the n-th newest occurrence, or of the newest occurrence of

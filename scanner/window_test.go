@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/tenantwatch/tenantwatch/rules"
 )
 
 // naive counts a window the plain way.
@@ -30,6 +32,10 @@ func TestWindowAgreesWithNaive(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		distinct := seed%2 == 0
 		span := int64(1 + r.IntN(30))
+		counted := &tracked{rule: &rules.Rule{Correlation: &rules.Correlation{Type: rules.EventCount}}, span: span}
+		if distinct {
+			counted.rule.Correlation.Type = rules.ValueCount
+		}
 		var w window
 		var all []occurrence
 		for i := range 60 {
@@ -62,7 +68,7 @@ func TestWindowAgreesWithNaive(t *testing.T) {
 				t.Fatalf("seed %d, event %d: the window said to hold %d holds %d", seed, i, got, n)
 			}
 			at := int64(r.IntN(120))
-			if got, want := w.count(at, span, distinct), naive(all, at, span, distinct); got != want {
+			if got, want := uint64(counted.left(w, at)), naive(all, at, span, distinct); got != want {
 				t.Fatalf("seed %d: %d up to %d, want %d", seed, got, at, want)
 			}
 			// Below n from x+span on, and not before.

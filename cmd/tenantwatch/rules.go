@@ -262,13 +262,7 @@ func (s *scan) event(place string, raw []byte) error {
 	logID := ev.LogID
 	if errors.Is(err, schema.ErrNoID) {
 		id, _ := json.Marshal(place)
-		named := append(append([]byte(`{"log_id":`), id...), ',')
-		if rest := bytes.TrimLeft(ev.Raw[1:], " \t\r\n"); len(rest) > 1 {
-			named = append(named, rest...)
-		} else {
-			named = append(named[:len(named)-1], '}')
-		}
-		ev.Raw = named
+		ev.Raw = logstream.Unwrap(fmt.Appendf(nil, `{"log_id":%s,"data":%s}`, id, ev.Raw))
 		err = ev.Identify()
 	}
 	if err != nil {

@@ -194,7 +194,7 @@ func (c *Case) events() ([]schema.Event, error) {
 	var list []schema.Event
 	for _, s := range c.Events {
 		for n := range max(s.Times, 1) {
-			e, err := event(start.Add(s.At+time.Duration(n)*s.Every), len(list), numbered(s.Event, n).(map[string]any))
+			e, err := newEvent(start.Add(s.At+time.Duration(n)*s.Every), len(list), numbered(s.Event, n).(map[string]any))
 			if err != nil {
 				return nil, fmt.Errorf("event at %s: %w", s.At, err)
 			}
@@ -205,9 +205,9 @@ func (c *Case) events() ([]schema.Event, error) {
 	return list, nil
 }
 
-// event makes the n-th event, which was stored half a second after its date and
+// newEvent makes the n-th event, which was stored half a second after its date and
 // pulled another half later.
-func event(date time.Time, n int, members map[string]any) (schema.Event, error) {
+func newEvent(date time.Time, n int, members map[string]any) (schema.Event, error) {
 	stored := date.Add(500 * time.Millisecond)
 	m := map[string]any{"log_id": fmt.Sprintf("900%s%03d%036d", stored.Format("20060102150405"), stored.Nanosecond()/1e6, n),
 		"date": date.Format("2006-01-02T15:04:05.000Z"), "tenant_name": tenant}

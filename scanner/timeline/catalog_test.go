@@ -1,4 +1,4 @@
-package scanner
+package timeline
 
 import (
 	"fmt"
@@ -8,10 +8,11 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-const catalogDir = "../../shared/data/auth0-detections"
+const catalogDir = "../../../shared/data/auth0-detections"
 
 // TestCatalogCounts runs those rules of Auth0's catalog that count, as our overlay
 // has tuned them: each fires when what it is about has happened often enough, and
@@ -46,16 +47,23 @@ func TestCatalogCounts(t *testing.T) {
 		{"sms_bombarding", 5, 10 * time.Minute, map[string]any{"type": "gd_send_sms", "user_id": "auth0|1", "description": "Guardian - Second factor sms sent"}, "user_id", ""},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
+			rule := ruleIn(set, tt.file+".yml")
+			if rule == nil {
+				t.Fatal("no rule of the file alerts")
+			}
 			fired := func(count int, every time.Duration, change func(map[string]any, int)) (list []schema.Alert) {
-				engine := NewEngine(set, Config{})
+				engine := scanner.NewEngine(set, scanner.Config{})
 				for i := range count {
 					event := numbered(tt.event, i).(map[string]any)
 					if change != nil {
 						change(event, i)
 					}
-					ev := eventAt(t, timelineStart.Add(time.Duration(i)*every), i, event)
+					ev, err := newEvent(start.Add(time.Duration(i)*every), i, event)
+					if err != nil {
+						t.Fatal(err)
+					}
 					for _, a := range engine.Observe(&ev) {
-						if a.State == schema.Firing && ruleOf(set, a.RuleID).File == tt.file+".yml" {
+						if a.State == schema.Firing && a.RuleID == rule.ID {
 							list = append(list, a)
 						}
 					}
@@ -63,13 +71,13 @@ func TestCatalogCounts(t *testing.T) {
 				return list
 			}
 			got := fired(tt.count, tt.every, nil)
-			if want := timelineStart.Add(time.Duration(tt.count-1) * tt.every); len(got) != 1 || !got[0].StartsAt.Equal(want) || got[0].Count != float64(tt.count) {
+			if want := start.Add(time.Duration(tt.count-1) * tt.every); len(got) != 1 || !got[0].StartsAt.Equal(want) || got[0].Count != float64(tt.count) {
 				t.Errorf("fired %d times, want once at %s: %+v", len(got), want, got)
 			}
 			if got := fired(tt.count-1, tt.every, nil); len(got) != 0 {
 				t.Errorf("fired at %v already", got[0].Count)
 			}
-			window := ruleOf(set, ruleIDOf(set, tt.file)).Correlation.Timespan
+			window := rule.Correlation.Timespan
 			if got := fired(3*tt.count, window/time.Duration(tt.count-1)+time.Millisecond, nil); len(got) != 0 {
 				t.Errorf("fired although the first had left the window: %+v", got[0])
 			}
@@ -87,12 +95,12 @@ func TestCatalogCounts(t *testing.T) {
 	}
 }
 
-// ruleIDOf is the rule of a file that alerts.
-func ruleIDOf(set *rules.Set, file string) string {
+// ruleIn is the rule of a file that alerts.
+func ruleIn(set *rules.Set, file string) *rules.Rule {
 	for _, r := range set.Rules() {
-		if r.File == file+".yml" && r.Alert != nil {
-			return r.ID
+		if r.File == file && r.Alert != nil {
+			return r
 		}
 	}
-	return ""
+	return nil
 }
