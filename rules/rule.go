@@ -53,6 +53,7 @@ type Alert struct {
 	KeepFiringFor time.Duration // see Class; 0 in the event class means the engine's default
 	Summary       string        // with {count}, {threshold}, {window}, {level}, {tenant} and {FIELD} of the group
 	GroupBy       []Field       // one alert for each combination of values
+	Investigation string        // the saved query to look at next, see schema.Investigations; empty for none
 }
 
 // Level is a severity and the count, or value, from which it applies. The first
@@ -133,6 +134,8 @@ func (d *document) alert(r *Rule, f *fields, groupBy []Field, threshold float64)
 			a.KeepFiringFor, err = parseTimespan(e.value.Value)
 		case "summary":
 			a.Summary = strings.Join(strings.Fields(e.value.Value), " ")
+		case "investigation":
+			a.Investigation = e.value.Value
 		case "group-by":
 			if r.Correlation != nil {
 				err = fmt.Errorf("a correlation has its own group-by")
