@@ -18,6 +18,22 @@ type node struct {
 	children map[string]*node
 }
 
+// add makes the way to a field.
+func (n *node) add(f Field) {
+	for step := range strings.SplitSeq(f.Path, ".") {
+		child := n.children[step]
+		if child == nil {
+			child = &node{slot: -1}
+			if n.children == nil {
+				n.children = map[string]*node{}
+			}
+			n.children[step] = child
+		}
+		n = child
+	}
+	n.slot = f.slot
+}
+
 // fields hands out a slot per path while rules are compiled.
 type fields struct {
 	root  *node
@@ -39,20 +55,9 @@ func (f *fields) field(path string) Field {
 	}
 	slot = len(f.slots)
 	f.slots[path] = slot
-	n := f.root
-	for _, step := range strings.Split(path, ".") {
-		child := n.children[step]
-		if child == nil {
-			child = &node{slot: -1}
-			if n.children == nil {
-				n.children = map[string]*node{}
-			}
-			n.children[step] = child
-		}
-		n = child
-	}
-	n.slot = slot
-	return Field{Path: path, slot: slot}
+	field := Field{Path: path, slot: slot}
+	f.root.add(field)
+	return field
 }
 
 // normalPath strips what only tells a tool how the event was wrapped or that a

@@ -160,7 +160,7 @@ func (d *document) alert(r *Rule, f *fields, groupBy []Field, threshold float64)
 	case a.ResolveBelow > threshold:
 		return nil, d.errorf(n, "%s.resolve_below: %v is above the threshold %v", keyAlert, a.ResolveBelow, threshold)
 	case a.ResolveBelow == 0 && (c == nil || c.Rises()):
-		a.ResolveBelow = math.Floor((threshold + 1) / 2)
+		a.ResolveBelow = halfOf(threshold)
 	}
 	if a.Class == Condition && !keepSet {
 		a.KeepFiringFor = 15 * time.Minute
@@ -173,6 +173,9 @@ func (d *document) alert(r *Rule, f *fields, groupBy []Field, threshold float64)
 	}
 	return a, nil
 }
+
+// halfOf is below what count an alert ends where its rule does not say so.
+func halfOf(threshold float64) float64 { return math.Floor((threshold + 1) / 2) }
 
 // levels adds the higher levels to the rule's own.
 func levels(list []Level, e entry) ([]Level, error) {

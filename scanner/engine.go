@@ -30,7 +30,22 @@ type Config struct {
 	MaxGroups int
 	// Samples is how many log_ids an alert has. Default 5.
 	Samples int
+	// Judged, if set, is told of the value of each window that is held against the
+	// condition of a rule that alerts.
+	Judged func(r *rules.Rule, g Group, value float64)
 }
+
+// Group is one group key of a rule.
+type Group struct{ g *group }
+
+// Key is another one for each tenant and group of a rule.
+func (g Group) Key() string { return g.g.key }
+
+// Tenant is whose events they are.
+func (g Group) Tenant() string { return g.g.tenant.name }
+
+// Values are the group's fields.
+func (g Group) Values() []schema.GroupValue { return g.g.values() }
 
 const (
 	maxLookback  = 24 * time.Hour // longest time that is read again after a start
@@ -492,13 +507,16 @@ func (e *Engine) weigh(g *group, pos int, pages bool) {
 	case t.last > 0:
 		e.judgeLast(g, pages)
 	case t.rule.Correlation == nil:
+		e.judged(g, 1)
 		e.judge(g, 1, pos, pages)
 	case !t.rises || len(t.parents) > 0:
 		e.judgeWindows(g, pos, pages)
-	case g.open && g.level == len(t.rule.Alert.Levels)-1:
+	case g.open && g.level == len(t.rule.Alert.Levels)-1 && e.cfg.Judged == nil:
 		g.updated = max(g.updated, g.window[pos].at) // nothing can rise any more; expire looks at the window
 	default:
-		if count, end := g.window.peak(pos, t.span, t.distinct); float64(count) >= t.rule.Alert.Levels[0].Count {
+		count, end := g.window.peak(pos, t.span, t.distinct)
+		e.judged(g, float64(count))
+		if float64(count) >= t.rule.Alert.Levels[0].Count {
 			e.judge(g, float64(count), end, pages)
 		}
 	}
@@ -543,6 +561,7 @@ func (e *Engine) judgeWindows(g *group, pos int, pages bool) {
 		}
 		o := &g.window[end]
 		value, holds := t.judged(g.window[g.window.begin(end, t.span) : end+1])
+		e.judged(g, value)
 		if !holds {
 			if g.open && end == len(g.window)-1 && g.below < g.updated {
 				g.below = o.at
@@ -563,6 +582,13 @@ func (e *Engine) judgeWindows(g *group, pos int, pages bool) {
 			e.track(f.rule, g.tenant, occurrence{at: o.at, seen: 1 << f.source, id: o.id}, pages)
 			e.from, e.past = from, past
 		}
+	}
+}
+
+// judged tells of a value that is held against a condition.
+func (e *Engine) judged(g *group, value float64) {
+	if e.cfg.Judged != nil && g.rule.rule.Alert != nil {
+		e.cfg.Judged(g.rule.rule, Group{g}, value)
 	}
 }
 
@@ -594,6 +620,7 @@ func (e *Engine) judge(g *group, value float64, end int, pages bool) {
 func (e *Engine) judgeLast(g *group, pages bool) {
 	end := len(g.window) - 1
 	count := float64(g.window.lastMatches(g.rule.last, g.rule.span))
+	e.judged(g, count)
 	switch {
 	case g.rule.rule.Correlation.Holds(count):
 		e.judge(g, count, end, pages)
@@ -769,6 +796,16 @@ func (e *Engine) expire(c *clock) {
 			e.emit(g, schema.Resolved, g.rule.left(g.window, at), len(g.window)-1)
 		}
 	}
+}
+
+// Advance moves a tenant's event time on and returns the alerts that end by it.
+func (e *Engine) Advance(tenant string, to time.Time) []schema.Alert {
+	e.out = nil
+	if c, at := e.clock(tenant), to.UnixMicro(); at > c.now {
+		c.now = at
+		e.expire(c)
+	}
+	return e.out
 }
 
 // Status returns what the engine holds now.

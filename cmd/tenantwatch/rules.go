@@ -25,9 +25,10 @@ import (
 )
 
 type rulesCmd struct {
-	List rulesListCmd `cmd:"" help:"List the rules and what became of each: loaded, disabled, refused or replaced, and why."`
-	Scan rulesScanCmd `cmd:"" help:"Run rules over files of events, without Kafka and ClickHouse."`
-	Test rulesTestCmd `cmd:"" help:"Run the timeline tests that lie beside the rules, as x.test.yml beside x.yml."`
+	List     rulesListCmd     `cmd:"" help:"List the rules and what became of each: loaded, disabled, refused or replaced, and why."`
+	Scan     rulesScanCmd     `cmd:"" help:"Run rules over files of events, without Kafka and ClickHouse."`
+	Backtest rulesBacktestCmd `cmd:"" help:"Tell what rules would have done over the events that are kept."`
+	Test     rulesTestCmd     `cmd:"" help:"Run the timeline tests that lie beside the rules, as x.test.yml beside x.yml."`
 }
 
 // ruleSources are the rules that a command is about.

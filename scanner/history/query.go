@@ -1,0 +1,236 @@
+package history
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+// Query asks for the events that some rules may be about.
+type Query struct {
+	Set    *rules.Set
+	Tenant string    // empty for all
+	Since  time.Time // in event time, excluded
+	Until  time.Time // included
+	// Groups leaves out the groups that cannot come to what a rule asks for, where
+	// the set has one rule and that is easily told.
+	Groups bool
+	// NewSince is, in time of insertion, what tells new events from those that an
+	// earlier run has seen: these come first, and only groups with new ones do. Zero
+	// where all are new.
+	NewSince time.Time
+	// Open are the values of groups that come in any case, by tenant: those with an
+	// open alert.
+	Open [][]string
+}
+
+// SQL is the query over the table events_stored. Its rows are tenant, date and
+// fetched_at in milliseconds, log_id, source, whether it is new, and the event as
+// JSON with what the rules look at. They come by tenant, old before new, date and
+// log_id; one that is stored twice comes twice, one after the other. Every event
+// that a rule matches is among them: rules are to be asked which do.
+func (q *Query) SQL() string {
+	names, all := q.Set.Members()
+	where := q.where()
+	isNew := "true"
+	if !q.NewSince.IsZero() {
+		isNew = "inserted_at > " + timeLiteral(q.NewSince)
+	}
+	groups := ""
+	if q.Groups {
+		if k, ok := keyOf(q.Set); ok {
+			groups = "\n  AND " + q.keep(k, where)
+		}
+	}
+	return "SELECT tenant, toUnixTimestamp64Milli(date), toUnixTimestamp64Milli(fetched_at), log_id, source, " + isNew + " AS new,\n" +
+		"  " + jsonOf(names, all) + "\n" +
+		"FROM events_stored\nWHERE " + where + groups + "\n" +
+		"ORDER BY tenant, new, date, log_id"
+}
+
+// where is what is known of the events without a look at their groups.
+func (q *Query) where() string {
+	list := []string{"date > " + timeLiteral(q.Since), "date <= " + timeLiteral(q.Until)}
+	if q.Tenant != "" {
+		list = append([]string{"tenant = " + schema.Literal(q.Tenant)}, list...)
+	}
+	if types := typesSQL(q.Set.Types()); types != "" {
+		list = append(list, types)
+	}
+	return strings.Join(list, " AND ")
+}
+
+func timeLiteral(t time.Time) string {
+	return fmt.Sprintf("fromUnixTimestamp64Milli(%d, 'UTC')", t.UnixMilli())
+}
+
+// typesSQL is a condition that holds for every event whose type is one of some, as
+// rules compare it: without regard to case. Types that are no text, and those that
+// have more than ASCII, are left to the rules.
+func typesSQL(types []string) string {
+	if types == nil {
+		return ""
+	}
+	var plain []string
+	any := []string{"type = ''", "match(type, '[^\\\\x00-\\\\x7F]')"}
+	for _, name := range types {
+		if strings.ContainsAny(name, "*?") {
+			like := strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`, "*", "%", "?", "_").Replace(name)
+			any = append(any, "lower(type) LIKE "+schema.Literal(like))
+		} else {
+			plain = append(plain, schema.Literal(name))
+		}
+	}
+	if len(plain) > 0 {
+		any = append([]string{"lower(type) IN (" + strings.Join(plain, ", ") + ")"}, any...)
+	}
+	return "(" + strings.Join(any, " OR ") + ")"
+}
+
+// jsonOf rebuilds an event with some members, or all. What is not in a column of
+// its own is in rest: it is added where a wanted member may be there.
+func jsonOf(names []string, all bool) string {
+	var parts []string
+	mask, beyond := uint32(0), all
+	for i, column := range schema.TextColumns {
+		if !all && !slices.Contains(names, column) {
+			continue
+		}
+		mask |= 1 << i
+		value := "toJSONString(toString(" + column + "))"
+		switch column {
+		case "_id":
+			value = "toJSONString(log_id)"
+		case "date":
+			value = "concat('\"', replaceOne(toString(date), ' ', 'T'), 'Z\"')"
+		}
+		parts = append(parts, fmt.Sprintf("if(bitTest(members, %d), concat(',\"%s\":', %s), '')", i, column, value))
+	}
+	if all || slices.Contains(names, "details") {
+		parts = append(parts, "if(details != '', concat(',\"details\":', details), '')")
+		beyond = true // where it is there twice
+	}
+	beyond = beyond || slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(schema.TextColumns[:], name) })
+	rest := "if(rest != '', concat(',', substring(rest, 2, length(rest) - 2)), '')"
+	if !beyond {
+		rest = fmt.Sprintf("if(bitAnd(members, %d) != %d AND rest != '', concat(',', substring(rest, 2, length(rest) - 2)), '')", mask, mask)
+	}
+	parts = append(parts, rest, "''") // concat wants two
+	return "concat('{', substring(concat(\n    " + strings.Join(parts, ",\n    ") + "), 2), '}')"
+}
+
+// key is how ClickHouse can tell the groups of a rule apart.
+type key struct {
+	columns []string      // an expression for each field of the group
+	unclear []string      // of events for which one of them may not say what the field has
+	least   int           // events that its window has at least when it holds
+	span    time.Duration // of the window
+}
+
+// keyOf is the key of a set with one rule, where that is a correlation that counts
+// detections only, all by the same fields.
+func keyOf(set *rules.Set) (k key, ok bool) {
+	list := set.Rules()
+	r := list[len(list)-1] // what it counts comes before it
+	c := r.Correlation
+	if c == nil || r.Alert == nil || len(c.Among) > 0 {
+		return k, false
+	}
+	for _, s := range c.Sources {
+		if set.Rules()[s.Rule].Correlation != nil || !slices.Equal(s.GroupBy, c.Sources[0].GroupBy) {
+			return k, false
+		}
+	}
+	k.least, k.span = leastEvents(c), c.Timespan
+	for _, f := range c.Sources[0].GroupBy {
+		// In a column is what is text, nearly always. What stands elsewhere has its
+		// name there.
+		if i := slices.Index(schema.TextColumns[:], f.Path); i >= 0 {
+			k.columns = append(k.columns, "toString("+f.Path+")")
+			k.unclear = append(k.unclear, fmt.Sprintf("NOT bitTest(members, %d) AND position(rest, %s) > 0", i, schema.Literal(f.Path+`"`)))
+			continue
+		}
+		column, path := "rest", strings.Split(f.Path, ".")
+		if path[0] == "details" && len(path) > 1 {
+			column, path = "details", path[1:]
+			k.unclear = append(k.unclear, "position(rest, 'details') > 0")
+		}
+		expr := "JSONExtractString(" + column
+		for _, step := range path {
+			expr += ", " + schema.Literal(step)
+		}
+		expr += ")"
+		k.columns = append(k.columns, expr)
+		k.unclear = append(k.unclear, expr+" = '' AND position("+column+", "+schema.Literal(path[len(path)-1])+") > 0")
+	}
+	return k, true
+}
+
+// leastEvents is how many events at least are in a window for which a condition
+// holds.
+func leastEvents(c *rules.Correlation) int {
+	if c.Type == rules.Temporal || c.Type == rules.TemporalOrdered {
+		if c.Need != nil {
+			return 1
+		}
+		if c.Type == rules.Temporal { // one event may be of all rules
+			return 1
+		}
+	} else if c.Type != rules.EventCount && c.Type != rules.ValueCount {
+		return 1
+	}
+	for n := range 1 << 20 {
+		if n > 0 && c.Holds(float64(n)) {
+			return n
+		}
+	}
+	return math.MaxInt32
+}
+
+// clear asks how many events there are whose group ClickHouse cannot tell for sure.
+// It is empty where groups are not asked for, or cannot be told at all.
+func (q *Query) clear() string {
+	k, ok := keyOf(q.Set)
+	if !q.Groups || !ok {
+		return ""
+	}
+	return "SELECT count() FROM events_stored WHERE " + q.where() + " AND (" + strings.Join(append(k.unclear, "false"), " OR ") + ")"
+}
+
+// keep is the condition that an event's group is of interest. A window of a span
+// lies in two neighbouring stretches of that length, so a group whose events in no
+// two of them are enough is not.
+func (q *Query) keep(k key, where string) string {
+	columns := append([]string{"toString(tenant)"}, k.columns...)
+	tuple := "(" + strings.Join(columns, ", ") + ")"
+	var names, named []string
+	for i, column := range columns {
+		names = append(names, fmt.Sprintf("k%d", i))
+		named = append(named, column+" AS "+names[i])
+	}
+	by := strings.Join(names, ", ")
+	newest := ""
+	if !q.NewSince.IsZero() {
+		newest = " AND max(newest) > " + timeLiteral(q.NewSince)
+	}
+	inner := fmt.Sprintf("SELECT %s, arrayJoin([0, 1]) + intDiv(toUnixTimestamp64Milli(date), %d) AS stretch, count() AS n, max(inserted_at) AS newest\n    FROM events_stored WHERE %s GROUP BY %s, stretch",
+		strings.Join(named, ", "), max(k.span.Milliseconds(), 1), where, by)
+	keep := fmt.Sprintf("%s IN (SELECT %s FROM (%s)\n    GROUP BY %s HAVING max(n) >= %d%s)", tuple, by, inner, by, k.least, newest)
+	if len(q.Open) > 0 {
+		var list []string
+		for _, values := range q.Open {
+			quoted := make([]string, len(values))
+			for i, v := range values {
+				quoted[i] = schema.Literal(v)
+			}
+			list = append(list, "("+strings.Join(quoted, ", ")+")")
+		}
+		keep = "(" + keep + "\n    OR " + tuple + " IN (" + strings.Join(list, ", ") + "))"
+	}
+	return keep
+}
