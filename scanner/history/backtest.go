@@ -57,15 +57,9 @@ func (s *Store) Backtest(ctx context.Context, set *rules.Set, span Span, progres
 		return nil, err
 	}
 	b := newBacktest(set)
-	done, last := -1, ""
 	err = s.Read(ctx, &Query{Set: set, Tenant: span.Tenant, Since: span.Since, Until: span.Until}, func(ev *schema.Event, _ bool) error {
-		if ev.Tenant != last {
-			last = ev.Tenant
-			done++
-		}
 		if b.events&0xffff == 0 {
-			within := float64(ev.Date.Sub(span.Since)) / float64(span.Until.Sub(span.Since))
-			progress(b.events, min((float64(done)+within)/float64(max(len(tenants), 1)), 1))
+			progress(b.events, float64(ev.Date.Sub(span.Since))/float64(span.Until.Sub(span.Since)))
 		}
 		b.observe(ev)
 		return nil
@@ -116,12 +110,10 @@ func newBacktest(set *rules.Set) *backtest {
 	return b
 }
 
-// observe takes the events of a tenant by their date, as if each had come at once.
+// observe takes the events by their date.
 func (b *backtest) observe(ev *schema.Event) {
-	now := *ev
-	now.Source, now.FetchedAt = schema.Tail, ev.Date
 	b.events++
-	b.note(b.engine.Observe(&now))
+	b.note(b.engine.Observe(ev))
 }
 
 func (b *backtest) note(list []schema.Alert) {

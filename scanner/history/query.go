@@ -24,22 +24,24 @@ type Query struct {
 	// earlier run has seen: these come first, and only groups with new ones do. Zero
 	// where all are new.
 	NewSince time.Time
+	// Columns says that all which the rules look at is in columns of its own.
+	Columns bool
 	// Open are the values of groups that come in any case, by tenant: those with an
 	// open alert.
 	Open [][]string
 }
 
-// SQL is the query over the table events_stored. Its rows are tenant, date and
-// fetched_at in milliseconds, log_id, source, whether it is new, and the event as
-// JSON with what the rules look at. They come by tenant, old before new, date and
-// log_id; one that is stored twice comes twice, one after the other. Every event
+// SQL is the query over the table events_stored. Its rows are tenant, date in
+// milliseconds, log_id, fetched_at and source where NewSince asks which are new,
+// whether it is, and the event as JSON with what the rules look at. They come old before new, by date, log_id and
+// tenant; one that is stored twice comes twice, one after the other. Every event
 // that a rule matches is among them: rules are to be asked which do.
 func (q *Query) SQL() string {
 	names, all := q.Set.Members()
 	where := q.where()
-	isNew := "true"
+	how := "toInt64(0), '', true" // a backtest has no use for what columns cost to read
 	if !q.NewSince.IsZero() {
-		isNew = "inserted_at > " + timeLiteral(q.NewSince)
+		how = "toUnixTimestamp64Milli(fetched_at), source, inserted_at > " + timeLiteral(q.NewSince)
 	}
 	groups := ""
 	if q.Groups {
@@ -47,10 +49,10 @@ func (q *Query) SQL() string {
 			groups = "\n  AND " + q.keep(k, where)
 		}
 	}
-	return "SELECT tenant, toUnixTimestamp64Milli(date), toUnixTimestamp64Milli(fetched_at), log_id, source, " + isNew + " AS new,\n" +
-		"  " + jsonOf(names, all) + "\n" +
+	return "SELECT tenant, toUnixTimestamp64Milli(date), log_id, " + how + " AS new,\n" +
+		"  " + jsonOf(names, all, q.Columns) + "\n" +
 		"FROM events_stored\nWHERE " + where + groups + "\n" +
-		"ORDER BY tenant, new, date, log_id"
+		"ORDER BY new, date, log_id, tenant"
 }
 
 // where is what is known of the events without a look at their groups.
@@ -92,16 +94,14 @@ func typesSQL(types []string) string {
 	return "(" + strings.Join(any, " OR ") + ")"
 }
 
-// jsonOf rebuilds an event with some members, or all. What is not in a column of
-// its own is in rest: it is added where a wanted member may be there.
-func jsonOf(names []string, all bool) string {
+// jsonOf rebuilds an event with some members, or all; columns says that they are in
+// their columns. What is not is in rest.
+func jsonOf(names []string, all, columns bool) string {
 	var parts []string
-	mask, beyond := uint32(0), all
 	for i, column := range schema.TextColumns {
 		if !all && !slices.Contains(names, column) {
 			continue
 		}
-		mask |= 1 << i
 		value := "toJSONString(toString(" + column + "))"
 		switch column {
 		case "_id":
@@ -113,15 +113,31 @@ func jsonOf(names []string, all bool) string {
 	}
 	if all || slices.Contains(names, "details") {
 		parts = append(parts, "if(details != '', concat(',\"details\":', details), '')")
-		beyond = true // where it is there twice
 	}
-	beyond = beyond || slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(schema.TextColumns[:], name) })
-	rest := "if(rest != '', concat(',', substring(rest, 2, length(rest) - 2)), '')"
-	if !beyond {
-		rest = fmt.Sprintf("if(bitAnd(members, %d) != %d AND rest != '', concat(',', substring(rest, 2, length(rest) - 2)), '')", mask, mask)
+	if !columns {
+		parts = append(parts, "if(rest != '', concat(',', substring(rest, 2, length(rest) - 2)), '')")
 	}
-	parts = append(parts, rest, "''") // concat wants two
+	parts = append(parts, "''", "''") // concat wants two
 	return "concat('{', substring(concat(\n    " + strings.Join(parts, ",\n    ") + "), 2), '}')"
+}
+
+// elsewhere asks how many events there are of which a column may not say all that a
+// member has, for what is not text is in rest. It is empty where that is to be read
+// in any case.
+func (q *Query) elsewhere() string {
+	names, all := q.Set.Members()
+	mask := uint32(0)
+	var there []string
+	for _, name := range names {
+		i := slices.Index(schema.TextColumns[:], name)
+		if i < 0 || all {
+			return ""
+		}
+		mask |= 1 << i
+		there = append(there, "position(rest, "+schema.Literal(name+`"`)+") > 0")
+	}
+	// So that rest, which is large, is only read where need be.
+	return fmt.Sprintf("SELECT count() FROM events_stored PREWHERE %s AND bitAnd(members, %d) != %d WHERE %s", q.where(), mask, mask, strings.Join(there, " OR "))
 }
 
 // key is how ClickHouse can tell the groups of a rule apart.
@@ -192,9 +208,9 @@ func leastEvents(c *rules.Correlation) int {
 	return math.MaxInt32
 }
 
-// clear asks how many events there are whose group ClickHouse cannot tell for sure.
+// unclear asks how many events there are whose group ClickHouse cannot tell for sure.
 // It is empty where groups are not asked for, or cannot be told at all.
-func (q *Query) clear() string {
+func (q *Query) unclear() string {
 	k, ok := keyOf(q.Set)
 	if !q.Groups || !ok {
 		return ""

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -16,47 +17,138 @@ type Store struct{ conn driver.Conn }
 // NewStore reads over a connection.
 func NewStore(conn driver.Conn) *Store { return &Store{conn} }
 
+// stored is an event as a query has it.
+type stored struct {
+	schema.Event
+	isNew bool
+}
+
+const (
+	// mostSlices is into how many queries a long time is cut: ClickHouse sorts one
+	// while the one before is worked on.
+	mostSlices = 64
+	leastSlice = time.Hour
+	// pieceSize is how many events are handed on at once.
+	pieceSize = 4096
+)
+
 // Read calls yield for each event of a query, once, with the members that the
-// query's rules look at; an error of yield ends it. The event is valid until yield
-// returns.
+// query's rules look at; an error of yield ends it.
 func (s *Store) Read(ctx context.Context, q *Query, yield func(ev *schema.Event, isNew bool) error) error {
-	if count := q.clear(); count != "" {
-		var unclear uint64
-		if err := s.conn.QueryRow(ctx, count).Scan(&unclear); err != nil {
-			return fmt.Errorf("read events: %w", err)
-		}
-		if unclear > 0 {
-			whole := *q
-			whole.Groups = false
-			q = &whole
-		}
-	}
-	rows, err := s.conn.Query(ctx, q.SQL())
+	q, err := s.simplest(ctx, q)
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
+	slices := []*Query{q}
+	if !q.Groups && q.NewSince.IsZero() {
+		slices = q.slices()
+	}
+	pieces := make(chan []stored, 4)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(pieces)
+		for _, q := range slices {
+			if err := s.read(ctx, q, pieces); err != nil {
+				return fmt.Errorf("read events: %w", err)
+			}
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for piece := range pieces {
+			for i := range piece {
+				if err := yield(&piece[i].Event, piece[i].isNew); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// simplest is the query with what saves work where the events allow it.
+func (s *Store) simplest(ctx context.Context, q *Query) (*Query, error) {
+	own := *q
+	none := func(count string) (bool, error) {
+		if count == "" {
+			return false, nil
+		}
+		var n uint64
+		err := s.conn.QueryRow(ctx, count).Scan(&n)
+		return n == 0, err
+	}
+	var err error
+	if own.Groups, err = none(q.unclear()); err != nil {
+		return nil, err
+	}
+	own.Columns, err = none(q.elsewhere())
+	return &own, err
+}
+
+// slices cut the time of a query.
+func (q *Query) slices() []*Query {
+	step := max(q.Until.Sub(q.Since)/mostSlices, leastSlice)
+	var list []*Query
+	for since := q.Since; since.Before(q.Until); since = since.Add(step) {
+		own := *q
+		own.Since = since
+		if until := since.Add(step); until.Before(q.Until) {
+			own.Until = until
+		}
+		list = append(list, &own)
+	}
+	return list
+}
+
+// read hands on the events of one query.
+func (s *Store) read(ctx context.Context, q *Query, pieces chan<- []stored) error {
+	rows, err := s.conn.Query(ctx, q.SQL())
+	if err != nil {
+		return err
+	}
 	defer rows.Close()
-	var ev schema.Event
+	var piece []stored
+	send := func() error {
+		select {
+		case pieces <- piece:
+			piece = nil
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	lastTenant, lastID := "", ""
 	for rows.Next() {
 		var date, fetched int64
-		var tenant, logID, source, raw string
+		var tenant, logID, source string
+		var raw []byte
 		var isNew bool
-		if err := rows.Scan(&tenant, &date, &fetched, &logID, &source, &isNew, &raw); err != nil {
-			return fmt.Errorf("read events: %w", err)
+		if err := rows.Scan(&tenant, &date, &logID, &fetched, &source, &isNew, &raw); err != nil {
+			return err
 		}
-		if logID == ev.LogID && tenant == ev.Tenant {
+		if logID == lastID && tenant == lastTenant {
 			continue // stored twice
 		}
-		ev = schema.Event{Tenant: tenant, Source: schema.Source(source), FetchedAt: time.UnixMilli(fetched).UTC(), LogID: logID,
-			Date: time.UnixMilli(date).UTC(), Raw: []byte(raw)}
-		if err := yield(&ev, isNew); err != nil {
-			return err
+		lastTenant, lastID = tenant, logID
+		if fetched == 0 { // as if it had come at once
+			fetched, source = date, string(schema.Tail)
+		}
+		if piece == nil {
+			piece = make([]stored, 0, pieceSize)
+		}
+		piece = append(piece, stored{schema.Event{Tenant: tenant, Source: schema.Source(source), FetchedAt: time.UnixMilli(fetched).UTC(),
+			LogID: logID, Date: time.UnixMilli(date).UTC(), Raw: raw}, isNew})
+		if len(piece) == pieceSize {
+			if err := send(); err != nil {
+				return err
+			}
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read events: %w", err)
+		return err
 	}
-	return nil
+	return send()
 }
 
 // Newest is the date of each tenant's newest event, of those after since and up to
