@@ -125,7 +125,8 @@ func (t *Tenant) compileKinds() {
 // never occur in the background, so that Answers stays exact.
 func attackSign(code string) bool {
 	return strings.HasPrefix(code, "api_limit") || strings.HasPrefix(code, "limit_") ||
-		strings.HasSuffix(code, "pwd_leak") || code == "ferrt" || code == "fapi"
+		strings.HasSuffix(code, "pwd_leak") || strings.HasSuffix(code, "_rate_limit_exceed") || strings.HasPrefix(code, "kms_") ||
+		code == "ferrt" || code == "fapi" || code == "appi" || code == "ublkdu"
 }
 
 // now is the tenant's clock, in µs. It never goes back. mu must be held.

@@ -8,7 +8,7 @@ import (
 	"io/fs"
 )
 
-//go:embed rate_limit authentication management_api probe attack configuration completeness catalog.overlay.yml
+//go:embed rate_limit authentication management_api probe attack configuration operation completeness catalog.overlay.yml
 var files embed.FS
 
 // FS returns the rules' files. Loading them needs no variables; probe_clients,
