@@ -272,10 +272,11 @@ func leading(c *rules.Correlation) bool { return c.Need == nil && !c.Holds(0) }
 // top is the count of the highest level.
 func (t *tracked) top() float64 { return t.rule.Alert.Levels[len(t.rule.Alert.Levels)-1].Count }
 
+// Reach is how far back an event can matter to any of the rules.
+func (e *Engine) Reach() time.Duration { return time.Duration(e.horizon) * time.Microsecond }
+
 // Lookback is how far back events are to be replayed before the first new one.
-func (e *Engine) Lookback() time.Duration {
-	return min(time.Duration(e.horizon)*time.Microsecond, maxLookback)
-}
+func (e *Engine) Lookback() time.Duration { return min(e.Reach(), maxLookback) }
 
 // Restore takes up an alert as its last transition has it. It comes after the
 // replay, which may not reach back to where the alert began, and before the first

@@ -170,3 +170,32 @@ func (s *Store) Newest(ctx context.Context, since, until time.Time) (map[string]
 	}
 	return newest, rows.Err()
 }
+
+// now is the server's clock, by which inserted_at goes.
+func (s *Store) now(ctx context.Context) (now time.Time, err error) {
+	err = s.conn.QueryRow(ctx, "SELECT now64(3, 'UTC')").Scan(&now)
+	return now, err
+}
+
+// scannedTo is up to when, in time of insertion, a rule has been run; zero for never.
+func (s *Store) scannedTo(ctx context.Context, ruleID string) (time.Time, error) {
+	rows, err := s.conn.Query(ctx, "SELECT scanned_to FROM scans WHERE rule_id = ?", ruleID)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read table scans: %w", err)
+	}
+	defer rows.Close()
+	var at time.Time
+	for rows.Next() {
+		if err := rows.Scan(&at); err != nil {
+			return at, fmt.Errorf("read table scans: %w", err)
+		}
+	}
+	return at, rows.Err()
+}
+
+func (s *Store) noteScanned(ctx context.Context, ruleID string, to time.Time) error {
+	if err := s.conn.Exec(ctx, "INSERT INTO scans_stored (rule_id, scanned_to) VALUES (?, "+timeLiteral(to)+")", ruleID); err != nil {
+		return fmt.Errorf("write table scans: %w", err)
+	}
+	return nil
+}
