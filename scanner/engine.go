@@ -47,6 +47,9 @@ func (g Group) Tenant() string { return g.g.tenant.name }
 // Values are the group's fields.
 func (g Group) Values() []schema.GroupValue { return g.g.values() }
 
+// MaxAge is the default of Config.MaxAge.
+const MaxAge = 2 * time.Hour
+
 const (
 	maxLookback  = 24 * time.Hour // longest time that is read again after a start
 	eventClosing = 24 * time.Hour // an event alert without keep_firing_for closes after this
@@ -165,7 +168,7 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 		cfg.Lateness = 5 * time.Minute
 	}
 	if cfg.MaxAge <= 0 {
-		cfg.MaxAge = 2 * time.Hour
+		cfg.MaxAge = MaxAge
 	}
 	if cfg.MaxGroups <= 0 {
 		cfg.MaxGroups = 20_000
@@ -318,6 +321,8 @@ func (e *Engine) Restore(a *schema.Alert) {
 		g.open, g.starts, g.level, g.updated = true, starts, level, a.UpdatedAt.UnixMicro()
 	case g.starts >= starts:
 		g.starts, g.level = starts, max(g.level, level)
+	case starts <= g.tenant.now: // the rule was new then: it had held before
+		g.starts, g.level = starts, level
 	default: // the earlier run was further on: it will be seen again how that came
 		return
 	}

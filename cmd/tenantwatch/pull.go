@@ -18,6 +18,7 @@ const (
 	groupPuller   = "puller"
 	groupWriter   = "writer"
 	groupScanner  = "scanner"
+	groupHistory  = "history" // of topic alerts: who has its first partition runs the rules with long windows
 	groupNotifier = "notifier"
 )
 

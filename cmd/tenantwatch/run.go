@@ -22,6 +22,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/scanner/alert"
+	"github.com/tenantwatch/tenantwatch/scanner/history"
 	"github.com/tenantwatch/tenantwatch/scanner/probe"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
@@ -87,6 +88,7 @@ type pipeline struct {
 	pulls     []*ingest.Puller // one for each tenant
 	write     *ingest.Writer
 	scan      *scanner.Stream
+	history   *history.Live
 	rules     *ruleFiles
 	probes    []*probe.Probe // of the tenants that have a login
 	notify    *alert.Notifier
@@ -139,9 +141,12 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 		p.write = ingest.NewWriter(p.backend.store, p.producer(topics.DeadLetter), topics.Events, log.With("part", "write"), p.reg)
 	}
 	if p.has(roleScan) {
-		p.scan = scanner.NewStream(set, scanner.Config{}, func(ctx context.Context, yield func(schema.Record) error) error {
+		past := func(ctx context.Context, yield func(schema.Record) error) error {
 			return p.backend.kafka.ReadAll(ctx, topics.Alerts, yield)
-		}, p.producer(topics.Alerts), log.With("part", "scan"), p.reg)
+		}
+		alerts := p.producer(topics.Alerts)
+		p.scan = scanner.NewStream(streamed(set), scanner.Config{}, past, alerts, log.With("part", "scan"), p.reg)
+		p.history = history.NewLive(history.NewStore(p.backend.conn), set, past, alerts, log.With("part", "history"), p.reg)
 	}
 	if p.has(roleProbe) {
 		p.makeProbes()
@@ -158,6 +163,27 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 		p.notify = alert.New(p.backend.conn, sinks, log.With("part", "notify"), p.reg)
 	}
 	return p, nil
+}
+
+// streamed are the rules of a set that run in the stream.
+func streamed(set *rules.Set) *rules.Set {
+	return set.Select(func(r *rules.Rule) bool { return !history.Long(set, r) })
+}
+
+// reload puts another set of rules in force.
+func (p *pipeline) reload(set *rules.Set) {
+	p.scan.Reload(streamed(set))
+	p.history.Reload(set)
+}
+
+// runHistory runs the rules with long windows in the process that has the first
+// partition of the alerts.
+func (p *pipeline) runHistory(ctx context.Context, part *kafka.Partition) error {
+	if part.ID() != 0 {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return p.history.Run(ctx)
 }
 
 // ruleVars are the variables of rules that the settings give.
@@ -220,9 +246,12 @@ func (p *pipeline) run(ctx context.Context) error {
 		})
 	}
 	if p.scan != nil {
-		last.start(fail, "rules", func(ctx context.Context) error { return p.rules.watch(ctx, p.scan.Reload) })
+		last.start(fail, "rules", func(ctx context.Context) error { return p.rules.watch(ctx, p.reload) })
 		workers.start(fail, roleScan, func(ctx context.Context) error {
 			return p.backend.kafka.Consume(ctx, topics.Events, p.cfg.group(groupScanner), func(ctx context.Context, part *kafka.Partition) error { return p.scan.Consume(ctx, part) })
+		})
+		workers.start(fail, "history", func(ctx context.Context) error {
+			return p.backend.kafka.Consume(ctx, topics.Alerts, p.cfg.group(groupHistory), p.runHistory)
 		})
 	}
 	if p.notify != nil {

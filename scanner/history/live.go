@@ -167,7 +167,10 @@ func (l *Live) Scan(ctx context.Context, set *rules.Set, r *rules.Rule, now time
 func (l *Live) scan(ctx context.Context, set *rules.Set, r *rules.Rule, mark, now time.Time) error {
 	engine := scanner.NewEngine(set, scanner.Config{MaxGroups: mostGroups})
 	past := map[string][]schema.Alert{} // by tenant
-	q := &Query{Set: set, Since: now.Add(-engine.Reach()), Until: now.Add(ahead), Groups: true, NewSince: mark.Add(-overlap)}
+	// New events may be as old as those that may begin an alert; what they share a
+	// window with is older.
+	fresh := mark.Add(-overlap)
+	q := &Query{Set: set, Since: fresh.Add(-engine.Reach() - scanner.MaxAge), Until: now.Add(ahead), Groups: true, NewSince: fresh}
 	for _, a := range l.known {
 		if a.RuleID != r.ID {
 			continue
