@@ -431,7 +431,7 @@ func (p *Puller) tellMissing(ctx context.Context, c Checkpoint, cursor string, l
 	d := auditDetails{From: from, Until: until, Missing: left, Healed: lost - left, Repair: c.Repair}
 	text := fmt.Sprintf("%d events that Auth0 has were missing in ClickHouse; %d of them were brought back", lost, d.Healed)
 	p.cfg.Log.Error("events were missing in ClickHouse", "missing", d.Missing, "healed", d.Healed, "from", from, "until", until)
-	e := ownEvent(p.cfg.Tenant, schema.TypeAudit, text, d)
+	e := schema.NewOwnEvent(p.cfg.Tenant, schema.TypeAudit, text, d)
 	if err := p.produce(ctx, []schema.Record{e.Record()}); err != nil {
 		return p.describe("delivery of an audit's event", err)
 	}

@@ -63,7 +63,7 @@ func (p *Puller) recordGaps(ctx context.Context, list []gap) error {
 		p.cfg.Log.Error("the tenant has dropped events before they were pulled; what is left is pulled", "from", g.from, "until", g.until, "gap", g.until.Sub(g.from))
 		p.cfg.Metrics.gaps.WithLabelValues(p.cfg.Tenant).Inc()
 		p.cfg.Metrics.gapSeconds.WithLabelValues(p.cfg.Tenant).Add(g.until.Sub(g.from).Seconds())
-		e := ownEvent(p.cfg.Tenant, schema.TypeGap, fmt.Sprintf("Events of %s, from %s to %s, were dropped by Auth0 before they were pulled",
+		e := schema.NewOwnEvent(p.cfg.Tenant, schema.TypeGap, fmt.Sprintf("Events of %s, from %s to %s, were dropped by Auth0 before they were pulled",
 			g.until.Sub(g.from).Round(time.Second), g.from.Format(time.RFC3339), g.until.Format(time.RFC3339)),
 			gapDetails{g.from, g.until, g.until.Sub(g.from).Seconds()})
 		records = append(records, e.Record())

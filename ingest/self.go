@@ -2,33 +2,9 @@ package ingest
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"time"
 
 	"github.com/tenantwatch/tenantwatch/schema"
 )
-
-// ownEvent is an event of our own in the form of Auth0's.
-func ownEvent(tenant, typ, description string, details any) schema.Event {
-	now := time.Now().UTC()
-	var e struct {
-		LogID       string    `json:"log_id"`
-		Date        time.Time `json:"date"`
-		Type        string    `json:"type"`
-		Description string    `json:"description"`
-		TenantName  string    `json:"tenant_name"`
-		Details     any       `json:"details"`
-	}
-	// Two events of one type and tenant within a nanosecond would be one.
-	e.LogID = fmt.Sprintf("%s-%s-%d", typ, tenant, now.UnixNano())
-	e.Date, e.Type, e.Description, e.TenantName, e.Details = now.Truncate(time.Millisecond), typ, description, tenant, details
-	raw, err := json.Marshal(e)
-	if err != nil {
-		panic(err) // texts, numbers and times only
-	}
-	return schema.Event{Tenant: tenant, Source: schema.Self, FetchedAt: e.Date, LogID: e.LogID, Type: e.Type, Date: e.Date, Raw: raw}
-}
 
 // callDetails are those of Auth0's management events.
 type callDetails struct {
@@ -57,7 +33,7 @@ func failedCall(tenant string, failed *CallError) schema.Event {
 	if failed.Status == 0 && failed.Err != nil {
 		b.Message = failed.Err.Error()
 	}
-	return ownEvent(tenant, schema.TypeAPIError, failed.Error(), d)
+	return schema.NewOwnEvent(tenant, schema.TypeAPIError, failed.Error(), d)
 }
 
 // tell makes an event of a failed call of our own: Auth0 logs none of them.

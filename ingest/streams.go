@@ -53,7 +53,7 @@ func (p *Puller) watchStreams(ctx context.Context) error {
 			}
 			told[s.ID] = now
 			p.cfg.Log.Warn("a log stream of the tenant has changed", "stream", s.Name, "id", s.ID, "status", s.Status)
-			e := ownEvent(p.cfg.Tenant, schema.TypeLogStream, "Log stream "+s.Name+" is "+s.Status, s)
+			e := schema.NewOwnEvent(p.cfg.Tenant, schema.TypeLogStream, "Log stream "+s.Name+" is "+s.Status, s)
 			select {
 			case p.self <- e.Record():
 			case <-ctx.Done():

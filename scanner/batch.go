@@ -91,7 +91,7 @@ func (b *Batch) Alerts() []schema.Alert {
 	var list []schema.Alert
 	for _, f := range b.facts {
 		e.out, e.from = nil, f.fields
-		c := e.clock(f.tenant)
+		c := e.clock(f.tenant, false)
 		c.now = f.at
 		e.expire(c)
 		for _, i := range f.hits {

@@ -63,10 +63,10 @@ const (
 type Engine struct {
 	cfg     Config
 	matcher *rules.Matcher
-	rules   []*tracked        // those that alert and the correlations that they count
-	feeds   [][]feed          // by detection: the rules that it feeds
-	tenants map[string]*clock // event time of each tenant
-	horizon int64             // µs an event can matter to any rule
+	rules   []*tracked // those that alert and the correlations that they count
+	feeds   [][]feed   // by detection: the rules that it feeds
+	clocks  map[clockOf]*clock
+	horizon int64 // µs an event can matter to any rule
 	seed    maphash.Seed
 
 	touched []*tracked
@@ -129,6 +129,13 @@ type early struct {
 // mostEarly bounds them.
 const mostEarly = 1 << 16
 
+// clockOf names a clock. Our own events go by one of their own: they come also when
+// the tenant's do not, and what its events have begun only they may end.
+type clockOf struct {
+	tenant string
+	own    bool
+}
+
 // clock is a tenant's event time, and what it is to end.
 type clock struct {
 	name      string
@@ -176,7 +183,7 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 	if cfg.Samples <= 0 {
 		cfg.Samples = 5
 	}
-	e := &Engine{cfg: cfg, matcher: set.Matcher(), feeds: make([][]feed, len(set.Rules())), tenants: map[string]*clock{}, seed: maphash.MakeSeed()}
+	e := &Engine{cfg: cfg, matcher: set.Matcher(), feeds: make([][]feed, len(set.Rules())), clocks: map[clockOf]*clock{}, seed: maphash.MakeSeed()}
 	byIndex := make([]*tracked, len(set.Rules()))
 	for i, r := range set.Rules() { // what a correlation counts comes before it
 		c := r.Correlation
@@ -305,7 +312,7 @@ func (e *Engine) Restore(a *schema.Alert) {
 		return
 	}
 	if g == nil {
-		g = &group{rule: t, tenant: e.clock(a.Tenant), key: string(e.key), quoted: math.MaxUint64}
+		g = &group{rule: t, tenant: e.clock(a.Tenant, t.own()), key: string(e.key), quoted: math.MaxUint64}
 		t.groups[g.key] = g
 	}
 	g.told = true
@@ -343,6 +350,12 @@ func (e *Engine) Begin(tenant string) {
 	}
 }
 
+// own reports whether a rule is about our own events.
+func (t *tracked) own() bool {
+	types := t.rule.Types
+	return len(types) > 0 && !slices.ContainsFunc(types, func(name string) bool { return !strings.HasPrefix(name, schema.OwnTypes) })
+}
+
 func (e *Engine) ruleOf(a *schema.Alert) *tracked {
 	for _, t := range e.rules {
 		if t.rule.ID == a.RuleID && t.rule.Alert != nil && len(a.Group) == len(t.rule.Alert.GroupBy) {
@@ -370,7 +383,7 @@ func (e *Engine) Observe(ev *schema.Event) []schema.Alert {
 	e.out = nil
 	at := eventTime(ev, e.cfg.Lateness)
 	age := ev.FetchedAt.UnixMicro() - at
-	c := e.clock(ev.Tenant)
+	c := e.clock(ev.Tenant, ev.Source == schema.Self || ev.Source == schema.Probe)
 	if at > c.now {
 		c.now = at
 		e.expire(c)
@@ -444,11 +457,11 @@ func eventTime(ev *schema.Event, lateness time.Duration) int64 {
 	return at.UnixMicro()
 }
 
-func (e *Engine) clock(tenant string) *clock {
-	c := e.tenants[tenant]
+func (e *Engine) clock(tenant string, own bool) *clock {
+	c := e.clocks[clockOf{tenant, own}]
 	if c == nil {
 		c = &clock{name: tenant}
-		e.tenants[tenant] = c
+		e.clocks[clockOf{tenant, own}] = c
 	}
 	return c
 }
@@ -807,7 +820,7 @@ func (e *Engine) expire(c *clock) {
 // Advance moves a tenant's event time on and returns the alerts that end by it.
 func (e *Engine) Advance(tenant string, to time.Time) []schema.Alert {
 	e.out = nil
-	if c, at := e.clock(tenant), to.UnixMicro(); at > c.now {
+	if c, at := e.clock(tenant, false), to.UnixMicro(); at > c.now {
 		c.now = at
 		e.expire(c)
 	}

@@ -295,3 +295,31 @@ func BenchmarkObserve(b *testing.B) {
 		engine.Observe(&events[i%len(events)])
 	}
 }
+
+// TestOwnEventsEndNothing keeps what a tenant's events have begun until its own
+// events have gone on: ours come also when the pull stands still.
+func TestOwnEventsEndNothing(t *testing.T) {
+	set, _ := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte("title: f\nid: f\ndetection:\n  s: {type: fp}\n  condition: s\nlevel: low\nx-tenantwatch-alert: {class: condition, keep_firing_for: 5m}\n---\n" +
+		"title: own\nid: own\ndetection:\n  s: {type: tenantwatch_health}\n  condition: s\nlevel: low\nx-tenantwatch-alert: {class: condition, keep_firing_for: 5m}\n")}})
+	e := NewEngine(set, Config{})
+	own := func(at time.Duration, n int, typ string) schema.Event {
+		ev := eventAt(t, timelineStart.Add(at), n, map[string]any{"type": typ})
+		ev.Source = schema.Self
+		return ev
+	}
+	var got []string
+	for _, ev := range []schema.Event{
+		eventAt(t, timelineStart, 1, map[string]any{"type": "fp"}),
+		own(time.Minute, 2, "tenantwatch_health"),
+		own(time.Hour, 3, "tenantwatch_api_error"),
+		eventAt(t, timelineStart.Add(2*time.Hour), 4, map[string]any{"type": "s"}),
+	} {
+		for _, a := range e.Observe(&ev) {
+			got = append(got, a.RuleID+" "+string(a.State)+" "+a.UpdatedAt.Sub(timelineStart).String())
+		}
+	}
+	want := []string{"f firing 0s", "own firing 1m0s", "own resolved 6m0s", "f resolved 5m0s"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -21,6 +22,9 @@ const (
 	Self     Source = "self"     // what tenantwatch found out itself
 )
 
+// OwnTypes begins the types of the events that tenantwatch makes itself.
+const OwnTypes = "tenantwatch_"
+
 // The types of the events that tenantwatch makes itself; every other type is
 // Auth0's. They have the form of a tenant log event.
 const (
@@ -28,6 +32,7 @@ const (
 	TypeAPIError = "tenantwatch_api_error" // a failed Management call of our own; details: {request{method,path}, response{statusCode, body{error, message, errorCode}}}
 	TypeGap      = "tenantwatch_gap"       // Auth0 dropped events before they were pulled; details: {from, until, seconds}
 	TypeAudit    = "tenantwatch_audit"     // events were missing in ClickHouse; details: {from, until, missing, healed, repair}
+	TypeHealth   = "tenantwatch_health"    // how the tenant's events come in, once a minute; details: see scanner/health
 	// A log stream of the tenant has become active, paused or suspended; details: {id, name, type, status}.
 	TypeLogStream = "tenantwatch_log_stream"
 )
@@ -41,6 +46,28 @@ type Event struct {
 	Type      string
 	Date      time.Time // event time, UTC
 	Raw       []byte    // the event's JSON, as received
+}
+
+// NewOwnEvent is an event that tenantwatch makes itself, in the form of Auth0's.
+// details must be what JSON can hold.
+func NewOwnEvent(tenant, typ, description string, details any) Event {
+	now := time.Now().UTC()
+	var e struct {
+		LogID       string    `json:"log_id"`
+		Date        time.Time `json:"date"`
+		Type        string    `json:"type"`
+		Description string    `json:"description"`
+		TenantName  string    `json:"tenant_name"`
+		Details     any       `json:"details"`
+	}
+	// Two events of one type and tenant within a nanosecond would be one.
+	e.LogID = fmt.Sprintf("%s-%s-%d", typ, tenant, now.UnixNano())
+	e.Date, e.Type, e.Description, e.TenantName, e.Details = now.Truncate(time.Millisecond), typ, description, tenant, details
+	raw, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // texts, numbers and times only
+	}
+	return Event{Tenant: tenant, Source: Self, FetchedAt: e.Date, LogID: e.LogID, Type: e.Type, Date: e.Date, Raw: raw}
 }
 
 // The header names of the events and deadletter topics.

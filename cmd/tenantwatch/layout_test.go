@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"scanner":                    {"rules", "schema"},
 	"scanner/probe":              {"schema"},
 	"scanner/alert":              {"schema"},
+	"scanner/health":             {"schema"},
 	"scanner/history":            {"rules", "scanner", "schema"},
 	"scanner/timeline":           {"rules", "scanner", "schema"},
 	"rules":                      {"schema"},

@@ -22,6 +22,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/scanner/alert"
+	"github.com/tenantwatch/tenantwatch/scanner/health"
 	"github.com/tenantwatch/tenantwatch/scanner/history"
 	"github.com/tenantwatch/tenantwatch/scanner/probe"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -89,6 +90,7 @@ type pipeline struct {
 	write     *ingest.Writer
 	scan      *scanner.Stream
 	history   *history.Live
+	health    *health.Monitor
 	rules     *ruleFiles
 	probes    []*probe.Probe // of the tenants that have a login
 	notify    *alert.Notifier
@@ -147,6 +149,7 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 		alerts := p.producer(topics.Alerts)
 		p.scan = scanner.NewStream(streamed(set), scanner.Config{}, past, alerts, log.With("part", "scan"), p.reg)
 		p.history = history.NewLive(history.NewStore(p.backend.conn), set, past, alerts, log.With("part", "history"), p.reg)
+		p.health = p.makeHealth()
 	}
 	if p.has(roleProbe) {
 		p.makeProbes()
@@ -174,16 +177,6 @@ func streamed(set *rules.Set) *rules.Set {
 func (p *pipeline) reload(set *rules.Set) {
 	p.scan.Reload(streamed(set))
 	p.history.Reload(set)
-}
-
-// runHistory runs the rules with long windows in the process that has the first
-// partition of the alerts.
-func (p *pipeline) runHistory(ctx context.Context, part *kafka.Partition) error {
-	if part.ID() != 0 {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	return p.history.Run(ctx)
 }
 
 // ruleVars are the variables of rules that the settings give.
