@@ -49,6 +49,7 @@ func (e *Engine) emit(g *group, state schema.AlertState, count float64, end int)
 		a.Query = g.query(values, end)
 	}
 	a.Summary = summary(r, &a)
+	a.Investigation = a.InvestigationCommand(r.Alert.Investigation)
 	e.out = append(e.out, a)
 }
 

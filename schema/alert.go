@@ -34,24 +34,25 @@ type GroupValue struct {
 // Its identity is Fingerprint + StartsAt: a transition that is written twice
 // is the same alert in the same state, so a repeat is harmless.
 type Alert struct {
-	Fingerprint string       `json:"fingerprint"` // see Fingerprint
-	Tenant      string       `json:"tenant"`
-	RuleID      string       `json:"rule_id"`
-	Title       string       `json:"title"`
-	Level       string       `json:"level"` // Sigma's: informational, low, medium, high, critical
-	State       AlertState   `json:"state"`
-	StartsAt    time.Time    `json:"starts_at"`  // the event that fired it
-	UpdatedAt   time.Time    `json:"updated_at"` // the event that caused this transition
-	ResolvedAt  time.Time    `json:"resolved_at,omitzero"`
-	Group       []GroupValue `json:"group,omitempty"`      // sorted by field
-	Count       float64      `json:"count"`                // what was counted in the window at this transition, or the value of value_sum and its like
-	Threshold   float64      `json:"threshold"`            // what it is held against
-	Window      Seconds      `json:"window_seconds"`       // 0 where a single event is enough
-	Summary     string       `json:"summary"`              // one line: what happened
-	LogIDs      []string     `json:"log_ids,omitempty"`    // up to five events of the window, newest last
-	Query       string       `json:"query,omitempty"`      // SQL that lists the window's events
-	Tags        []string     `json:"tags,omitempty"`       // the rule's, such as attack.t1110
-	Prevention  string       `json:"prevention,omitempty"` // the rule's advice
+	Fingerprint   string       `json:"fingerprint"` // see Fingerprint
+	Tenant        string       `json:"tenant"`
+	RuleID        string       `json:"rule_id"`
+	Title         string       `json:"title"`
+	Level         string       `json:"level"` // Sigma's: informational, low, medium, high, critical
+	State         AlertState   `json:"state"`
+	StartsAt      time.Time    `json:"starts_at"`  // the event that fired it
+	UpdatedAt     time.Time    `json:"updated_at"` // the event that caused this transition
+	ResolvedAt    time.Time    `json:"resolved_at,omitzero"`
+	Group         []GroupValue `json:"group,omitempty"`         // sorted by field
+	Count         float64      `json:"count"`                   // what was counted in the window at this transition, or the value of value_sum and its like
+	Threshold     float64      `json:"threshold"`               // what it is held against
+	Window        Seconds      `json:"window_seconds"`          // 0 where a single event is enough
+	Summary       string       `json:"summary"`                 // one line: what happened
+	LogIDs        []string     `json:"log_ids,omitempty"`       // up to five events of the window, newest last
+	Query         string       `json:"query,omitempty"`         // SQL that lists the window's events
+	Tags          []string     `json:"tags,omitempty"`          // the rule's, such as attack.t1110
+	Prevention    string       `json:"prevention,omitempty"`    // the rule's advice
+	Investigation string       `json:"investigation,omitempty"` // the command that looks further, see InvestigationCommand
 }
 
 // ReadAlert reads what the alerts topic holds. An error says why it is no alert.

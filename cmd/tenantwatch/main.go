@@ -32,15 +32,16 @@ const memoryLimit = 96 << 20
 
 // cli is the commands and their flags. Settings are in the environment.
 type cli struct {
-	Run        runCmd        `cmd:"" help:"Pull, keep, scan and probe the tenant of AUTH0_DOMAIN until interrupted."`
-	Demo       demoCmd       `cmd:"" help:"Do the same against a simulated tenant: history, live traffic, attacks and an outage."`
-	Backfill   backfillCmd   `cmd:"" help:"Pull a stretch of the past again; beside a running instance, or alone."`
-	Audit      auditCmd      `cmd:"" help:"Prove that nothing is missing: hold what is kept against the tenant, hour by hour."`
-	DeadLetter deadletterCmd `cmd:"" name:"deadletter" help:"What could not be stored."`
-	SQL        sqlCmd        `cmd:"" name:"sql" help:"Run one read-only query over what is kept."`
-	Rules      rulesCmd      `cmd:"" help:"The detection rules: list them, run them over files."`
-	Sim        simCmd        `cmd:"" help:"Run the simulated tenant alone."`
-	Version    versionCmd    `cmd:"" help:"Print the version."`
+	Run         runCmd         `cmd:"" help:"Pull, keep, scan and probe the tenant of AUTH0_DOMAIN until interrupted."`
+	Demo        demoCmd        `cmd:"" help:"Do the same against a simulated tenant: history, live traffic, attacks and an outage."`
+	Backfill    backfillCmd    `cmd:"" help:"Pull a stretch of the past again; beside a running instance, or alone."`
+	Audit       auditCmd       `cmd:"" help:"Prove that nothing is missing: hold what is kept against the tenant, hour by hour."`
+	DeadLetter  deadletterCmd  `cmd:"" name:"deadletter" help:"What could not be stored."`
+	SQL         sqlCmd         `cmd:"" name:"sql" help:"Run one read-only query over what is kept."`
+	Investigate investigateCmd `cmd:"" help:"Ask one of the saved queries, such as what a user or an address did."`
+	Rules       rulesCmd       `cmd:"" help:"The detection rules: list them, run them over files."`
+	Sim         simCmd         `cmd:"" help:"Run the simulated tenant alone."`
+	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
 // app is what commands need of the process.

@@ -386,15 +386,7 @@ func dataDirPrefix(c *Config) string {
 	if c.ClickHouse.DSN != "" {
 		return ""
 	}
-	return "TENANTWATCH_DATA_DIR=" + shellQuote(c.DataDir) + " "
-}
-
-// shellQuote makes one word of a text.
-func shellQuote(s string) string {
-	if !strings.ContainsAny(s, " '\"\\$`!*?[](){}<>|&;#~\t\n") {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return "TENANTWATCH_DATA_DIR=" + schema.ShellQuote(c.DataDir) + " "
 }
 
 // logins are the probes' verdicts by tenant.

@@ -13,19 +13,6 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// investigations are the saved queries, with the fields of which a rule's group
-// must have one: they are what the query is asked with beside tenant and time.
-var investigations = map[string][]string{
-	"user":         {"user_id", "user_name"},
-	"ip":           {"ip"},
-	"device":       {"security_context.ja4"},
-	"client":       {"client_id"},
-	"token_family": {"details.familyId"},
-	"phone":        {"details.authenticator.phone_number", "details.enrollment.identifier"},
-	"changes":      nil, "rate_limits": nil, "api_errors": nil, "logins": nil, "signups": nil, "mfa": nil,
-	"completeness": nil, "probe": nil,
-}
-
 // noAttack are the families about how things run, where no technique of ATT&CK
 // need fit.
 var noAttack = []string{"completeness", "probe", "rate_limit", "management_api", "operation"}
@@ -70,12 +57,12 @@ func TestEveryAlert(t *testing.T) {
 			if a, b := slices.ContainsFunc(r.Tags, tactic), slices.ContainsFunc(r.Tags, technique); a != b || !a && !slices.Contains(noAttack, family) {
 				t.Errorf("want a tactic and a technique of ATT&CK: %v", r.Tags)
 			}
-			fields, known := investigations[r.Alert.Investigation]
+			i, known := schema.FindInvestigation(r.Alert.Investigation)
 			if !known {
 				t.Errorf("there is no investigation %q", r.Alert.Investigation)
 			}
-			if len(fields) > 0 && !slices.ContainsFunc(r.Alert.GroupBy, func(f rules.Field) bool { return slices.Contains(fields, f.Path) }) {
-				t.Errorf("the investigation %s wants one of %v; it is grouped by %v", r.Alert.Investigation, fields, r.Alert.GroupBy)
+			if len(i.Fields) > 0 && !slices.ContainsFunc(r.Alert.GroupBy, func(f rules.Field) bool { return slices.Contains(i.Fields, f.Path) }) {
+				t.Errorf("the investigation %s wants one of %v; it is grouped by %v", i.Name, i.Fields, r.Alert.GroupBy)
 			}
 			for _, text := range strings.Split(r.Alert.Summary, "{")[1:] {
 				field, _, closed := strings.Cut(text, "}")

@@ -134,7 +134,7 @@ func (n *Notifier) insert(ctx context.Context, a *schema.Alert) error {
 	defer cancel()
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"async_insert": 0}))
 	batch, err := n.conn.PrepareBatch(ctx, `INSERT INTO alerts_stored (tenant, starts_at, fingerprint, state, level, rule_id, title,
-		updated_at, resolved_at, group, count, threshold, window_seconds, summary, log_ids, query, tags, prevention)`)
+		updated_at, resolved_at, group, count, threshold, window_seconds, summary, log_ids, query, tags, prevention, investigation)`)
 	if err != nil {
 		return fmt.Errorf("insert alert %s: %w", a.Fingerprint, err)
 	}
@@ -150,7 +150,7 @@ func (n *Notifier) insert(ctx context.Context, a *schema.Alert) error {
 	}
 	err = batch.Append(a.Tenant, a.StartsAt.UTC(), a.Fingerprint, string(a.State), a.Level, a.RuleID, a.Title,
 		a.UpdatedAt.UTC(), resolved, group, a.Count, a.Threshold, time.Duration(a.Window).Seconds(), a.Summary,
-		orEmpty(a.LogIDs), a.Query, orEmpty(a.Tags), a.Prevention)
+		orEmpty(a.LogIDs), a.Query, orEmpty(a.Tags), a.Prevention, a.Investigation)
 	if err == nil {
 		err = batch.Send()
 	}

@@ -138,7 +138,7 @@ func TestLiveSameAlerts(t *testing.T) {
 		}
 		fired += len(want)
 	}
-	if fired < 100 || restarts < 40 {
+	if fired < 80 || restarts < 40 {
 		t.Errorf("%d transitions, %d restarts: that shows nothing", fired, restarts)
 	}
 }
