@@ -17,10 +17,12 @@ import (
 // over the window (t - Timespan, t] in event time.
 type Correlation struct {
 	Type       string
-	Sources    []Source // what it counts, in the order written
-	Among      []int    // LastEvents: the detections whose newest events are looked at, as indexes into Set.Rules
-	Last       int      // LastEvents: how many of them
-	Percentile float64  // ValuePercentile: more than 0 and at most 100
+	Sources    []Source      // what it counts, in the order written
+	Among      []int         // LastEvents and EventRatio: the detections whose events are looked at, as indexes into Set.Rules
+	Last       int           // LastEvents: how many of them
+	Least      int           // EventRatio and EventSpike: how many events at least are in a window that can hold
+	Over       time.Duration // EventSpike: how far back it looks for what is usual, in whole days
+	Percentile float64       // ValuePercentile: more than 0 and at most 100
 	Timespan   time.Duration
 	Bounds     []Bound // all of which the value is to keep; none where there is a Need
 	Need       *Need   // Temporal and TemporalOrdered: a condition in words
@@ -43,6 +45,8 @@ const (
 	Temporal        = "temporal"         // rules that have matched
 	TemporalOrdered = "temporal_ordered" // rules that have matched in the order written, each with an event of its own
 	LastEvents      = "last_events"      // matches among the last events of another rule; see the package comment
+	EventRatio      = "event_ratio"      // the part, from 0 to 1, of other rules' events that match; the same
+	EventSpike      = "event_spike"      // how many times as many events as usual at this time of the day; the same
 )
 
 // maxSources is how many rules a correlation can tell apart.
@@ -174,7 +178,8 @@ func namesIn(text string) []string {
 type correlation struct {
 	typ          string
 	rules, among []string
-	last         int
+	last, least  int
+	over         time.Duration
 	aliases      map[string]map[string]string // alias, rule, field
 	groupBy      *yaml.Node
 	values       *yaml.Node
@@ -253,13 +258,11 @@ func (d *document) correlation() (*correlation, error) {
 			err = e.value.Decode(&c.generate)
 		case "aliases":
 			c.aliases, err = aliases(e.value)
-		case "among", "last":
+		case "among", "last", "min", "over":
 			if !own {
 				err = fmt.Errorf("unknown key; %s has it", keyCorrelation)
-			} else if e.key == "among" {
-				c.among, err = texts(e.value)
-			} else if err = e.value.Decode(&c.last); err == nil && (c.last < 1 || c.last > 1000) {
-				err = errors.New("want 1 to 1000")
+			} else {
+				err = c.own(e)
 			}
 		default:
 			err = errors.New("unknown key")
@@ -286,8 +289,14 @@ func (d *document) correlation() (*correlation, error) {
 		return nil, d.errorf(n, "correlation.rules: more than %d", maxSources)
 	case c.timespan == 0:
 		return nil, d.errorf(n, "correlation.timespan is missing")
-	case own && (len(c.among) == 0 || c.last == 0):
-		return nil, d.errorf(n, "%s needs among and last", keyCorrelation)
+	case c.typ == LastEvents && (len(c.among) == 0 || c.last == 0 || c.least > 0 || c.over > 0):
+		return nil, d.errorf(n, "%s needs among and last, and no other key of ours", c.typ)
+	case c.typ == EventRatio && (len(c.among) == 0 || c.least == 0 || c.last > 0 || c.over > 0):
+		return nil, d.errorf(n, "%s needs among and min, and no other key of ours", c.typ)
+	case c.typ == EventSpike && (c.over == 0 || c.least == 0 || c.last > 0 || len(c.among) > 0):
+		return nil, d.errorf(n, "%s needs over and min, and no other key of ours", c.typ)
+	case c.typ == EventSpike && c.timespan > 24*time.Hour:
+		return nil, d.errorf(n, "%s compares with the same time of other days, so its timespan is a day at most", c.typ)
 	}
 	temporal := c.typ == Temporal || c.typ == TemporalOrdered
 	switch {
@@ -304,7 +313,7 @@ func (d *document) correlation() (*correlation, error) {
 	default:
 		err = c.condition(condition)
 	}
-	if err == nil && own && !c.can(float64(c.last)) {
+	if err == nil && c.typ == LastEvents && !c.can(float64(c.last)) {
 		err = fmt.Errorf("it can never hold of the last %d", c.last)
 	}
 	if err == nil && temporal && c.need == nil && !c.can(float64(len(c.rules))) {
@@ -315,6 +324,33 @@ func (d *document) correlation() (*correlation, error) {
 	}
 	return c, nil
 }
+
+// own reads one of the keys of our own types.
+func (c *correlation) own(e entry) (err error) {
+	number := func(n *int, most int) error {
+		if err := e.value.Decode(n); err != nil || *n < 1 || *n > most {
+			return fmt.Errorf("want 1 to %d, not %q", most, e.value.Value)
+		}
+		return nil
+	}
+	switch e.key {
+	case "among":
+		c.among, err = texts(e.value)
+	case "last":
+		err = number(&c.last, 1000)
+	case "min":
+		err = number(&c.least, maxLeast)
+	case "over":
+		const day = 24 * time.Hour
+		if c.over, err = parseTimespan(e.value.Value); err == nil && (c.over < 2*day || c.over > 31*day || c.over%day != 0) {
+			err = fmt.Errorf("want 2d to 31d, in whole days, not %q", e.value.Value)
+		}
+	}
+	return err
+}
+
+// maxLeast bounds "min": a group keeps as many events.
+const maxLeast = 10_000
 
 func distinct(names []string) error {
 	for i, name := range names {
@@ -350,7 +386,7 @@ func aliases(n *yaml.Node) (map[string]map[string]string, error) {
 
 func checkType(typ string, own bool) error {
 	switch typ {
-	case LastEvents:
+	case LastEvents, EventRatio, EventSpike:
 		if !own {
 			return fmt.Errorf("%s is ours alone: write %s, so that no other tool misreads it", typ, keyCorrelation)
 		}
@@ -368,7 +404,11 @@ func checkType(typ string, own bool) error {
 
 // counts reports whether the value is a whole number of something.
 func (c *correlation) counts() bool {
-	return c.typ != ValueSum && c.typ != ValueAvg && c.typ != ValuePercentile
+	switch c.typ {
+	case ValueSum, ValueAvg, ValuePercentile, EventRatio, EventSpike:
+		return false
+	}
+	return true
 }
 
 // condition reads the bounds and what they are about.
@@ -398,7 +438,7 @@ func (c *correlation) condition(n *yaml.Node) error {
 			return fmt.Errorf("unknown key %q", e.key)
 		}
 	}
-	valued := !c.counts() || c.typ == ValueCount
+	valued := c.typ == ValueSum || c.typ == ValueAvg || c.typ == ValuePercentile || c.typ == ValueCount
 	switch {
 	case len(c.bounds) == 0:
 		return errors.New("want gt, gte, lt, lte, eq or neq")
@@ -413,6 +453,9 @@ func (c *correlation) condition(n *yaml.Node) error {
 	}
 	// In the order of Bound.Op, so that equal conditions are equal.
 	slices.SortFunc(c.bounds, func(a, b Bound) int { return cmp.Compare(a.Op, b.Op) })
+	if c.typ == EventRatio && slices.ContainsFunc(c.bounds, func(b Bound) bool { return b.Than < 0 || b.Than > 1 }) {
+		return errors.New("a ratio is from 0 to 1")
+	}
 	if !valued && c.values != nil {
 		c.values = nil
 		c.warnings = append(c.warnings, c.typ+" has no use for condition.field")

@@ -369,7 +369,7 @@ func (l *loader) correlation(d *document) error {
 		return err
 	}
 	l.fates[d].Warnings = append(l.fates[d].Warnings, c.warnings...)
-	r.Correlation = &Correlation{Type: c.typ, Last: c.last, Percentile: c.percentile, Timespan: c.timespan, Bounds: c.bounds, Need: c.need}
+	r.Correlation = &Correlation{Type: c.typ, Last: c.last, Least: c.least, Over: c.over, Percentile: c.percentile, Timespan: c.timespan, Bounds: c.bounds, Need: c.need}
 	bases, err := l.bases(d, c.rules)
 	if err != nil {
 		return err
@@ -385,7 +385,7 @@ func (l *loader) correlation(d *document) error {
 	if height > maxChain {
 		return d.errorf(d.keys["correlation"], "correlation: more than %d one above the other", maxChain)
 	}
-	r.inherit(d, bases)
+	r.inherit(d, slices.Concat(bases, among))
 	groupBy, err := l.sources(d, c, r)
 	if err != nil {
 		return err

@@ -155,6 +155,8 @@ func (d *document) alert(r *Rule, f *fields, groupBy []Field, threshold float64)
 		return nil, d.errorf(n, "%s.levels: a detection counts nothing; write a correlation", keyAlert)
 	case c != nil && len(a.Levels) > 1 && (len(c.Bounds) != 1 || c.Bounds[0].Op != "gte" && c.Bounds[0].Op != "gt"):
 		return nil, d.errorf(n, "%s.levels: the condition is no lower bound that could be raised", keyAlert)
+	case c != nil && c.Type == EventRatio && a.Levels[len(a.Levels)-1].Count > 1:
+		return nil, d.errorf(n, "%s.levels: a ratio is from 0 to 1", keyAlert)
 	case c != nil && belowSet && !c.Rises():
 		return nil, d.errorf(n, "%s.resolve_below: only counts with one lower bound have it", keyAlert)
 	case a.ResolveBelow > threshold:

@@ -173,5 +173,5 @@ func (s *Set) Span(r *Rule) time.Duration {
 	for _, source := range c.Sources {
 		longest = max(longest, s.Span(s.rules[source.Rule]))
 	}
-	return c.Timespan + longest
+	return c.Timespan + c.Over + longest
 }

@@ -55,6 +55,7 @@ const (
 	eventClosing = 24 * time.Hour // an event alert without keep_firing_for closes after this
 	maxDateGap   = 24 * time.Hour // a date that is further from its log_id's time is not believed
 	minLimit     = 1024           // occurrences that a group keeps at least
+	mostOfDays   = 1 << 20        // occurrences that a group keeps where it is compared with other days
 	mostWindow   = 16 << 10       // occurrences that a group keeps where its condition is about each of them
 )
 
@@ -95,6 +96,7 @@ type tracked struct {
 	rises    bool              // see rules.Correlation.Rises
 	aliased  bool              // its sources have their fields in different places
 	last     int               // last_events
+	over     int64             // event_spike: µs
 	ordered  []int             // temporal_ordered: the sources to be seen, in order
 	parents  []feed            // correlations that count this one
 	wanted   []rules.Field     // what those, and theirs, want to know of an event
@@ -240,6 +242,7 @@ func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
 			t.last = c.Last
 			t.limit = c.Last + 64 // some to spare, so that a late one finds its place
 		}
+		t.over = c.Over.Microseconds()
 		if c.Type == rules.TemporalOrdered {
 			for k := range c.Sources {
 				if c.Need == nil || c.Need.Wanted()>>k&1 == 1 {
@@ -249,7 +252,7 @@ func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
 			t.leads = leading(c)
 		}
 	}
-	t.horizon = t.span + lateness.Microseconds()
+	t.horizon = t.span + t.over + lateness.Microseconds()
 	if r.Alert != nil && r.Alert.Class == rules.Condition {
 		t.horizon += t.keep
 	}
@@ -261,8 +264,11 @@ func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
 // whether it holds, and as many as memory allows where each of them matters.
 func (t *tracked) mostKept() int {
 	c := t.rule.Correlation
-	if t.valued || c.Type == rules.Temporal || c.Type == rules.TemporalOrdered {
+	switch {
+	case t.valued, c.Type == rules.Temporal, c.Type == rules.TemporalOrdered, c.Type == rules.EventRatio:
 		return mostWindow
+	case c.Type == rules.EventSpike:
+		return mostOfDays
 	}
 	highest := 0.0
 	for _, b := range c.Bounds {
@@ -495,6 +501,9 @@ func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, o
 		return nil, 0, false
 	}
 	pos, ok = g.window.insert(o, t.distinct)
+	if ok && t.rule.Correlation != nil && t.rule.Correlation.Type == rules.EventRatio {
+		g.window.countMatches(pos)
+	}
 	if ok && len(g.window) == 1 && len(t.early) > 0 {
 		key := maphash.Bytes(e.seed, e.key)
 		for _, x := range t.early[t.waiting:] {
@@ -579,7 +588,7 @@ func (e *Engine) judgeWindows(g *group, pos int, pages bool) {
 			end++
 		}
 		o := &g.window[end]
-		value, holds := t.judged(g.window[g.window.begin(end, t.span) : end+1])
+		value, holds := t.judged(g.window, g.window.begin(end, t.span), end)
 		e.judged(g, value)
 		if !holds {
 			if g.open && end == len(g.window)-1 && g.below < g.updated {

@@ -4,14 +4,18 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"sort"
+	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
 )
 
-// judged is the value that a correlation's condition is about in a window, and
-// whether the condition holds. The window has at least one occurrence.
-func (t *tracked) judged(w window) (value float64, holds bool) {
+// judged is the value that a correlation's condition is about in the window of the
+// occurrences from begin to end, and whether the condition holds. What came before
+// matters where it says what is usual.
+func (t *tracked) judged(all window, begin, end int) (value float64, holds bool) {
 	c := t.rule.Correlation
+	w := all[begin : end+1]
 	switch c.Type {
 	case rules.ValueCount:
 		value = float64(w.distinct())
@@ -35,6 +39,13 @@ func (t *tracked) judged(w window) (value float64, holds bool) {
 		if c.Need != nil { // an order is about all that is wanted; the rest is to be absent
 			return value, int(value) == len(t.ordered) && c.Need.Met(w.seen())
 		}
+	case rules.EventRatio:
+		value = float64(w.matches()) / float64(len(w))
+		return value, len(w) >= c.Least && c.Holds(value)
+	case rules.EventSpike:
+		usual, known := all.usual(w[len(w)-1].at, t.span, t.over)
+		value = float64(len(w)) / max(usual, 1)
+		return value, known && len(w) >= c.Least && c.Holds(value)
 	default:
 		value = float64(len(w))
 	}
@@ -44,29 +55,62 @@ func (t *tracked) judged(w window) (value float64, holds bool) {
 // left is the value in the window that ends at a time, when nothing happens there;
 // 0 for a window that has become empty.
 func (t *tracked) left(w window, at int64) float64 {
-	end := len(w)
-	for end > 0 && w[end-1].at > at {
-		end--
-	}
-	begin := end
-	for begin > 0 && w[begin-1].at > at-t.span {
-		begin--
-	}
+	begin, end := w.after(at-t.span), w.after(at)
 	if begin == end {
 		return 0
 	}
-	value, _ := t.judged(w[begin:end])
+	value, _ := t.judged(w, begin, end-1)
 	return value
+}
+
+// after is the index of the first occurrence after a time.
+func (w window) after(at int64) int {
+	return sort.Search(len(w), func(i int) bool { return w[i].at > at })
 }
 
 // begin is the index of the first occurrence of a window of span that ends with
 // the one at end.
-func (w window) begin(end int, span int64) int {
-	since := w[end].at - span
-	for end > 0 && w[end-1].at > since {
-		end--
+func (w window) begin(end int, span int64) int { return w[:end].after(w[end].at - span) }
+
+const day = int64(24 * time.Hour / time.Microsecond)
+
+// usual is the median of the counts in the windows that end a day, two days and so on
+// before a time, of the days since the first occurrence. It is known where those are
+// half of the days at least.
+func (w window) usual(at, span, over int64) (median float64, known bool) {
+	var counts []int
+	for back := day; back <= over && at-back-span >= w[0].at; back += day {
+		counts = append(counts, w.after(at-back)-w.after(at-back-span))
 	}
-	return end
+	n := len(counts)
+	if n == 0 || int64(2*n) < over/day {
+		return 0, false
+	}
+	slices.Sort(counts)
+	return float64(counts[(n-1)/2]+counts[n/2]) / 2, true
+}
+
+// countMatches keeps with each occurrence from pos on how many match up to it, so that
+// those of a window need not be counted.
+func (w window) countMatches(pos int) {
+	for i := pos; i < len(w); i++ {
+		w[i].value = 0
+		if i > 0 {
+			w[i].value = w[i-1].value
+		}
+		if w[i].seen != 0 {
+			w[i].value++
+		}
+	}
+}
+
+// matches are the occurrences that match, by what countMatches has kept.
+func (w window) matches() uint64 {
+	n := w[len(w)-1].value - w[0].value
+	if w[0].seen != 0 {
+		n++
+	}
+	return n
 }
 
 // distinct is how many values there are: an occurrence is the last of its value
