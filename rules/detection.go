@@ -43,13 +43,13 @@ type detection struct {
 }
 
 // compileDetection compiles the mapping at n, which has search identifiers and
-// a condition; skip names its other keys.
-func compileDetection(doc *document, n *yaml.Node, f *fields, vars Vars, skip ...string) (expr, []string, error) {
+// a condition, and spells it out; skip names its other keys.
+func compileDetection(doc *document, n *yaml.Node, f *fields, vars Vars, skip ...string) (expr, *outline, []string, error) {
 	d := &detection{doc: doc, fields: f, vars: vars, searches: map[string]*yaml.Node{}, compiled: map[string]expr{}}
 	var conditions []*yaml.Node
 	entries, err := mapping(n)
 	if err != nil {
-		return nil, nil, doc.errorf(n, "%w", err)
+		return nil, nil, nil, doc.errorf(n, "%w", err)
 	}
 	for _, e := range entries {
 		switch {
@@ -59,7 +59,7 @@ func compileDetection(doc *document, n *yaml.Node, f *fields, vars Vars, skip ..
 				conditions = e.value.Content // alternatives, as Sigma 1 had them
 			}
 		case e.key == "timeframe":
-			return nil, nil, doc.errorf(e.value, "detection.timeframe is not supported; write a correlation")
+			return nil, nil, nil, doc.errorf(e.value, "detection.timeframe is not supported; write a correlation")
 		case slices.Contains(skip, e.key):
 		default:
 			d.searches[e.key] = e.value
@@ -67,7 +67,7 @@ func compileDetection(doc *document, n *yaml.Node, f *fields, vars Vars, skip ..
 		}
 	}
 	if len(conditions) == 0 {
-		return nil, nil, doc.errorf(n, "detection has no condition")
+		return nil, nil, nil, doc.errorf(n, "detection has no condition")
 	}
 	slices.Sort(d.names)
 	var list or
@@ -76,18 +76,22 @@ func compileDetection(doc *document, n *yaml.Node, f *fields, vars Vars, skip ..
 			anyOf: func(list []expr) expr { return or(list) }, negate: func(x expr) expr { return not{x} }}
 		x, err := p.parse(c.Value)
 		if err != nil {
-			return nil, nil, doc.errorf(c, "%w", err)
+			return nil, nil, nil, doc.errorf(c, "%w", err)
 		}
 		list = append(list, x)
 	}
 	if len(d.missing) > 0 {
 		slices.Sort(d.missing)
-		return nil, d.warnings, slices.Compact(d.missing)
+		return nil, nil, d.warnings, slices.Compact(d.missing)
+	}
+	o, err := d.outlined(conditions)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	if len(list) == 1 {
-		return list[0], d.warnings, nil
+		return list[0], o, d.warnings, nil
 	}
-	return list, d.warnings, nil
+	return list, o, d.warnings, nil
 }
 
 // search compiles a search identifier: a map is a conjunction of fields, a list

@@ -27,11 +27,12 @@ const (
 
 // document is one YAML document as written, not yet compiled.
 type document struct {
-	file  string
-	line  int
-	index int // among the documents of its file
-	kind  string
-	keys  map[string]*yaml.Node
+	source int // from 1 on, that it is from
+	file   string
+	line   int
+	index  int // among the documents of its file
+	kind   string
+	keys   map[string]*yaml.Node
 
 	id, name, title string
 	replacedBy      *document // of the same id, in a later source, or as an overlay says

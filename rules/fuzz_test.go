@@ -76,6 +76,12 @@ func FuzzLoad(f *testing.F) {
 					t.Errorf("a correlation matches an event")
 				}
 			}
+			holdsAsMatch(t, set, m, set.Matcher(), []byte(event))
+		}
+		for _, f := range rules.Lint(nil, nil, file) {
+			if f.Severity == "" || f.Check == "" || f.Text == "" || f.File != "rule.yml" {
+				t.Errorf("finding %+v", f)
+			}
 		}
 	})
 }
@@ -298,11 +304,12 @@ func FuzzMatch(f *testing.F) {
 	}
 	set := mustLoad(f, nil, strings.Join(texts, "\n---\n"))
 	byTypeOnly, _ := rules.Load(nil, builtin.FS())
-	used, other := set.Matcher(), byTypeOnly.Matcher()
+	used, other, explainer := set.Matcher(), byTypeOnly.Matcher(), set.Matcher()
 	f.Fuzz(func(t *testing.T, event []byte) {
 		before := bytes.Clone(event)
 		got := used.Match(event)
 		other.Match(event)
+		holdsAsMatch(t, set, set.Matcher(), explainer, event)
 		if !bytes.Equal(event, before) {
 			t.Errorf("%q was changed to %q", before, event)
 		}

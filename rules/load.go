@@ -54,6 +54,7 @@ type Document struct {
 	Line     int
 	Kind     string // detection, correlation, filter or overlay; empty when that is not known
 	ID       string
+	Name     string // by which correlations and filters refer to it; may be empty
 	Title    string
 	Status   Status
 	Reason   string // why it does not run, with file and line where there is one, or how it was tuned
@@ -78,6 +79,7 @@ func (r *Report) Count(list ...Status) int {
 type loader struct {
 	vars    Vars
 	common  Vars // of overlays, for all rules
+	begun   int  // sources whose reading has begun
 	docs    []*document
 	fates   map[*document]*Document
 	broken  []Document
@@ -87,9 +89,9 @@ type loader struct {
 	links   map[*Rule]links
 	busy    []*document // correlations that are being compiled, the outermost first
 	errs    map[*document]error
-	filters map[*document][]expr // by the detection they narrow
-	used    map[*document]bool   // detections that a correlation refers to
-	alone   map[*document]bool   // of these, those that alert by themselves all the same
+	filters map[*document][]filter // by the detection they narrow
+	used    map[*document]bool     // detections that a correlation refers to
+	alone   map[*document]bool     // of these, those that alert by themselves all the same
 
 	overlays     map[string]*overlay // by the id that they are about
 	overlayFates []*Document         // of the files
@@ -102,6 +104,12 @@ type links struct {
 	height       int // of the correlations that stand one above the other
 }
 
+// filter is what a filter document adds to a detection.
+type filter struct {
+	match   expr
+	outline *outline
+}
+
 // maxChain is how deep correlations may refer to correlations.
 const maxChain = 10
 
@@ -110,10 +118,13 @@ const maxChain = 10
 // has the fate of each document. Of documents with the same id, the one in the
 // later source replaces the earlier; within one source, the second gets an id
 // of its own and a warning.
-func Load(vars Vars, sources ...fs.FS) (*Set, *Report) {
+func Load(vars Vars, sources ...fs.FS) (*Set, *Report) { return load(vars, sources).finish() }
+
+// load does all of it but for what nothing needs.
+func load(vars Vars, sources []fs.FS) *loader {
 	l := &loader{vars: vars, fates: map[*document]*Document{}, fields: newFields(), rules: map[*document]*Rule{},
 		links: map[*Rule]links{}, errs: map[*document]error{},
-		filters: map[*document][]expr{}, used: map[*document]bool{}, alone: map[*document]bool{},
+		filters: map[*document][]filter{}, used: map[*document]bool{}, alone: map[*document]bool{},
 		common: Vars{}, overlays: map[string]*overlay{}}
 	for _, source := range sources {
 		l.read(source)
@@ -128,7 +139,7 @@ func Load(vars Vars, sources ...fs.FS) (*Set, *Report) {
 		}
 		return l.correlation(d)
 	})
-	return l.finish()
+	return l
 }
 
 // Walk calls f for every .yml and .yaml file of a source, but for hidden ones: a
@@ -157,6 +168,7 @@ func IsTest(name string) bool {
 
 // read parses the files of one source and settles their ids.
 func (l *loader) read(source fs.FS) {
+	l.begun++
 	earlier := map[string]*document{}
 	for _, d := range l.docs {
 		if d.id != "" {
@@ -182,8 +194,8 @@ func (l *loader) read(source fs.FS) {
 		}
 		base, correlations := "", 0
 		for _, d := range docs {
-			fate := &Document{File: d.file, Line: d.line, Kind: d.kind, Title: d.title}
-			l.fates[d] = fate
+			fate := &Document{File: d.file, Line: d.line, Kind: d.kind, Name: d.name, Title: d.title}
+			l.fates[d], d.source = fate, l.begun
 			l.docs = append(l.docs, d)
 			switch {
 			case d.id != "":
@@ -335,15 +347,20 @@ func (l *loader) detection(d *document) error {
 	if r.Level == "" {
 		r.Level = defaultLevel
 	}
-	x, warnings, err := compileDetection(d, d.keys["detection"], l.fields, vars)
+	x, o, warnings, err := compileDetection(d, d.keys["detection"], l.fields, vars)
 	l.fates[d].Warnings = append(l.fates[d].Warnings, warnings...)
 	if err != nil {
 		return err
 	}
 	if filters := l.filters[d]; len(filters) > 0 {
-		x = append(and{x}, filters...)
+		all := and{x}
+		o = &outline{op: OpAnd, parts: []*outline{o}}
+		for _, f := range filters {
+			all, o.parts = append(all, f.match), append(o.parts, f.outline)
+		}
+		x = all
 	}
-	r.match, r.types = x, x.types()
+	r.match, r.outline, r.types = x, o, x.types()
 	if r.types != nil {
 		r.Types = r.types.strings()
 	}
@@ -504,6 +521,8 @@ func (l *loader) bases(d *document, names []string) ([]*Rule, error) {
 			return nil, d.errorf(n, "correlation refers to %q: %w", name, l.errs[base])
 		case base.kind == kindCorrelation && d.keys[keyCorrelation] != nil:
 			return nil, d.errorf(n, "%s of the correlation %q: %w", keyCorrelation, name, notSupported("what is no event"))
+		case base.kind == kindCorrelation && l.rules[base].Correlation.Type == LastEvents:
+			return nil, d.errorf(n, "correlation of %q: %w", name, notSupported(LastEvents+" as what is counted"))
 		}
 		list = append(list, l.rules[base])
 	}
@@ -540,13 +559,15 @@ func (l *loader) filter(d *document) error {
 	if err != nil {
 		return err
 	}
-	x, warnings, err := compileDetection(d, n, l.fields, vars, "rules")
+	x, o, warnings, err := compileDetection(d, n, l.fields, vars, "rules")
 	l.fates[d].Warnings = append(l.fates[d].Warnings, warnings...)
 	if err != nil {
 		return err
 	}
+	added := *o // its only search identifier may be o itself, which has a name
+	added.filter = d.title
 	for _, target := range targets {
-		l.filters[target] = append(l.filters[target], x)
+		l.filters[target] = append(l.filters[target], filter{x, &added})
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type Matcher struct {
 	raw     []byte // the event being scanned
 	pos     int
 	stop    bool
+	whole   bool // the event's type does not stop the scan
 	scratch []byte
 	quote   []byte
 }
@@ -31,10 +32,7 @@ type Matcher struct {
 // before the fault. The result and what Value returns are valid until the next
 // Match, and only as long as raw is not changed.
 func (m *Matcher) Match(raw []byte) []int {
-	for _, i := range m.touched {
-		m.slots[i].values, m.slots[i].flat = m.slots[i].values[:0], false
-	}
-	m.touched, m.matched = m.touched[:0], m.matched[:0]
+	m.reset()
 	if cap(m.scratch) > maxScratch {
 		m.scratch = nil
 	}
@@ -50,6 +48,14 @@ func (m *Matcher) Match(raw []byte) []int {
 		}
 	}
 	return m.matched
+}
+
+// reset forgets the event before.
+func (m *Matcher) reset() {
+	for _, i := range m.touched {
+		m.slots[i].values, m.slots[i].flat = m.slots[i].values[:0], false
+	}
+	m.touched, m.matched = m.touched[:0], m.matched[:0]
 }
 
 // Value returns the first scalar that the last event has at f, as text. It is

@@ -197,7 +197,7 @@ func (l *loader) overlayOne(o *overlay, i int) error {
 	if i+1 < len(l.docs) && l.docs[i+1].id == d.id+"#1" && l.docs[i+1].kind == kindCorrelation {
 		both = append(both, l.docs[i+1])
 	} else if o.correlation != nil && d.kind == kindDetection {
-		c := &document{file: d.file, line: d.line, index: d.index, kind: kindCorrelation, keys: maps.Clone(d.keys), id: d.id + "#1", title: d.title}
+		c := &document{source: d.source, file: d.file, line: d.line, index: d.index, kind: kindCorrelation, keys: maps.Clone(d.keys), id: d.id + "#1", title: d.title}
 		delete(c.keys, "detection")
 		delete(c.keys, "id")
 		delete(c.keys, "name")

@@ -41,8 +41,9 @@ type Rule struct {
 	Alert          *Alert       // how it alerts; nil when it only serves correlations
 	Correlation    *Correlation // nil for a detection
 
-	match expr
-	types types
+	match   expr
+	outline *outline // of match
+	types   types
 }
 
 // Alert is how a rule alerts.

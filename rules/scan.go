@@ -233,7 +233,7 @@ func (m *Matcher) add(n *node, v value, flat bool) {
 		if len(s.values) == 0 {
 			s.values = append(s.values, v)
 			m.candidates = m.candidatesFor(v.text)
-			m.stop = len(m.candidates) == 0
+			m.stop = len(m.candidates) == 0 && !m.whole
 		}
 		return
 	}

@@ -8,11 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/tenantwatch/tenantwatch/rules"
@@ -21,19 +21,15 @@ import (
 
 const schemasDir = "../../shared/data/sigma-schemas"
 
-// sigmaSchemas are the official ones, by kind of document.
-func sigmaSchemas(t *testing.T) map[string]*jsonschema.Schema {
+// sigmaSchemas are the official ones.
+func sigmaSchemas(t *testing.T) rules.Schemas {
 	t.Helper()
 	if _, err := os.Stat(schemasDir); err != nil {
 		t.Skipf("Sigma's JSON Schemas are not beside the repository: %v", err)
 	}
-	schemas := map[string]*jsonschema.Schema{}
-	for kind, name := range map[string]string{"detection": "detection-rule", "correlation": "correlation-rules", "filter": "filters"} {
-		compiled, err := jsonschema.NewCompiler().Compile(filepath.Join(schemasDir, "json-schema", "sigma-"+name+"-schema.json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		schemas[kind] = compiled
+	schemas, err := rules.LoadSchemas(os.DirFS(schemasDir))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return schemas
 }
@@ -68,38 +64,65 @@ func kindOf(doc map[string]any) string {
 	return ""
 }
 
-// TestBuiltinSchemas holds the rules that we ship against Sigma's own schemas.
-func TestBuiltinSchemas(t *testing.T) {
+// TestSchemas holds the rules that we ship, and Auth0's, against Sigma's own schemas.
+func TestSchemas(t *testing.T) {
 	schemas := sigmaSchemas(t)
-	held := 0
-	err := fs.WalkDir(builtin.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(name, ".yml") || strings.Contains(filepath.Base(name[:len(name)-4]), ".") {
-			return err
-		}
-		data, err := fs.ReadFile(builtin.FS(), name)
-		if err != nil {
-			return err
-		}
-		for _, doc := range documents(t, name, data) {
-			kind := kindOf(doc)
-			if kind == "" && doc["x-tenantwatch-correlation"] != nil {
-				continue // ours alone
-			}
-			held++
-			if c, ok := doc["correlation"].(map[string]any); ok && fmt.Sprintf("%T", c["condition"]) == "string" {
-				c["condition"] = map[string]any{"gte": 1} // in words: pySigma's, which the schema does not know
-			}
-			if err := schemas[kind].Validate(doc); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+	sources := []fs.FS{builtin.FS()}
+	if _, err := os.Stat(catalogDir); err == nil {
+		sources = append(sources, os.DirFS(catalogDir))
 	}
-	if held < 50 {
-		t.Errorf("only %d documents", held)
+	for _, f := range rules.Lint(catalogVars, schemas, sources...) {
+		if f.Check == "schema" {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// TestSchemaFindings is what the schemas find, with where it is.
+func TestSchemaFindings(t *testing.T) {
+	schemas := sigmaSchemas(t)
+	const text = `title: t
+id: a
+status: good
+date: 2026-01-01
+modified: 2026/01/02
+tags:
+  - attack.t1110
+  - Attack
+logsource: {product: auth0}
+detection:
+  s: {a: b}
+---
+title: c
+correlation:
+  type: event_count
+  rules: [s]
+  group-by: ip
+  timespan: 1h
+  condition:
+    gte: many
+---
+title: words
+correlation: {type: temporal, rules: [ab, bc], group-by: [ip], timespan: 1h, condition: ab and bc}
+---
+title: ours
+x-tenantwatch-correlation: {}
+`
+	var got []string
+	for _, f := range schemas.Check("rule.yml", []byte(text)) {
+		if f.Severity != rules.Error || f.Check != "schema" || f.File != "rule.yml" {
+			t.Errorf("%+v", f)
+		}
+		got = append(got, fmt.Sprintf("%d %s", f.Line, f.Text))
+	}
+	slices.Sort(got)
+	for i, want := range []string{"11 at '/detection': missing property 'condition'", "17 at '/correlation/group-by': got string, want array", "3 at '/status': 'oneOf' failed, none matched: value must be 'stable', value must be 'test', ", "5 at '/modified': '2026/01/02' does not match pattern", "8 at '/tags/1': 'Attack' does not match pattern"} {
+		if i >= len(got) || !strings.HasPrefix(got[i], want) {
+			t.Errorf("finding %d is to begin with %q:\n%s", i, want, strings.Join(got, "\n"))
+		}
+	}
+	if _, err := rules.LoadSchemas(os.DirFS(t.TempDir())); err == nil {
+		t.Error("schemas were read from an empty folder")
 	}
 }
 
@@ -118,8 +141,8 @@ func TestSampleDocuments(t *testing.T) {
 		}
 		doc := documents(t, name, data)[0]
 		kind := kindOf(doc)
-		if err := schemas[kind].Validate(doc); err != nil {
-			t.Logf("%s is not right by its own schema: %v", filepath.Base(name), err)
+		for _, f := range schemas.Check(filepath.Base(name), data) {
+			t.Logf("not right by its own schema: %+v", f)
 		}
 		var named strings.Builder
 		if part, ok := doc[kind].(map[string]any); ok && kind != "detection" {

@@ -84,29 +84,39 @@ func (b *Batch) once(text string) string {
 
 // Alerts returns the alerts of the correlations as they begin or rise, by time.
 func (b *Batch) Alerts() []schema.Alert {
-	e := b.engine
-	slices.SortStableFunc(b.facts, func(x, y fact) int {
-		return cmp.Or(cmp.Compare(x.at, y.at), strings.Compare(x.id, y.id))
-	})
+	b.sort()
 	var list []schema.Alert
 	for _, f := range b.facts {
-		e.out, e.from = nil, f.fields
-		c := e.clock(f.tenant, false)
-		c.now = f.at
-		e.expire(c)
-		for _, i := range f.hits {
-			for _, to := range e.feeds[i] {
-				e.touch(to)
-			}
-		}
-		e.judgeTouched(c, f.at, f.id, true)
-		for _, a := range e.out {
+		for _, a := range b.judge(f) {
 			if a.State == schema.Firing {
 				list = append(list, a)
 			}
 		}
 	}
 	return list
+}
+
+// sort puts the events into the order in which they are judged.
+func (b *Batch) sort() {
+	slices.SortStableFunc(b.facts, func(x, y fact) int {
+		return cmp.Or(cmp.Compare(x.at, y.at), strings.Compare(x.id, y.id))
+	})
+}
+
+// judge returns what an event changes. It comes after those before it.
+func (b *Batch) judge(f fact) []schema.Alert {
+	e := b.engine
+	e.out, e.from = nil, f.fields
+	c := e.clock(f.tenant, false)
+	c.now = f.at
+	e.expire(c)
+	for _, i := range f.hits {
+		for _, to := range e.feeds[i] {
+			e.touch(to)
+		}
+	}
+	e.judgeTouched(c, f.at, f.id, true)
+	return e.out
 }
 
 // Timeouts returns how often a regular expression took too long and counted as no

@@ -8,4 +8,5 @@
 // was scanned, so that a second scan gives the same alerts.
 //
 // Engine is the evaluation, free of input and output; Stream feeds it from Kafka.
+// An Explainer says why a rule fires at an event or does not.
 package scanner

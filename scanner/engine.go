@@ -32,20 +32,20 @@ type Config struct {
 	Samples int
 	// Judged, if set, is told of the value of each window that is held against the
 	// condition of a rule that alerts.
-	Judged func(r *rules.Rule, g Group, value float64)
+	Judged func(r *rules.Rule, g Judged, value float64)
 }
 
-// Group is one group key of a rule.
-type Group struct{ g *group }
+// Judged is a group key of a rule of which a window was judged.
+type Judged struct{ g *group }
 
 // Key is another one for each tenant and group of a rule.
-func (g Group) Key() string { return g.g.key }
+func (j Judged) Key() string { return j.g.key }
 
 // Tenant is whose events they are.
-func (g Group) Tenant() string { return g.g.tenant.name }
+func (j Judged) Tenant() string { return j.g.tenant.name }
 
 // Values are the group's fields.
-func (g Group) Values() []schema.GroupValue { return g.g.values() }
+func (j Judged) Values() []schema.GroupValue { return j.g.values() }
 
 // MaxAge is the default of Config.MaxAge.
 const MaxAge = 2 * time.Hour
@@ -66,7 +66,7 @@ type Engine struct {
 	matcher *rules.Matcher
 	rules   []*tracked // those that alert and the correlations that they count
 	feeds   [][]feed   // by detection: the rules that it feeds
-	clocks  map[clockOf]*clock
+	clocks  map[clockKey]*clock
 	horizon int64 // µs an event can matter to any rule
 	seed    maphash.Seed
 
@@ -131,9 +131,9 @@ type early struct {
 // mostEarly bounds them.
 const mostEarly = 1 << 16
 
-// clockOf names a clock. Our own events go by one of their own: they come also when
+// clockKey names a clock. Our own events go by one of their own: they come also when
 // the tenant's do not, and what its events have begun only they may end.
-type clockOf struct {
+type clockKey struct {
 	tenant string
 	own    bool
 }
@@ -185,7 +185,7 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 	if cfg.Samples <= 0 {
 		cfg.Samples = 5
 	}
-	e := &Engine{cfg: cfg, matcher: set.Matcher(), feeds: make([][]feed, len(set.Rules())), clocks: map[clockOf]*clock{}, seed: maphash.MakeSeed()}
+	e := &Engine{cfg: cfg, matcher: set.Matcher(), feeds: make([][]feed, len(set.Rules())), clocks: map[clockKey]*clock{}, seed: maphash.MakeSeed()}
 	byIndex := make([]*tracked, len(set.Rules()))
 	for i, r := range set.Rules() { // what a correlation counts comes before it
 		c := r.Correlation
@@ -388,18 +388,17 @@ func (e *Engine) TooOld(ev *schema.Event) bool {
 func (e *Engine) Observe(ev *schema.Event) []schema.Alert {
 	e.out = nil
 	at := eventTime(ev, e.cfg.Lateness)
-	age := ev.FetchedAt.UnixMicro() - at
-	c := e.clock(ev.Tenant, ev.Source == schema.Self || ev.Source == schema.Probe)
+	counts, pages := e.admits(ev, at)
+	c := e.clockOf(ev)
 	if at > c.now {
 		c.now = at
 		e.expire(c)
 	} else if c.now-at > e.cfg.Lateness.Microseconds() && ev.Source != schema.Backfill {
 		e.late++
 	}
-	if age > e.horizon+e.cfg.MaxAge.Microseconds() {
-		return e.out // no event that may still fire can share a window with it
+	if !counts {
+		return e.out
 	}
-	pages := ev.Source != schema.Backfill && age <= e.cfg.MaxAge.Microseconds()
 	for _, i := range e.matcher.Match(ev.Raw) {
 		for _, f := range e.feeds[i] {
 			e.touch(f)
@@ -407,6 +406,14 @@ func (e *Engine) Observe(ev *schema.Event) []schema.Alert {
 	}
 	e.judgeTouched(c, at, ev.LogID, pages)
 	return e.out
+}
+
+// admits reports whether an event is counted, and whether it may begin an alert. One
+// that is so old that no event which may still fire can share a window with it is
+// not counted.
+func (e *Engine) admits(ev *schema.Event, at int64) (counts, pages bool) {
+	age := ev.FetchedAt.UnixMicro() - at
+	return age <= e.horizon+e.cfg.MaxAge.Microseconds(), ev.Source != schema.Backfill && age <= e.cfg.MaxAge.Microseconds()
 }
 
 // judgeTouched judges the rules that the event at hand concerns.
@@ -463,11 +470,16 @@ func eventTime(ev *schema.Event, lateness time.Duration) int64 {
 	return at.UnixMicro()
 }
 
+// clockOf is the clock by which an event goes.
+func (e *Engine) clockOf(ev *schema.Event) *clock {
+	return e.clock(ev.Tenant, ev.Source == schema.Self || ev.Source == schema.Probe)
+}
+
 func (e *Engine) clock(tenant string, own bool) *clock {
-	c := e.clocks[clockOf{tenant, own}]
+	c := e.clocks[clockKey{tenant, own}]
 	if c == nil {
 		c = &clock{name: tenant}
-		e.clocks[clockOf{tenant, own}] = c
+		e.clocks[clockKey{tenant, own}] = c
 	}
 	return c
 }
@@ -616,7 +628,7 @@ func (e *Engine) judgeWindows(g *group, pos int, pages bool) {
 // judged tells of a value that is held against a condition.
 func (e *Engine) judged(g *group, value float64) {
 	if e.cfg.Judged != nil && g.rule.rule.Alert != nil {
-		e.cfg.Judged(g.rule.rule, Group{g}, value)
+		e.cfg.Judged(g.rule.rule, Judged{g}, value)
 	}
 }
 
@@ -665,15 +677,7 @@ func (e *Engine) judgeLast(g *group, pages bool) {
 // the rule has it. It is nil where a correlation's event lacks a field of the key:
 // it belongs to no group; t.none where there is none yet and make is not set.
 func (e *Engine) groupOf(t *tracked, c *clock, source int, make bool) *group {
-	var fields []rules.Field
-	switch r := t.rule; {
-	case r.Correlation == nil:
-		fields = r.Alert.GroupBy
-	case source < len(r.Correlation.Sources):
-		fields = r.Correlation.Sources[source].GroupBy
-	default: // it is only looked at
-		fields = r.Correlation.Sources[0].GroupBy
-	}
+	fields := t.groupBy(source)
 	e.key = append(e.key[:0], c.name...)
 	for _, f := range fields {
 		text, _ := e.text(f)
@@ -696,6 +700,18 @@ func (e *Engine) groupOf(t *tracked, c *clock, source int, make bool) *group {
 	}
 	t.groups[g.key] = g
 	return g
+}
+
+// groupBy are the fields of the group key, as one source of the rule has them.
+func (t *tracked) groupBy(source int) []rules.Field {
+	switch r := t.rule; {
+	case r.Correlation == nil:
+		return r.Alert.GroupBy
+	case source < len(r.Correlation.Sources):
+		return r.Correlation.Sources[source].GroupBy
+	default: // it is only looked at
+		return r.Correlation.Sources[0].GroupBy
+	}
 }
 
 // values are the fields of a group's key, for an alert.

@@ -2,11 +2,10 @@ package main
 
 import (
 	"bufio"
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -14,9 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/tenantwatch/tenantwatch/ingest/logstream"
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
 	"github.com/tenantwatch/tenantwatch/scanner"
@@ -25,10 +21,12 @@ import (
 )
 
 type rulesCmd struct {
+	Explain  rulesExplainCmd  `cmd:"" help:"Say what a rule makes of an event, and why it fires or does not."`
+	Lint     rulesLintCmd     `cmd:"" help:"Look for mistakes in rules, such as thresholds that Auth0's own limits keep out of reach."`
 	List     rulesListCmd     `cmd:"" help:"List the rules and what became of each: loaded, disabled, refused or replaced, and why."`
 	Scan     rulesScanCmd     `cmd:"" help:"Run rules over files of events, without Kafka and ClickHouse."`
-	Backtest rulesBacktestCmd `cmd:"" help:"Tell what rules would have done over the events that are kept."`
 	Test     rulesTestCmd     `cmd:"" help:"Run the timeline tests that lie beside the rules, as x.test.yml beside x.yml."`
+	Backtest rulesBacktestCmd `cmd:"" help:"Tell what rules would have done over the events that are kept."`
 }
 
 // ruleSources are the rules that a command is about.
@@ -38,11 +36,11 @@ type ruleSources struct {
 	Var     map[string]string `placeholder:"NAME=VALUE,…" mapsep:"none" help:"A variable of the rules: one value, or several separated by commas."`
 }
 
-// load compiles the rules.
-func (s *ruleSources) load(a *app) (*rules.Set, *rules.Report, []fs.FS, error) {
+// read finds the variables and the folders.
+func (s *ruleSources) read(a *app) (rules.Vars, []fs.FS, error) {
 	c, err := loadConfig(a.environ, need{})
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	var sources []fs.FS
 	if s.Builtin {
@@ -50,13 +48,22 @@ func (s *ruleSources) load(a *app) (*rules.Set, *rules.Report, []fs.FS, error) {
 	}
 	for _, dir := range append(c.Rules, s.Rules...) {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return nil, nil, nil, usageError(fmt.Sprintf("--rules: %s is not a folder", dir))
+			return nil, nil, usageError(fmt.Sprintf("--rules: %s is not a folder", dir))
 		}
 		sources = append(sources, os.DirFS(dir))
 	}
 	vars := c.ruleVars()
 	for name, values := range s.Var {
 		vars[name] = strings.Split(values, ",")
+	}
+	return vars, sources, nil
+}
+
+// load compiles the rules.
+func (s *ruleSources) load(a *app) (*rules.Set, *rules.Report, []fs.FS, error) {
+	vars, sources, err := s.read(a)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	set, report := rules.Load(vars, sources...)
 	return set, report, sources, nil
@@ -194,61 +201,13 @@ func (s *scan) file(ctx context.Context, name string) error {
 		defer f.Close()
 		in = f
 	}
-	r := bufio.NewReaderSize(in, 1<<20)
-	if first, err := firstByte(r); err == nil && first == '[' {
-		return s.array(ctx, name, r)
-	}
-	for line := 1; ; line++ {
-		text, err := r.ReadBytes('\n')
-		if text = bytes.TrimSpace(text); len(text) > 0 {
-			if err := s.event(fmt.Sprintf("%s:%d", name, line), text); err != nil {
-				return err
-			}
+	var failed error
+	err := eachEvent(ctx, name, in, func(ev *schema.Event, logID string) {
+		if failed == nil {
+			failed = s.event(ev, logID)
 		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return fmt.Errorf("read %s: %w", name, err)
-		case ctx.Err() != nil:
-			return ctx.Err()
-		}
-	}
-}
-
-// firstByte is the first that is no white space; it and what follows are still to
-// be read.
-func firstByte(r *bufio.Reader) (byte, error) {
-	for {
-		b, err := r.ReadByte()
-		if err != nil {
-			return 0, err
-		}
-		if !bytes.ContainsRune([]byte(" \t\r\n"), rune(b)) {
-			return b, r.UnreadByte()
-		}
-	}
-}
-
-// array scans an array of events.
-func (s *scan) array(ctx context.Context, name string, r io.Reader) error {
-	dec := jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	_, err := dec.ReadToken()
-	for n := 1; err == nil && dec.PeekKind() != ']'; n++ {
-		var value jsontext.Value
-		if value, err = dec.ReadValue(); err == nil {
-			if err := s.event(fmt.Sprintf("%s[%d]", name, n), value); err != nil {
-				return err
-			}
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	if err != nil {
-		s.unreadable(name, err)
-	}
-	return nil
+	}, s.unreadable)
+	return cmp.Or(failed, err)
 }
 
 func (s *scan) unreadable(place string, err error) {
@@ -256,22 +215,9 @@ func (s *scan) unreadable(place string, err error) {
 	fmt.Fprintf(s.warn, "%s: %v\n", place, err)
 }
 
-// event scans one event. One without an id is known by its place.
-func (s *scan) event(place string, raw []byte) error {
-	ev := schema.Event{Raw: logstream.Unwrap(raw)}
-	err := ev.Identify()
-	logID := ev.LogID
-	if errors.Is(err, schema.ErrNoID) {
-		id, _ := json.Marshal(place)
-		ev.Raw = logstream.Unwrap(fmt.Appendf(nil, `{"log_id":%s,"data":%s}`, id, ev.Raw))
-		err = ev.Identify()
-	}
-	if err != nil {
-		s.unreadable(place, err)
-		return nil
-	}
-	ev.FetchedAt = ev.Date
-	for _, r := range s.batch.Observe(&ev) {
+// event scans one event, whose own log_id may be missing.
+func (s *scan) event(ev *schema.Event, logID string) error {
+	for _, r := range s.batch.Observe(ev) {
 		m := matched{"match", r.ID, r.Title, r.Level, logID, rfc3339(ev.Date)}
 		if err := s.tell(r.Level, m, []any{m.Kind, m.Level, m.Title, m.Date, m.LogID}); err != nil {
 			return err
