@@ -52,7 +52,7 @@ type Alert struct {
 	Levels        []Level       // by rising count, at least one; the first is the rule's own
 	ResolveBelow  float64       // at least 1; 0 where the correlation does not rise: it resolves when its condition is false
 	KeepFiringFor time.Duration // see Class; 0 in the event class means the engine's default
-	Summary       string        // with {count}, {threshold}, {window}, {level}, {tenant} and {FIELD} of the group
+	Summary       string        // with {count}, {percent}, {threshold}, {window}, {level}, {tenant} and {FIELD} of the group
 	GroupBy       []Field       // one alert for each combination of values
 	Investigation string        // the saved query to look at next, see schema.Investigations; empty for none
 }

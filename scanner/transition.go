@@ -2,6 +2,7 @@ package scanner
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,7 +77,7 @@ func summary(r *rules.Rule, a *schema.Alert) string {
 		}
 		return b.String()
 	}
-	pairs := []string{"{count}", number(a.Count), "{threshold}", number(a.Threshold),
+	pairs := []string{"{count}", number(a.Count), "{percent}", number(math.Round(100 * a.Count)), "{threshold}", number(a.Threshold),
 		"{window}", window, "{level}", a.Level, "{tenant}", a.Tenant}
 	for _, g := range a.Group {
 		pairs = append(pairs, "{"+g.Field+"}", g.Value)
@@ -84,8 +85,8 @@ func summary(r *rules.Rule, a *schema.Alert) string {
 	return strings.NewReplacer(pairs...).Replace(template)
 }
 
-// number writes a count, or a value with what it has behind the point.
-func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+// number writes a count, or a value with up to three digits behind the point.
+func number(f float64) string { return strconv.FormatFloat(math.Round(f*1e3)/1e3, 'f', -1, 64) }
 
 // shortDuration writes 1h30m rather than 1h30m0s.
 func shortDuration(d time.Duration) string {

@@ -67,7 +67,7 @@ func TestEveryAlert(t *testing.T) {
 			for _, text := range strings.Split(r.Alert.Summary, "{")[1:] {
 				field, _, closed := strings.Cut(text, "}")
 				grouped := slices.ContainsFunc(r.Alert.GroupBy, func(f rules.Field) bool { return f.Path == field })
-				if !closed || !grouped && !slices.Contains([]string{"count", "threshold", "window", "level", "tenant"}, field) {
+				if !closed || !grouped && !slices.Contains([]string{"count", "percent", "threshold", "window", "level", "tenant"}, field) {
 					t.Errorf("its summary asks for {%s}, which the group has not", field)
 				}
 			}

@@ -24,6 +24,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -62,7 +63,7 @@ type Transition struct {
 
 func (t Transition) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "at %s %s %s, count %v", t.At, t.State, t.Level, t.Count)
+	fmt.Fprintf(&b, "at %s %s %s, count %v", t.At, t.State, t.Level, math.Round(1e3*t.Count)/1e3)
 	for _, name := range slices.Sorted(maps.Keys(t.Group)) {
 		fmt.Fprintf(&b, ", %s %q", name, t.Group[name])
 	}
