@@ -25,8 +25,12 @@
 //
 // All of Sigma's types are supported, with aliases, ranges, conditions in words
 // and correlations of correlations; the README says how what Sigma leaves open is
-// taken. One type is ours, under the key x-tenantwatch-correlation so that no other
-// tool misreads it: last_events is true while at least so many of the last events
+// taken. Three types are ours, under the key x-tenantwatch-correlation so that no other
+// tool misreads them. event_ratio is about the part, from 0 to 1, of the events of the
+// detections in "among" that match those in "rules", where the window has "min" of
+// them at least. event_spike is about how many times as many events there are as in
+// the median of the windows at the same time of the days before, as many days as
+// "over" says; "min" as well. last_events is true while at least so many of the last events
 // of the detections in "among" match the detections in "rules". Such as, 3 of the
 // last 5 runs failed:
 //
@@ -44,5 +48,5 @@
 // x-tenantwatch-vars has defaults for variables. x-tenantwatch-alert says how a
 // rule alerts, each key being optional: class (event or condition), levels
 // (higher levels and the counts from which they apply), resolve_below,
-// keep_firing_for, summary, and for a detection group-by; see [Alert].
+// keep_firing_for, investigation, summary, and for a detection group-by; see [Alert].
 package rules
