@@ -552,7 +552,7 @@ func (e *Engine) weigh(g *group, pos int, pages bool) {
 	case !t.rises || len(t.parents) > 0:
 		e.judgeWindows(g, pos, pages)
 	case g.open && g.level == len(t.rule.Alert.Levels)-1 && e.cfg.Judged == nil:
-		g.updated = max(g.updated, g.window[pos].at) // nothing can rise any more; expire looks at the window
+		// Nothing can rise any more; expire looks at the window.
 	default:
 		count, end := g.window.peak(pos, t.span, t.distinct)
 		e.judged(g, float64(count))
@@ -795,10 +795,9 @@ func (g *group) deadline() (at int64, ok bool) {
 		}
 		return below + t.keep, true
 	}
-	// The count is below n as soon as the n-th newest has left the window.
 	below := g.updated
-	if x, ok := g.window.nth(uint64(max(t.rule.Alert.ResolveBelow, 1)), t.distinct); ok {
-		below = max(below, x+t.span)
+	if until, ok := g.window.lastWith(int(max(t.rule.Alert.ResolveBelow, 1)), t.span, t.distinct); ok {
+		below = max(below, until)
 	}
 	return below + t.keep, true
 }

@@ -157,15 +157,27 @@ func (w window) peak(pos int, span int64, distinct bool) (count uint64, end int)
 	return count, end
 }
 
-// nth is the time of the n-th newest occurrence, or of the newest occurrence of
-// the n-th newest value. It is false where there are fewer.
-func (w window) nth(n uint64, distinct bool) (at int64, ok bool) {
-	for i := len(w) - 1; i >= 0; i-- {
-		if distinct && w[i].next != math.MaxInt64 {
-			continue
+// lastWith is when windows of span were last to hold n occurrences, or n values: as
+// many are in the one that ends with some occurrence, and the count falls when the
+// first of them leaves. It is false where they never did.
+func (w window) lastWith(n int, span int64, distinct bool) (until int64, ok bool) {
+	if !distinct {
+		for i := len(w) - 1; i >= n-1; i-- {
+			if first := w[i-n+1].at; w[i].at-first < span {
+				return first + span, true
+			}
 		}
-		if n--; n == 0 {
-			return w[i].at, true
+		return 0, false
+	}
+	for end := len(w) - 1; end >= n-1; end-- {
+		found := 0
+		for i := end; i >= 0 && w[i].at > w[end].at-span; i-- {
+			// The newest of its value up to end.
+			if w[i].next > w[end].at || w[i].next == w[end].at && !slices.ContainsFunc(w[i+1:end+1], func(o occurrence) bool { return o.value == w[i].value }) {
+				if found++; found == n {
+					return w[i].at + span, true
+				}
+			}
 		}
 	}
 	return 0, false

@@ -71,16 +71,15 @@ func TestWindowAgreesWithNaive(t *testing.T) {
 			if got, want := uint64(counted.left(w, at)), naive(all, at, span, distinct); got != want {
 				t.Fatalf("seed %d: %d up to %d, want %d", seed, got, at, want)
 			}
-			// Below n from x+span on, and not before.
-			n := uint64(1 + r.IntN(6))
-			last := w[len(w)-1].at
-			if x, ok := w.nth(n, distinct); ok && x+span > last {
-				if c := naive(all, x+span, span, distinct); c >= n {
-					t.Fatalf("seed %d: still %d at the time when it is said to be below %d", seed, c, n)
+			// The last time with n of them.
+			n, until := 1+r.IntN(6), int64(0)
+			for at := range int64(120) {
+				if naive(all, at, span, distinct) >= uint64(n) {
+					until = at + 1
 				}
-				if c := naive(all, max(x+span-1, last), span, distinct); x+span-1 >= last && c < n {
-					t.Fatalf("seed %d: %d is below %d before the time that is said", seed, c, n)
-				}
+			}
+			if got, ok := w.lastWith(n, span, distinct); got != until || ok != (until > 0) {
+				t.Fatalf("seed %d: windows are said to hold %d until %d, %v; they do until %d", seed, n, got, ok, until)
 			}
 		}
 	}
