@@ -27,7 +27,7 @@ func TestRulesReload(t *testing.T) {
 	rule := func(title string) string {
 		return "title: " + title + "\nid: " + strings.ReplaceAll(title, " ", "-") + "\nlevel: high\nlogsource: {product: auth0}\ndetection:\n  s: {type: s}\n  condition: s\n"
 	}
-	p := spawn(t, append(settings(t, unprobed(s)...), "TENANTWATCH_RULES="+dir), "run")
+	p := start(t, append(settings(t, unprobed(s)...), "TENANTWATCH_RULES="+dir), "run")
 	_, line := p.waitFor("rules loaded.*refused=0", 0)
 	_, line = p.waitFor("this process pulls the tenant", line)
 
