@@ -280,6 +280,7 @@ func (d *detection) fieldItem(key string, n *yaml.Node) (expr, error) {
 		return exists{d.fields.field(name), want}, nil
 	}
 	t := &test{field: d.fields.field(name), all: mods.all, negate: mods.neq}
+	said := fmt.Appendf(nil, "%q %+v", t.field.Path, mods)
 	texts := oneOf{}
 	for _, n := range nodes {
 		scalars, err := d.values(n, mods)
@@ -287,6 +288,7 @@ func (d *detection) fieldItem(key string, n *yaml.Node) (expr, error) {
 			return nil, err
 		}
 		for _, n := range scalars {
+			said = fmt.Appendf(said, " %s %q", n.Tag, n.Value)
 			if n.Tag == "!!null" && !mods.ref {
 				if mods.op != "" || mods.part != "" {
 					return nil, fmt.Errorf("null cannot be compared with %s", strings.Join(names, "|"))
@@ -308,7 +310,7 @@ func (d *detection) fieldItem(key string, n *yaml.Node) (expr, error) {
 	if len(texts) > 0 {
 		t.checks = slices.Insert(t.checks, 0, check(texts))
 	}
-	return t, nil
+	return d.fields.shared(string(said), t), nil
 }
 
 // placeholder is {name}, as Auth0's catalog writes what a reader must fill in.

@@ -244,16 +244,14 @@ func (m *Matcher) Explain(raw []byte, r *Rule) *Explanation {
 		return nil
 	}
 	m.Match(raw)
-	if m.stop {
-		// The event's type was enough for Match, which has not read on. The type that
-		// it saw is the one that counts.
-		typ := slices.Clone(m.slots[0].values)
-		m.reset()
-		m.whole = true
-		m.scan(raw)
-		m.whole = false
-		m.slots[0].values = append(m.slots[0].values[:0], typ...)
-	}
+	// Match has read what its type asks for; the type that it saw is the one that
+	// counts.
+	typ := slices.Clone(m.slots[0].values)
+	m.reset()
+	m.whole = true
+	m.scan(raw)
+	m.whole = false
+	m.slots[0].values = append(m.slots[0].values[:0], typ...)
 	return m.explain(r.outline)
 }
 

@@ -78,7 +78,11 @@ type check interface {
 }
 
 func (t *test) eval(m *Matcher) bool {
-	return t.holds(m, m.slots[t.field.slot].values) != t.negate
+	values := m.slots[t.field.slot].values
+	if len(values) == 0 && !t.absent { // most fields of most events
+		return t.negate
+	}
+	return t.holds(m, values) != t.negate
 }
 
 func (t *test) holds(m *Matcher, values []value) bool {

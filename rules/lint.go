@@ -73,7 +73,7 @@ func Lint(vars Vars, schemas Schemas, sources ...fs.FS) []Finding {
 		list = append(list, l.checkTypes(r, known)...)
 		list = append(list, l.checkCaps(d, r, caps)...)
 		list = append(list, l.checkTexts(d, r, docs)...)
-		if r.Alert != nil && !tested[place{d.source, d.file}] {
+		if r.Alert != nil && !tested[inSource{d.source, d.file}] {
 			list = append(list, d.found(Info, "test", d.line, "it has no timeline test beside it"))
 		}
 	}
@@ -130,20 +130,20 @@ func (d *Document) findings() (list []Finding) {
 	return list
 }
 
-// place is a file of a source.
-type place struct {
+// inSource is a file of a source.
+type inSource struct {
 	source int
 	file   string
 }
 
 // tests are the files of rules that have timeline tests beside them.
-func (l *loader) tests(sources []fs.FS) map[place]bool {
-	tested := map[place]bool{}
+func (l *loader) tests(sources []fs.FS) map[inSource]bool {
+	tested := map[inSource]bool{}
 	for i, source := range sources {
 		_ = Walk(source, func(name string) error { // what cannot be read, Load has said
 			if IsTest(name) {
 				ext := path.Ext(name)
-				tested[place{i + 1, strings.TrimSuffix(name, ".test"+ext) + ext}] = true
+				tested[inSource{i + 1, strings.TrimSuffix(name, ".test"+ext) + ext}] = true
 			}
 			return nil
 		})
@@ -220,7 +220,7 @@ type typeNames struct {
 }
 
 func knownTypes() typeNames {
-	t := typeNames{current: []string{schema.TypeProbe, schema.TypeAPIError, schema.TypeGap, schema.TypeAudit, schema.TypeLogStream, schema.TypeHealth}}
+	t := typeNames{current: []string{schema.TypeProbe, schema.TypeAPIError, schema.TypeGap, schema.TypeAudit, schema.TypeLogStream, schema.TypeHealth, schema.TypeForgotten}}
 	for line := range strings.Lines(typesText) {
 		switch {
 		case strings.HasPrefix(line, "#"):

@@ -28,7 +28,7 @@ func (s *Set) Rules() []*Rule { return s.rules }
 
 // Matcher returns a new Matcher.
 func (s *Set) Matcher() *Matcher {
-	return &Matcher{set: s, byType: map[string][]int{}, slots: make([]slot, s.slots)}
+	return &Matcher{set: s, programs: map[typeKey]*program{}, slots: make([]slot, s.slots)}
 }
 
 // Status says what became of a document.
@@ -631,6 +631,7 @@ func (l *loader) finish() (*Set, *Report) {
 			need(r)
 		}
 	}
+	l.fields.root.seal()
 	set := &Set{root: l.fields.root, slots: len(l.fields.slots)}
 	index := map[*Rule]int{}
 	for _, r := range l.order {

@@ -2,27 +2,31 @@ package rules
 
 import "strings"
 
-// Bounds of what a Matcher keeps between events.
-const (
-	maxTypes   = 4096      // distinct event types whose candidates are remembered
-	maxScratch = 256 << 10 // unescaped and lower-cased text, in bytes
-)
+// maxScratch bounds the unescaped and lower-cased text that a Matcher keeps room
+// for, in bytes.
+const maxScratch = 256 << 10
 
 // A Matcher runs a Set's detections over events, one at a time, without
 // allocating in the common case. It belongs to one goroutine; make one for each.
 type Matcher struct {
-	set        *Set
-	byType     map[string][]int // detections that an event of this type can match
-	slots      []slot
-	touched    []int // slots that the current event filled
-	candidates []int
-	matched    []int
-	timeouts   uint64
+	set      *Set
+	programs map[typeKey]*program
+	anyType  *program  // see plain
+	wants    [][]Field // see Set.wants
+	slots    []slot
+	touched  []int // slots that the current event filled
+	program  *program
+	event    uint64 // counts events
+	results  []result
+	matched  []int
+	timeouts uint64
 
 	raw     []byte // the event being scanned
+	root    *node  // of the fields that are asked for, as far as the type is known
 	pos     int
 	stop    bool
-	whole   bool // the event's type does not stop the scan
+	retyped bool // there was another type before the one that counts
+	whole   bool // every field is read, whatever the type
 	scratch []byte
 	quote   []byte
 }
@@ -37,14 +41,25 @@ func (m *Matcher) Match(raw []byte) []int {
 		m.scratch = nil
 	}
 	m.scratch = m.scratch[:0]
-	m.candidates = nil
+	m.event++
 	m.scan(raw)
-	if m.candidates == nil && len(m.slots[0].values) == 0 {
-		m.candidates = m.candidatesFor(nil)
+	if m.retyped { // what was read is what the first type asks for
+		m.reset()
+		m.whole = true
+		m.scan(raw)
+		m.whole = false
 	}
-	for _, i := range m.candidates {
-		if m.set.rules[i].match.eval(m) {
-			m.matched = append(m.matched, i)
+	return m.evaluate()
+}
+
+// evaluate runs the program of the event that was scanned.
+func (m *Matcher) evaluate() []int {
+	if m.program == nil {
+		m.program = m.programFor(nil)
+	}
+	for i := range m.program.list {
+		if c := &m.program.list[i]; c.match == nil || c.match.eval(m) {
+			m.matched = append(m.matched, c.rule)
 		}
 	}
 	return m.matched
@@ -55,11 +70,13 @@ func (m *Matcher) reset() {
 	for _, i := range m.touched {
 		m.slots[i].values, m.slots[i].flat = m.slots[i].values[:0], false
 	}
-	m.touched, m.matched = m.touched[:0], m.matched[:0]
+	m.touched, m.matched, m.program = m.touched[:0], m.matched[:0], nil
 }
 
 // Value returns the first scalar that the last event has at f, as text. It is
-// empty when there is none; quoted tells a string from a number or a boolean.
+// empty when there is none; quoted tells a string from a number or a boolean. f is a
+// field of a rule that matches, or of a correlation that counts one: others are not
+// read of every event.
 func (m *Matcher) Value(f Field) (text []byte, quoted bool) {
 	for i := range m.slots[f.slot].values {
 		if v := &m.slots[f.slot].values[i]; v.kind > kindContainer {
@@ -72,24 +89,6 @@ func (m *Matcher) Value(f Field) (text []byte, quoted bool) {
 // Timeouts returns how often a backtracking regular expression was given up on
 // because it took too long; such an event counts as not matching.
 func (m *Matcher) Timeouts() uint64 { return m.timeouts }
-
-// candidatesFor returns the detections whose type condition admits typ.
-func (m *Matcher) candidatesFor(typ []byte) []int {
-	if known, ok := m.byType[string(typ)]; ok {
-		return known
-	}
-	low := lower(nil, typ)
-	found := []int{} // not nil: nil says that no type was seen
-	for i, r := range m.set.rules {
-		if r.Correlation == nil && r.types.admits(low) {
-			found = append(found, i)
-		}
-	}
-	if len(m.byType) < maxTypes && len(typ) < 256 {
-		m.byType[string(typ)] = found
-	}
-	return found
-}
 
 // low returns v's text in lower case.
 func (m *Matcher) low(v *value) []byte {
@@ -108,18 +107,6 @@ func (m *Matcher) low(v *value) []byte {
 // types is what a detection demands of an event's type: nil for nothing,
 // otherwise that one of the patterns matches.
 type types []pattern
-
-func (t types) admits(low []byte) bool {
-	if t == nil {
-		return true
-	}
-	for _, p := range t {
-		if p.match(low) {
-			return true
-		}
-	}
-	return false
-}
 
 // strings returns the patterns as Sigma strings, for people and for SQL.
 func (t types) strings() []string {

@@ -2,6 +2,8 @@ package rules
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -45,9 +47,8 @@ type slot struct {
 // scan reads one event. It returns early once the event's type shows that no
 // rule can match.
 func (m *Matcher) scan(raw []byte) {
-	m.raw, m.pos, m.stop = raw, 0, false
-	m.space()
-	if m.peek() == '{' {
+	m.raw, m.pos, m.root, m.stop, m.retyped = raw, 0, m.set.root, false, false
+	if m.next() == '{' {
 		m.object(m.set.root, 0, false)
 	}
 }
@@ -59,48 +60,53 @@ func (m *Matcher) peek() byte {
 	return 0
 }
 
-func (m *Matcher) space() {
+// next steps over white space and returns what follows; 0 at the end.
+func (m *Matcher) next() byte {
 	for m.pos < len(m.raw) {
-		switch m.raw[m.pos] {
-		case ' ', '\t', '\n', '\r':
-			m.pos++
-		default:
-			return
+		c := m.raw[m.pos]
+		if c > ' ' || c != ' ' && c != '\t' && c != '\n' && c != '\r' {
+			return c
 		}
+		m.pos++
 	}
+	return 0
 }
 
 // object reads the object at pos into the fields under n; flat says that a key
 // with dots led here. It reports whether the scan can go on.
 func (m *Matcher) object(n *node, depth int, flat bool) bool {
 	m.pos++ // {
-	m.space()
-	if m.peek() == '}' {
+	if m.next() == '}' {
 		m.pos++
 		return true
 	}
 	for {
-		key, escaped, ok := m.quoted()
-		if !ok {
+		if m.peek() != '"' {
 			return false
 		}
-		if escaped {
-			key = m.unquote(key)
+		start := m.pos + 1
+		end, escaped, dotted := keyEnd(m.raw, start)
+		if end < 0 {
+			m.pos = len(m.raw)
+			return false
 		}
-		m.space()
-		if m.peek() != ':' {
+		m.pos = end + 1
+		key := m.raw[start:end]
+		if escaped {
+			key, dotted = m.unquote(key), true
+		}
+		if m.next() != ':' {
 			return false
 		}
 		m.pos++
-		m.space()
-		if !m.member(n, key, depth, flat) || m.stop {
+		m.next()
+		if !m.member(n, key, dotted, depth, flat) || m.stop {
 			return false
 		}
-		m.space()
-		switch m.peek() {
+		switch m.next() {
 		case ',':
 			m.pos++
-			m.space()
+			m.next()
 		case '}':
 			m.pos++
 			return true
@@ -110,19 +116,22 @@ func (m *Matcher) object(n *node, depth int, flat bool) bool {
 	}
 }
 
-// member reads the value of one key of the object at n.
-func (m *Matcher) member(n *node, key []byte, depth int, flat bool) bool {
-	child := n.children[string(key)]
-	if n == m.set.root && depth == 0 {
-		if string(key) == "data" && m.peek() == '{' && child == nil {
-			return m.object(n, 1, flat) // the envelope of a log stream
-		}
+// member reads the value of one key of the object at n; dotted says that the key may
+// have a dot.
+func (m *Matcher) member(n *node, key []byte, dotted bool, depth int, flat bool) bool {
+	top := n == m.set.root
+	if top {
+		n = m.root // as far as the type is known by now
 	}
+	child := n.child(key)
 	if child == nil {
-		if bytes.IndexByte(key, '.') < 0 {
+		if top && depth == 0 && string(key) == "data" && m.peek() == '{' && m.set.root.children["data"] == nil {
+			return m.object(m.set.root, 1, flat) // the envelope of a log stream
+		}
+		if !dotted {
 			return m.skip()
 		}
-		if n == m.set.root {
+		if top {
 			key = bytes.TrimPrefix(key, []byte("data."))
 		}
 		if child = n.walk(key); child == nil {
@@ -137,7 +146,7 @@ func (m *Matcher) member(n *node, key []byte, depth int, flat bool) bool {
 func (n *node) walk(key []byte) *node {
 	for n != nil {
 		step, rest, more := bytes.Cut(key, []byte("."))
-		n = n.children[string(step)]
+		n = n.child(step)
 		if !more {
 			return n
 		}
@@ -190,8 +199,7 @@ func (m *Matcher) wanted(n *node, depth int, flat bool) bool {
 
 func (m *Matcher) array(n *node, depth int, flat bool) bool {
 	m.pos++ // [
-	m.space()
-	if m.peek() == ']' {
+	if m.next() == ']' {
 		m.pos++
 		return true
 	}
@@ -199,11 +207,10 @@ func (m *Matcher) array(n *node, depth int, flat bool) bool {
 		if !m.wanted(n, depth+1, flat) || m.stop {
 			return false
 		}
-		m.space()
-		switch m.peek() {
+		switch m.next() {
 		case ',':
 			m.pos++
-			m.space()
+			m.next()
 		case ']':
 			m.pos++
 			return true
@@ -229,11 +236,14 @@ func (m *Matcher) add(n *node, v value, flat bool) {
 		return
 	}
 	if n.slot == 0 {
-		// The first type counts: candidates are chosen by it.
+		// The first type counts: what is to be done is chosen by it.
 		if len(s.values) == 0 {
 			s.values = append(s.values, v)
-			m.candidates = m.candidatesFor(v.text)
-			m.stop = len(m.candidates) == 0 && !m.whole
+			m.retyped = m.program != nil && !m.whole
+			m.program = m.programFor(s.values)
+			if !m.whole {
+				m.root, m.stop = m.program.root, m.retyped || len(m.program.list) == 0
+			}
 		}
 		return
 	}
@@ -246,34 +256,72 @@ func (m *Matcher) quoted() (text []byte, escaped, ok bool) {
 		return nil, false, false
 	}
 	start := m.pos + 1
-	if !m.skipString() {
+	end, escaped := textEnd(m.raw, start)
+	if end < 0 {
+		m.pos = len(m.raw)
 		return nil, false, false
 	}
-	text = m.raw[start : m.pos-1]
-	return text, bytes.IndexByte(text, '\\') >= 0, true
+	m.pos = end + 1
+	return m.raw[start:end], escaped, true
 }
 
-// skipString steps over the string at pos.
-func (m *Matcher) skipString() bool {
-	i := m.pos + 1
+// The bytes of a word that are looked for, all eight at once: (x^each - ones) &^
+// (x^each) has the high bit of the first byte of x that is the one in each, and none
+// below it.
+const (
+	ones   = 0x0101010101010101
+	highs  = 0x8080808080808080
+	quotes = '"' * ones
+	slants = '\\' * ones
+	dots   = '.' * ones
+)
+
+func bytesIn(word, each uint64) uint64 {
+	word ^= each
+	return (word - ones) &^ word & highs
+}
+
+// textEnd is the index of the quote that ends the string whose text begins at an
+// index, -1 where none does, and whether there is a backslash before it.
+func textEnd(raw []byte, i int) (end int, escaped bool) {
 	for {
-		j := bytes.IndexByte(m.raw[i:], '"')
-		if j < 0 {
-			m.pos = len(m.raw)
-			return false
+		for i+8 <= len(raw) {
+			word := binary.LittleEndian.Uint64(raw[i:])
+			if found := bytesIn(word, quotes) | bytesIn(word, slants); found != 0 {
+				i += bits.TrailingZeros64(found) / 8
+				break
+			}
+			i += 8
 		}
-		i += j
-		// A quote ends the string unless an odd number of backslashes precedes it.
-		back := i
-		for m.raw[back-1] == '\\' {
-			back--
+		for i < len(raw) && raw[i] != '"' && raw[i] != '\\' {
+			i++
 		}
-		i++
-		if (i-1-back)%2 == 0 {
-			m.pos = i
-			return true
+		switch {
+		case i >= len(raw):
+			return -1, escaped
+		case raw[i] == '"':
+			return i, escaped
 		}
+		i, escaped = i+2, true
 	}
+}
+
+// keyEnd is textEnd, and tells of dots.
+func keyEnd(raw []byte, i int) (end int, escaped, dotted bool) {
+	for i+8 <= len(raw) {
+		word := binary.LittleEndian.Uint64(raw[i:])
+		dot := bytesIn(word, dots)
+		if found := bytesIn(word, quotes) | bytesIn(word, slants); found != 0 {
+			dotted = dotted || dot&(found-1)&^found != 0
+			if i += bits.TrailingZeros64(found) / 8; raw[i] == '"' {
+				return i, false, dotted
+			}
+			break
+		}
+		i, dotted = i+8, dotted || dot != 0
+	}
+	end, escaped = textEnd(raw, i)
+	return end, escaped, true
 }
 
 // unquote resolves escapes. A broken one, or half of a surrogate pair, becomes
@@ -293,7 +341,13 @@ func (m *Matcher) unquote(text []byte) []byte {
 func (m *Matcher) skip() bool {
 	switch m.peek() {
 	case '"':
-		return m.skipString()
+		end, _ := textEnd(m.raw, m.pos+1)
+		if end < 0 {
+			m.pos = len(m.raw)
+			return false
+		}
+		m.pos = end + 1
+		return true
 	case '{', '[':
 		return m.skipContainer()
 	}
@@ -309,23 +363,24 @@ func (m *Matcher) skip() bool {
 }
 
 func (m *Matcher) skipContainer() bool {
-	for depth := 0; m.pos < len(m.raw); {
-		switch m.raw[m.pos] {
+	raw, depth := m.raw, 0
+	for i := m.pos; i < len(raw); i++ {
+		switch raw[i] {
 		case '"':
-			if !m.skipString() {
+			if i, _ = textEnd(raw, i+1); i < 0 {
+				m.pos = len(raw)
 				return false
 			}
-			continue
 		case '{', '[':
 			depth++
 		case '}', ']':
 			if depth--; depth == 0 {
-				m.pos++
+				m.pos = i + 1
 				return true
 			}
 		}
-		m.pos++
 	}
+	m.pos = len(raw)
 	return false
 }
 
@@ -342,8 +397,7 @@ func scalars(raw []byte, yield func(*value) bool) bool {
 			if !ok {
 				return false
 			}
-			m.space()
-			if m.peek() == ':' {
+			if m.next() == ':' {
 				continue // a key
 			}
 			if escaped {

@@ -112,6 +112,7 @@ func TestScanAgreesWithDecoder(t *testing.T) {
 	for _, p := range paths {
 		wanted = append(wanted, fields.field(p))
 	}
+	fields.root.seal()
 	set := &Set{root: fields.root, slots: len(fields.slots)}
 	m := set.Matcher()
 	r := rand.New(rand.NewPCG(1, 2))

@@ -54,6 +54,7 @@ func (s *Set) Select(keep func(*Rule) bool) *Set {
 		out.rules = append(out.rules, &own)
 		own.reads(out.root.add)
 	}
+	out.root.seal()
 	return out
 }
 

@@ -251,56 +251,61 @@ func randomCorrelation(r *rand.Rand, id string, inner []string) *plainCorrelatio
 	return c
 }
 
+// randomScenario is random correlations, some of others, and random events. It is
+// false where the rules cannot be meant.
+func randomScenario(t *testing.T, r *rand.Rand) (text string, set *rules.Set, list []*plainCorrelation, events []plainEvent, raw []schema.Event, ok bool) {
+	t.Helper()
+	var docs strings.Builder
+	for _, d := range []string{"a", "b", "c"} {
+		fmt.Fprintf(&docs, "title: %[1]s\nid: r%[1]s\ndetection:\n  s: {type: [%[1]s, ab, abc]}\n  condition: s\n---\n", d)
+	}
+	docs.WriteString("title: silent\nid: silent\ndetection:\n  s: {type: never}\n  condition: s\n---\n")
+	var inner []string
+	for i := range 1 + r.IntN(3) {
+		c := randomCorrelation(r, fmt.Sprintf("c%d", i), inner)
+		list, inner = append(list, c), append(inner, c.id)
+		docs.WriteString(c.document() + "generate: true\n---\n")
+	}
+	text = strings.ReplaceAll(docs.String(), "---\ngenerate: true\n---\n", "generate: true\n---\n")
+	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(text)}})
+	if n := report.Count(rules.Refused); n > 0 {
+		i := slices.IndexFunc(report.Documents, func(d rules.Document) bool { return d.Status == rules.Refused })
+		if strings.Contains(report.Documents[i].Reason, "can never hold") || strings.Contains(report.Documents[i].Reason, "no value keeps") {
+			return
+		}
+		t.Fatalf("%s\n%s", report.Documents[i].Reason, text)
+	}
+	at := time.Duration(0)
+	for i := range 60 {
+		at += time.Duration(r.IntN(4)*r.IntN(120)) * time.Second // often at the same time
+		e := plainEvent{at: at, typ: []string{"a", "b", "c", "ab", "abc", "z"}[r.IntN(6)], fields: map[string]string{}, n: float64(r.IntN(40)-5) / 2}
+		members, details := map[string]any{"type": e.typ}, map[string]any{"n": e.n}
+		for _, f := range []string{"ip", "user_id", "client_id"} {
+			if r.IntN(8) > 0 {
+				e.fields[f] = fmt.Sprintf("v%d", r.IntN(2))
+				members[f] = e.fields[f]
+			}
+		}
+		if r.IntN(8) > 0 {
+			e.fields["details.u"] = fmt.Sprintf("u%d", r.IntN(4))
+			details["u"] = e.fields["details.u"]
+		}
+		members["details"] = details
+		events = append(events, e)
+		raw = append(raw, eventAt(t, timelineStart.Add(at), i, members))
+	}
+	return text, set, list, events, raw, true
+}
+
 // TestCorrelationsAgree runs random correlations, some of others, over random
 // events, and holds when each group first alerts against the plain reading.
 func TestCorrelationsAgree(t *testing.T) {
 	tried, fired, chained := map[string]int{}, map[string]int{}, 0
 	for seed := range uint64(400) {
-		r := rand.New(rand.NewPCG(seed, 11))
-		var docs strings.Builder
-		for _, d := range []string{"a", "b", "c"} {
-			fmt.Fprintf(&docs, "title: %[1]s\nid: r%[1]s\ndetection:\n  s: {type: [%[1]s, ab, abc]}\n  condition: s\n---\n", d)
+		text, set, list, events, raw, ok := randomScenario(t, rand.New(rand.NewPCG(seed, 11)))
+		if !ok {
+			continue
 		}
-		docs.WriteString("title: silent\nid: silent\ndetection:\n  s: {type: never}\n  condition: s\n---\n")
-		var inner []string
-		var list []*plainCorrelation
-		for i := range 1 + r.IntN(3) {
-			c := randomCorrelation(r, fmt.Sprintf("c%d", i), inner)
-			list, inner = append(list, c), append(inner, c.id)
-			docs.WriteString(c.document() + "generate: true\n---\n")
-		}
-		text := strings.ReplaceAll(docs.String(), "---\ngenerate: true\n---\n", "generate: true\n---\n")
-		set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(text)}})
-		if n := report.Count(rules.Refused); n > 0 {
-			i := slices.IndexFunc(report.Documents, func(d rules.Document) bool { return d.Status == rules.Refused })
-			if strings.Contains(report.Documents[i].Reason, "can never hold") || strings.Contains(report.Documents[i].Reason, "no value keeps") {
-				continue
-			}
-			t.Fatalf("seed %d: %s\n%s", seed, report.Documents[i].Reason, text)
-		}
-
-		var events []plainEvent
-		var raw []schema.Event
-		at := time.Duration(0)
-		for i := range 60 {
-			at += time.Duration(r.IntN(4)*r.IntN(120)) * time.Second // often at the same time
-			e := plainEvent{at: at, typ: []string{"a", "b", "c", "ab", "abc", "z"}[r.IntN(6)], fields: map[string]string{}, n: float64(r.IntN(40)-5) / 2}
-			members, details := map[string]any{"type": e.typ}, map[string]any{"n": e.n}
-			for _, f := range []string{"ip", "user_id", "client_id"} {
-				if r.IntN(8) > 0 {
-					e.fields[f] = fmt.Sprintf("v%d", r.IntN(2))
-					members[f] = e.fields[f]
-				}
-			}
-			if r.IntN(8) > 0 {
-				e.fields["details.u"] = fmt.Sprintf("u%d", r.IntN(4))
-				details["u"] = e.fields["details.u"]
-			}
-			members["details"] = details
-			events = append(events, e)
-			raw = append(raw, eventAt(t, timelineStart.Add(at), i, members))
-		}
-
 		hits := map[string][]plainHit{}
 		for i, e := range events {
 			for _, d := range []string{"a", "b", "c"} {

@@ -25,8 +25,11 @@ type Config struct {
 	// MaxAge is how old an event may be when it is pulled and still begin an
 	// alert. Default 2 h. Backfilled events never do, however young.
 	MaxAge time.Duration
-	// MaxGroups is how many group keys a rule keeps. Default 20,000. Beyond
-	// it, some without an open alert are forgotten, which Status counts.
+	// MaxGroups is how many group keys an Engine keeps, all rules together. Default
+	// 200,000, which take some 100 MB where each has a few events. Beyond it, those
+	// are forgotten that have not been touched for the longest time, but for those
+	// with an open alert. Status counts them, and an event of schema.TypeForgotten
+	// tells the rules.
 	MaxGroups int
 	// Samples is how many log_ids an alert has. Default 5.
 	Samples int
@@ -77,7 +80,9 @@ type Engine struct {
 	key     []byte
 	out     []schema.Alert
 	open    int
-	evicted uint64
+	groups  int        // of all rules
+	events  uint64     // that were judged
+	forgot  []*tracked // rules that have forgotten a group for the event at hand
 	late    uint64
 }
 
@@ -86,6 +91,9 @@ type tracked struct {
 	rule     *rules.Rule
 	index    int               // in Engine.rules: below that of the correlations that count it
 	groups   map[string]*group // by tenant and group key
+	coldest  group             // a ring of those without an open alert: next is the one that was touched first
+	evicted  uint64            // groups that were forgotten
+	told     int64             // µs, when that was last told
 	span     int64             // µs
 	keep     int64             // µs, see rules.Alert
 	horizon  int64             // µs that an occurrence matters
@@ -100,11 +108,10 @@ type tracked struct {
 	ordered  []int             // temporal_ordered: the sources to be seen, in order
 	parents  []feed            // correlations that count this one
 	wanted   []rules.Field     // what those, and theirs, want to know of an event
-	leads    bool              // see leading
+	leads    uint64            // see leading
 	early    []early           // by arrival; those before waiting are too old
 	waiting  int
 	none     group // stands for a group that is not made
-	sweepAt  int   // number of groups at which idle ones are looked for
 
 	hit  bool   // by the current event
 	seen uint64 // the sources that it is of, a bit for each
@@ -118,8 +125,8 @@ type feed struct {
 	source int
 }
 
-// early is an occurrence of an order whose first source has not occurred in its
-// group: it counts only if that comes late.
+// early is an occurrence of an order in whose group none of those that lead has
+// occurred: it counts only if one comes late.
 type early struct {
 	key    uint64 // a hash of the group's
 	at     int64
@@ -152,6 +159,10 @@ type group struct {
 	key    string // as in rule.groups
 	quoted uint64 // a bit for each value of the key that is a string, not a number or a boolean
 	window window
+	first  [1]occurrence // where the window has it while it has no other: most groups come to no more
+
+	touched    uint64 // Engine.events when it was last
+	prev, next *group // in rule.coldest; nil while an alert is open
 
 	open    bool
 	told    bool  // Restore has an alert of it
@@ -166,9 +177,9 @@ type group struct {
 type Status struct {
 	Groups   int
 	Open     int
-	Evicted  uint64 // group keys forgotten because there were too many
-	Late     uint64 // events later than Config.Lateness
-	Timeouts uint64 // regular expressions that took too long
+	Evicted  map[string]uint64 // group keys forgotten because there were too many, by rule
+	Late     uint64            // events later than Config.Lateness
+	Timeouts uint64            // regular expressions that took too long
 }
 
 // NewEngine returns an engine without state.
@@ -180,7 +191,7 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 		cfg.MaxAge = MaxAge
 	}
 	if cfg.MaxGroups <= 0 {
-		cfg.MaxGroups = 20_000
+		cfg.MaxGroups = 200_000
 	}
 	if cfg.Samples <= 0 {
 		cfg.Samples = 5
@@ -223,7 +234,8 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 }
 
 func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
-	t := &tracked{rule: r, groups: map[string]*group{}, limit: minLimit, sweepAt: minLimit}
+	t := &tracked{rule: r, groups: map[string]*group{}, limit: minLimit}
+	t.coldest.prev, t.coldest.next = &t.coldest, &t.coldest
 	if r.Alert != nil {
 		t.keep = r.Alert.KeepFiringFor.Microseconds()
 		if r.Alert.Class == rules.Event && t.keep == 0 {
@@ -249,7 +261,7 @@ func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
 					t.ordered = append(t.ordered, k)
 				}
 			}
-			t.leads = leading(c)
+			t.leads = leading(c, t.ordered)
 		}
 	}
 	t.horizon = t.span + t.over + lateness.Microseconds()
@@ -257,6 +269,11 @@ func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
 		t.horizon += t.keep
 	}
 	t.reach = t.horizon
+	if t.span > 0 && !t.rises && t.last == 0 {
+		// An alert lasts from the newest event at which the condition held, and whether it
+		// did there tells a window that reaches further back.
+		t.reach += t.span
+	}
 	return t
 }
 
@@ -280,10 +297,19 @@ func (t *tracked) mostKept() int {
 	return max(minLimit, 4*int(min(highest, 1<<20)))
 }
 
-// leading reports that nothing matters before the first source of an order has
-// occurred, but for as long as that may come late: no group is made for it. Where
-// something is to be absent, it matters when that was seen.
-func leading(c *rules.Correlation) bool { return c.Need == nil && !c.Holds(0) }
+// leading are the sources of an order before which nothing matters, but for as long
+// as they may come late: no group is made for it. They are the first of the order and
+// what is to be absent, whenever that was seen; none where the condition holds without
+// an order.
+func leading(c *rules.Correlation, ordered []int) uint64 {
+	switch {
+	case c.Need != nil:
+		return uint64(1)<<ordered[0] | (uint64(1)<<len(c.Sources)-1)&^c.Need.Wanted()
+	case !c.Holds(0):
+		return 1 << ordered[0]
+	}
+	return 0
+}
 
 // top is the count of the highest level.
 func (t *tracked) top() float64 { return t.rule.Alert.Levels[len(t.rule.Alert.Levels)-1].Count }
@@ -314,12 +340,11 @@ func (e *Engine) Restore(a *schema.Alert) {
 		e.appendKey([]byte(a.Group[k].Value))
 	}
 	g := t.groups[string(e.key)]
-	if a.State == schema.Resolved && (g == nil || !g.open || g.starts > a.ResolvedAt.UnixMicro()) {
+	if a.State == schema.Resolved && (g == nil || !g.open || g.starts > a.ResolvedAt.UnixMicro() || g.tenant.now >= a.ResolvedAt.UnixMicro()) {
 		return
 	}
 	if g == nil {
-		g = &group{rule: t, tenant: e.clock(a.Tenant, t.own()), key: string(e.key), quoted: math.MaxUint64}
-		t.groups[g.key] = g
+		g = e.add(&group{rule: t, tenant: e.clock(a.Tenant, t.own()), key: string(e.key), quoted: math.MaxUint64})
 	}
 	g.told = true
 	starts, level := a.StartsAt.UnixMicro(), 0
@@ -330,12 +355,10 @@ func (e *Engine) Restore(a *schema.Alert) {
 	}
 	switch {
 	case !g.open:
-		e.open++
-		g.open, g.starts, g.level, g.updated = true, starts, level, a.UpdatedAt.UnixMicro()
-	case g.starts >= starts:
+		e.opens(g)
+		g.starts, g.level, g.updated = starts, level, a.UpdatedAt.UnixMicro()
+	case g.starts >= starts || g.tenant.now >= starts: // what the replay has not seen whole may have told it otherwise
 		g.starts, g.level = starts, max(g.level, level)
-	case starts <= g.tenant.now: // the rule was new then: it had held before
-		g.starts, g.level = starts, level
 	default: // the earlier run was further on: it will be seen again how that came
 		return
 	}
@@ -347,11 +370,15 @@ func (e *Engine) Restore(a *schema.Alert) {
 // Restore and before a tenant's first new event.
 func (e *Engine) Begin(tenant string) {
 	for _, t := range e.rules {
+		var untold []*group
 		for _, g := range t.groups {
 			if g.open && !g.told && g.tenant.name == tenant {
-				e.open--
-				g.open = false
+				untold = append(untold, g)
 			}
+		}
+		slices.SortFunc(untold, func(a, b *group) int { return strings.Compare(a.key, b.key) })
+		for _, g := range untold {
+			e.closes(g)
 		}
 	}
 }
@@ -399,13 +426,22 @@ func (e *Engine) Observe(ev *schema.Event) []schema.Alert {
 	if !counts {
 		return e.out
 	}
-	for _, i := range e.matcher.Match(ev.Raw) {
+	if e.match(ev.Raw) {
+		// A copy: the id may be a piece of all that was fetched with the event.
+		e.judgeTouched(c, at, strings.Clone(ev.LogID), pages)
+		e.tellForgotten(c, pages)
+	}
+	return e.out
+}
+
+// match finds the rules that an event concerns, and reports whether there are any.
+func (e *Engine) match(raw []byte) bool {
+	for _, i := range e.matcher.Match(raw) {
 		for _, f := range e.feeds[i] {
 			e.touch(f)
 		}
 	}
-	e.judgeTouched(c, at, ev.LogID, pages)
-	return e.out
+	return len(e.touched) > 0
 }
 
 // admits reports whether an event is counted, and whether it may begin an alert. One
@@ -418,6 +454,7 @@ func (e *Engine) admits(ev *schema.Event, at int64) (counts, pages bool) {
 
 // judgeTouched judges the rules that the event at hand concerns.
 func (e *Engine) judgeTouched(c *clock, at int64, id string, pages bool) {
+	e.events++
 	for i := 0; i < len(e.touched); i++ { // a correlation adds those that count it
 		t := e.touched[i]
 		t.hit = false
@@ -478,8 +515,8 @@ func (e *Engine) clockOf(ev *schema.Event) *clock {
 func (e *Engine) clock(tenant string, own bool) *clock {
 	c := e.clocks[clockKey{tenant, own}]
 	if c == nil {
-		c = &clock{name: tenant}
-		e.clocks[clockKey{tenant, own}] = c
+		c = &clock{name: strings.Clone(tenant)}
+		e.clocks[clockKey{c.name, own}] = c
 	}
 	return c
 }
@@ -496,8 +533,8 @@ func (e *Engine) track(t *tracked, c *clock, o occurrence, pages bool) {
 // none, or that was there before.
 func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, ok bool) {
 	source := bits.TrailingZeros64(o.seen)
-	first := !t.leads || o.seen>>t.ordered[0]&1 == 1
-	if g = e.groupOf(t, c, source, first); g == nil {
+	leads := t.leads == 0 || o.seen&t.leads != 0
+	if g = e.groupOf(t, c, source, leads); g == nil {
 		return nil, 0, false
 	}
 	if t.distinct || t.valued {
@@ -516,7 +553,7 @@ func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, o
 	if ok && t.rule.Correlation != nil && t.rule.Correlation.Type == rules.EventRatio {
 		g.window.countMatches(pos)
 	}
-	if ok && len(g.window) == 1 && len(t.early) > 0 {
+	if ok && leads && t.waiting < len(t.early) && !slices.ContainsFunc(g.window[:pos], func(x occurrence) bool { return x.seen&t.leads != 0 }) {
 		key := maphash.Bytes(e.seed, e.key)
 		for _, x := range t.early[t.waiting:] {
 			if x.key == key && x.at >= o.at {
@@ -552,7 +589,7 @@ func (e *Engine) weigh(g *group, pos int, pages bool) {
 	case !t.rises || len(t.parents) > 0:
 		e.judgeWindows(g, pos, pages)
 	case g.open && g.level == len(t.rule.Alert.Levels)-1 && e.cfg.Judged == nil:
-		// Nothing can rise any more; expire looks at the window.
+		// Nothing can rise any more, and expire looks at the window.
 	default:
 		count, end := g.window.peak(pos, t.span, t.distinct)
 		e.judged(g, float64(count))
@@ -562,8 +599,8 @@ func (e *Engine) weigh(g *group, pos int, pages bool) {
 	}
 	newest := g.window[len(g.window)-1].at
 	g.window.trim(newest-t.horizon, math.MaxInt)
-	if t.leads {
-		g.window.trimTo(t.ordered[0], newest-e.cfg.Lateness.Microseconds())
+	if t.leads != 0 {
+		g.window.trimTo(t.leads, newest-e.cfg.Lateness.Microseconds())
 	}
 	if t.distinct && len(g.window) > t.limit {
 		g.window.condense(newest - e.cfg.Lateness.Microseconds())
@@ -596,16 +633,15 @@ func (e *Engine) judgeWindows(g *group, pos int, pages bool) {
 	t := g.rule
 	until := g.window[pos].at + t.span
 	for end := pos; end < len(g.window) && g.window[end].at < until; end++ {
-		for end+1 < len(g.window) && g.window[end+1].at == g.window[end].at {
-			end++
-		}
 		o := &g.window[end]
 		value, holds := t.judged(g.window, g.window.begin(end, t.span), end)
 		e.judged(g, value)
 		if !holds {
-			if g.open && end == len(g.window)-1 && g.below < g.updated {
-				g.below = o.at
-				e.schedule(g)
+			// Also without an alert: one may be restored yet.
+			if end == len(g.window)-1 && g.below <= g.updated {
+				if g.below = o.at; g.open {
+					e.schedule(g)
+				}
 			}
 			continue
 		}
@@ -644,8 +680,8 @@ func (e *Engine) judge(g *group, value float64, end int, pages bool) {
 	at := g.window[end].at
 	switch {
 	case !g.open:
-		e.open++
-		g.open, g.level, g.starts, g.updated = true, level, at, at
+		e.opens(g)
+		g.level, g.starts, g.updated = level, at, at
 		e.emit(g, schema.Firing, value, end)
 		e.schedule(g)
 	case level > g.level:
@@ -668,8 +704,8 @@ func (e *Engine) judgeLast(g *group, pages bool) {
 	case !g.open:
 		return
 	}
-	e.open--
-	g.open, g.updated = false, g.window[end].at
+	e.closes(g)
+	g.updated = g.window[end].at
 	e.emit(g, schema.Resolved, count, end)
 }
 
@@ -686,19 +722,21 @@ func (e *Engine) groupOf(t *tracked, c *clock, source int, make bool) *group {
 		}
 		e.appendKey(text)
 	}
-	if g := t.groups[string(e.key)]; g != nil || !make {
-		return cmp.Or(g, &t.none)
+	g := t.groups[string(e.key)]
+	switch {
+	case g != nil:
+		e.warm(g)
+		return g
+	case !make:
+		return &t.none
 	}
-	if len(t.groups) >= t.sweepAt {
-		e.sweep(t)
-	}
-	g := &group{rule: t, tenant: c, key: string(e.key)}
+	e.prune(t)
+	g = e.add(&group{rule: t, tenant: c, key: string(e.key)})
 	for i, f := range fields {
 		if _, quoted := e.text(f); quoted {
 			g.quoted |= 1 << i
 		}
 	}
-	t.groups[g.key] = g
 	return g
 }
 
@@ -756,29 +794,6 @@ func (e *Engine) valueOf(t *tracked, source int) (uint64, bool) {
 	return h.Sum64(), true
 }
 
-// sweep forgets groups that no window reaches any more and, where that is not
-// enough, others without an open alert.
-func (e *Engine) sweep(t *tracked) {
-	for key, g := range t.groups {
-		if !g.open && (len(g.window) == 0 || g.window[len(g.window)-1].at < g.tenant.now-t.horizon) {
-			delete(t.groups, key)
-		}
-	}
-	if len(t.groups) >= e.cfg.MaxGroups*7/8 {
-		room := e.cfg.MaxGroups / 4 // so that it need not be done again at once
-		for key, g := range t.groups {
-			if len(t.groups) <= e.cfg.MaxGroups-room {
-				break
-			}
-			if !g.open {
-				delete(t.groups, key)
-				e.evicted++
-			}
-		}
-	}
-	t.sweepAt = min(max(minLimit, len(t.groups)+len(t.groups)/2), max(e.cfg.MaxGroups, len(t.groups)+len(t.groups)/4+1))
-}
-
 // deadline is when the alert ends if nothing more happens; false for never.
 func (g *group) deadline() (at int64, ok bool) {
 	t := g.rule
@@ -831,11 +846,10 @@ func (e *Engine) expire(c *clock) {
 		case at > c.now:
 			e.schedule(g)
 		case g.rule.rule.Alert.Class == rules.Event:
-			e.open--
-			g.open = false // what has happened stays so: nothing to tell
+			e.closes(g) // what has happened stays so: nothing to tell
 		default:
-			e.open--
-			g.open, g.updated = false, at
+			e.closes(g)
+			g.updated = at
 			e.emit(g, schema.Resolved, g.rule.left(g.window, at), len(g.window)-1)
 		}
 	}
@@ -853,9 +867,11 @@ func (e *Engine) Advance(tenant string, to time.Time) []schema.Alert {
 
 // Status returns what the engine holds now.
 func (e *Engine) Status() Status {
-	s := Status{Open: e.open, Evicted: e.evicted, Late: e.late, Timeouts: e.matcher.Timeouts()}
+	s := Status{Groups: e.groups, Open: e.open, Evicted: map[string]uint64{}, Late: e.late, Timeouts: e.matcher.Timeouts()}
 	for _, t := range e.rules {
-		s.Groups += len(t.groups)
+		if t.evicted > 0 {
+			s.Evicted[t.rule.ID] += t.evicted
+		}
 	}
 	return s
 }

@@ -533,7 +533,7 @@ func (x *Explainer) group(t *tracked, source int, alerts []schema.Alert) Group {
 	}
 	state := e.groupOf(t, e.clockOf(&x.event), source, false)
 	if state == &t.none {
-		if t.leads {
+		if t.leads != 0 {
 			g.Missing = "nothing is counted before the first of the order, " + x.names(t.rule.Correlation)[t.ordered[0]] + ", has occurred"
 		} else {
 			g.Missing = "the event is not counted"

@@ -4,7 +4,6 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"sort"
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
@@ -61,11 +60,6 @@ func (t *tracked) left(w window, at int64) float64 {
 	}
 	value, _ := t.judged(w, begin, end-1)
 	return value
-}
-
-// after is the index of the first occurrence after a time.
-func (w window) after(at int64) int {
-	return sort.Search(len(w), func(i int) bool { return w[i].at > at })
 }
 
 // begin is the index of the first occurrence of a window of span that ends with

@@ -68,7 +68,7 @@ type streamMetrics struct {
 	groups     *prometheus.GaugeVec
 	open       *prometheus.GaugeVec
 	late       prometheus.Counter
-	evicted    prometheus.Counter
+	evicted    *prometheus.CounterVec
 	timeouts   prometheus.Counter
 }
 
@@ -86,7 +86,7 @@ func NewStream(set *rules.Set, cfg Config, past Alerts, alerts Producer, log *sl
 		groups:     f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_scan_groups", Help: "Group keys that the rules keep."}, []string{"partition"}),
 		open:       f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_scan_open_alerts", Help: "Alerts that have not ended."}, []string{"partition"}),
 		late:       f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_late_total", Help: "Events that came so late that their window may no longer have been whole."}),
-		evicted:    f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_evicted_total", Help: "Group keys that were forgotten because there were too many."}),
+		evicted:    f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_scan_evicted_total", Help: "Group keys of a rule that were forgotten because there were too many."}, []string{"rule"}),
 		timeouts:   f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_regex_timeouts_total", Help: "Regular expressions that took too long and counted as no match."}),
 	}
 	m.alerts.WithLabelValues(string(schema.Firing))
@@ -148,6 +148,11 @@ func (s *Stream) consume(ctx context.Context, p Partition, set *rules.Set) error
 	if err != nil {
 		return ignoreEnd(ctx, fmt.Errorf("read the alerts: %w", err))
 	}
+	for _, r := range set.Rules() {
+		if r.Alert != nil || r.Correlation != nil {
+			s.metrics.evicted.WithLabelValues(r.ID) // so that there is a zero to begin with
+		}
+	}
 	var before Status
 	defer s.metrics.lag.DeleteLabelValues(strconv.Itoa(p.ID())) // another process's affair from then on
 	report := func() {
@@ -156,7 +161,9 @@ func (s *Stream) consume(ctx context.Context, p Partition, set *rules.Set) error
 		s.metrics.groups.WithLabelValues(id).Set(float64(now.Groups))
 		s.metrics.open.WithLabelValues(id).Set(float64(now.Open))
 		s.metrics.late.Add(float64(now.Late - before.Late))
-		s.metrics.evicted.Add(float64(now.Evicted - before.Evicted))
+		for rule, n := range now.Evicted {
+			s.metrics.evicted.WithLabelValues(rule).Add(float64(n - before.Evicted[rule]))
+		}
 		s.metrics.timeouts.Add(float64(now.Timeouts - before.Timeouts))
 		before = now
 	}

@@ -40,7 +40,7 @@ func (e *Engine) emit(g *group, state schema.AlertState, count float64, end int)
 	}
 	if end >= 0 {
 		first := 0
-		if t.leads { // what came before the first of the order has no part in it
+		if t.leads != 0 { // what came before the first of the order has no part in it
 			first = g.window.begin(end, t.span)
 			for first < end && g.window[first].seen>>t.ordered[0]&1 == 0 {
 				first++
@@ -107,8 +107,8 @@ func (g *group) query(values []schema.GroupValue, end int) string {
 	t := g.rule
 	until := g.window[end].at
 	since := until - t.span
-	if t.last > 0 {
-		since = max(since, g.window[max(0, end-t.last+1)].at-1)
+	if t.last > 0 && end-t.last+1 >= 0 {
+		since = max(since, g.window[end-t.last+1].at-1)
 	}
 	where := []string{"tenant = " + schema.Literal(g.tenant.name)}
 	if t.span == 0 {

@@ -3,6 +3,7 @@ package scanner
 import (
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/tenantwatch/tenantwatch/rules"
 )
@@ -100,17 +101,22 @@ func (w *window) trim(since int64, limit int) {
 }
 
 // trimTo forgets what is older than since and comes before the first occurrence of
-// a source.
-func (w *window) trimTo(source int, since int64) {
+// one of the sources in leads.
+func (w *window) trimTo(leads uint64, since int64) {
 	list := *w
 	n := 0
-	for n < len(list) && list[n].at < since && list[n].seen>>source&1 == 0 {
+	for n < len(list) && list[n].at < since && list[n].seen&leads == 0 {
 		n++
 	}
 	if n > 0 {
 		clear(list[:n])
 		*w = list[n:]
 	}
+}
+
+// after is the index of the first occurrence later than a time.
+func (w window) after(at int64) int {
+	return sort.Search(len(w), func(i int) bool { return w[i].at > at })
 }
 
 // peak is the highest count in a window of span that holds the occurrence at pos
@@ -121,14 +127,14 @@ func (w window) peak(pos int, span int64, distinct bool) (count uint64, end int)
 		pos++
 	}
 	since := t - span // excluded
-	low := pos
-	for low > 0 && w[low-1].at > since {
-		low--
-	}
-	n := uint64(0)
-	for i := low; i <= pos; i++ {
-		if !distinct || w[i].prev <= since {
-			n++
+	low := w[:pos+1].after(since)
+	n := uint64(pos + 1 - low)
+	if distinct {
+		n = 0
+		for i := low; i <= pos; i++ {
+			if w[i].prev <= since {
+				n++
+			}
 		}
 	}
 	count, end = n, pos

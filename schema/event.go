@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 )
 
@@ -35,6 +34,9 @@ const (
 	TypeHealth   = "tenantwatch_health"    // how the tenant's events come in, once a minute; details: see scanner/health
 	// A log stream of the tenant has become active, paused or suspended; details: {id, name, type, status}.
 	TypeLogStream = "tenantwatch_log_stream"
+	// The scanner has forgotten what a rule had counted for some group keys, since there were too many; details: {rule, title}.
+	// It is shown to the rules only: it is in no topic.
+	TypeForgotten = "tenantwatch_groups_forgotten"
 )
 
 // Event is one tenant log event.
@@ -154,16 +156,24 @@ func IDTime(logID string) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	digits := logID[len(idPrefix):]
-	t, err := time.Parse(idLayout, digits[:len(idLayout)])
-	if err != nil {
+	var parts [7]int // year, month, day, hour, minute, second, millisecond
+	at := 0
+	for i, width := range [...]int{4, 2, 2, 2, 2, 2, 3} { // of the fraction only the milliseconds are common to all generations of ids
+		for range width {
+			c := digits[at] - '0'
+			if c > 9 {
+				return time.Time{}, false
+			}
+			parts[i] = 10*parts[i] + int(c)
+			at++
+		}
+	}
+	t := time.Date(parts[0], time.Month(parts[1]), parts[2], parts[3], parts[4], parts[5], parts[6]*int(time.Millisecond), time.UTC)
+	// Date takes the 30th of February for the 2nd of March: no id has that.
+	if _, month, day := t.Date(); int(month) != parts[1] || day != parts[2] || parts[3] > 23 || parts[4] > 59 || parts[5] > 59 {
 		return time.Time{}, false
 	}
-	// Of the fraction only the milliseconds are common to all generations of ids.
-	ms, err := strconv.ParseUint(digits[len(idLayout):len(idLayout)+3], 10, 16)
-	if err != nil {
-		return time.Time{}, false
-	}
-	return t.Add(time.Duration(ms) * time.Millisecond), true
+	return t, true
 }
 
 // SyntheticID is a log_id below which every event was stored before t, to the

@@ -45,7 +45,7 @@ type GroupValue struct {
 	Value  float64
 }
 
-// mostGroups bounds the group keys of a rule in a backtest.
+// mostGroups bounds the group keys of a backtest.
 const mostGroups = 1 << 22
 
 // Backtest runs the rules of a set over a span. It tells how many events it has read

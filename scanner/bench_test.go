@@ -1,0 +1,276 @@
+package scanner_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/bradleyjkemp/sigma-go"
+	"github.com/bradleyjkemp/sigma-go/evaluator"
+
+	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
+	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/scanner"
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+// catalogDir has Auth0's detection catalog, unchanged, beside the repository.
+var catalogDir = filepath.Join("..", "..", "shared", "data", "auth0-detections")
+
+// allRules are the built-in rules and, where it is there, Auth0's catalog with
+// every variable set.
+func allRules(tb testing.TB) *rules.Set {
+	tb.Helper()
+	if _, err := os.Stat(catalogDir); err != nil {
+		tb.Logf("without Auth0's catalog: %v", err)
+		set, _ := rules.Load(nil, builtin.FS())
+		return set
+	}
+	vars := rules.Vars{
+		"global_client_id": {"dashboard"}, "api_explorer_client_id": {"explorer"}, "your-tenant-url": {"t.auth0.com"},
+		"your-tenant-domain": {"t.eu.auth0.com"}, "trusted-client_id-1": {"trusted1"}, "trusted-client_id-2": {"trusted2"},
+	}
+	set, _ := rules.Load(vars, builtin.FS(), os.DirFS(catalogDir))
+	return set
+}
+
+// simulated is an hour of a simulated tenant, 20,000 events of its background and
+// each of its attacks twice, as they lie in the events topic.
+func simulated(tb testing.TB) []schema.Record {
+	tb.Helper()
+	cfg := auth0sim.Config{Seed: 7, Anchor: time.Date(2026, 3, 4, 10, 0, 0, 0, time.UTC), HistoryEvents: 20_000, HistorySpan: time.Hour}
+	cfg.Now = func() time.Time { return cfg.Anchor }
+	for i, kind := range []auth0sim.AttackKind{auth0sim.AttackRateLimit, auth0sim.AttackAuthRateLimit, auth0sim.AttackStuffing,
+		auth0sim.AttackBruteForce, auth0sim.AttackDistributed, auth0sim.AttackPushBombing, auth0sim.AttackManagementErrors,
+		auth0sim.AttackSecretGuessing, auth0sim.AttackLeakedPasswords, auth0sim.AttackSignups, auth0sim.AttackTokenReuse} {
+		cfg.Attacks = append(cfg.Attacks, auth0sim.Attack{Kind: kind, At: -55*time.Minute + time.Duration(i)*time.Minute, Every: 25 * time.Minute, Times: 2})
+	}
+	tenant := auth0sim.New(cfg)
+	var list []schema.Record
+	for i, id := range tenant.IDs() {
+		raw, _ := tenant.Event(id)
+		stored, _ := schema.IDTime(id)
+		e := schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: stored.Add(time.Second), Raw: raw}
+		if err := e.Identify(); err != nil {
+			tb.Fatal(err)
+		}
+		r := e.Record()
+		r.Offset, r.Time = int64(i), e.FetchedAt
+		list = append(list, r)
+	}
+	return list
+}
+
+// BenchmarkEngine is what the events of a tenant cost, one after the other on one
+// core: match, to find the rules that an event matches; observe, that and the
+// windows; record, that and what is read of the record, which is all that the
+// stream does with it. Each pass over the events is a new engine's.
+func BenchmarkEngine(b *testing.B) {
+	set, records := allRules(b), simulated(b)
+	events := make([]schema.Event, len(records))
+	bytes := 0
+	for i := range records {
+		events[i] = schema.EventOf(&records[i])
+		bytes += len(events[i].Raw)
+	}
+	perEvent := func(b *testing.B) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(events)), "ns/event")
+		b.ReportMetric(float64(b.N*len(events))/b.Elapsed().Seconds(), "events/s")
+		b.ReportMetric(float64(bytes)/float64(len(events)), "bytes/event")
+	}
+	b.Run("match", func(b *testing.B) {
+		m := set.Matcher()
+		for i := range events { // what a matcher makes for a type at its first event
+			m.Match(events[i].Raw)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			for i := range events {
+				m.Match(events[i].Raw)
+			}
+		}
+		perEvent(b)
+	})
+	b.Run("observe", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			engine := scanner.NewEngine(set, scanner.Config{})
+			for i := range events {
+				engine.Observe(&events[i])
+			}
+		}
+		perEvent(b)
+	})
+	b.Run("record", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			engine := scanner.NewEngine(set, scanner.Config{})
+			for i := range records {
+				e := schema.EventOf(&records[i])
+				if !engine.TooOld(&e) && !e.Date.IsZero() {
+					engine.Observe(&e)
+				}
+			}
+		}
+		perEvent(b)
+	})
+	b.Run("identify", func(b *testing.B) { // of records that do not tell id and date
+		b.ReportAllocs()
+		for b.Loop() {
+			engine := scanner.NewEngine(set, scanner.Config{})
+			for i := range records {
+				e := schema.EventOf(&records[i])
+				if err := e.Identify(); err != nil {
+					b.Fatal(err)
+				}
+				if !engine.TooOld(&e) {
+					engine.Observe(&e)
+				}
+			}
+		}
+		perEvent(b)
+	})
+}
+
+// singles are the detections of all rules, each as a document of its own, since
+// sigma-go knows no correlations.
+func singles(tb testing.TB) map[string][]byte {
+	tb.Helper()
+	docs := map[string][]byte{}
+	for i, source := range []fs.FS{builtin.FS(), os.DirFS(catalogDir)} {
+		err := rules.Walk(source, func(name string) error {
+			data, err := fs.ReadFile(source, name)
+			if rules.IsTest(name) || err != nil {
+				return err
+			}
+			for n, doc := range strings.Split(string(data), "\n---\n") {
+				if strings.Contains("\n"+doc, "\ndetection:") {
+					docs[fmt.Sprintf("%d-%d-%s.yml", i, n, strings.ReplaceAll(name, "/", "-"))] = []byte(doc)
+				}
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			tb.Fatal(err)
+		}
+	}
+	return docs
+}
+
+// flatten makes of an event what sigma-go takes: values by their path, with and
+// without the envelope, arrays also with braces.
+func flatten(into map[string]any, path string, v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, v := range v {
+			flatten(into, strings.TrimPrefix(path+"."+k, "."), v)
+		}
+	default:
+		into[path], into["data."+path] = v, v
+		if _, array := v.([]any); array {
+			into[path+"{}"], into["data."+path+"{}"] = v, v
+		}
+	}
+}
+
+// BenchmarkSigmaGo compares with github.com/bradleyjkemp/sigma-go, by the detections
+// that both can run and the same events: what an event costs each with its decoding,
+// and sigma-go without it, rule by rule and in its bundle of rules.
+func BenchmarkSigmaGo(b *testing.B) {
+	records := simulated(b)[:4000]
+	decode := func(raw []byte) map[string]any {
+		var tree map[string]any
+		if err := json.Unmarshal(raw, &tree); err != nil {
+			b.Fatal(err)
+		}
+		event := map[string]any{}
+		flatten(event, "", tree)
+		return event
+	}
+	ctx := context.Background()
+	both := fstest.MapFS{}
+	var parsed []sigma.Rule
+	var theirs []*evaluator.RuleEvaluator
+	docs := singles(b)
+	for _, name := range slices.Sorted(maps.Keys(docs)) {
+		one := fstest.MapFS{name: {Data: docs[name]}}
+		_, report := rules.Load(nil, one)
+		if report.Count(rules.Enabled) != 1 {
+			continue
+		}
+		rule, err := sigma.ParseRule(docs[name])
+		if err != nil {
+			continue
+		}
+		e := evaluator.ForRule(rule)
+		if slices.ContainsFunc(records, func(r schema.Record) bool {
+			_, err := e.Matches(ctx, decode(r.Value))
+			return err != nil
+		}) {
+			continue
+		}
+		both[name], parsed, theirs = one[name], append(parsed, rule), append(theirs, e)
+	}
+	set, _ := rules.Load(nil, both)
+	if len(set.Rules()) != len(theirs) || len(theirs) < 20 {
+		b.Fatalf("%d rules and %d", len(set.Rules()), len(theirs))
+	}
+	var decoded []map[string]any
+	for i := range records {
+		decoded = append(decoded, decode(records[i].Value))
+	}
+	perEvent := func(b *testing.B) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(records)), "ns/event")
+		b.ReportMetric(float64(len(theirs)), "rules")
+	}
+	b.Run("ours-raw", func(b *testing.B) {
+		m := set.Matcher()
+		for b.Loop() {
+			for i := range records {
+				m.Match(records[i].Value)
+			}
+		}
+		perEvent(b)
+	})
+	b.Run("sigma-go-decoded", func(b *testing.B) {
+		for b.Loop() {
+			for _, event := range decoded {
+				for _, e := range theirs {
+					_, _ = e.Matches(ctx, event)
+				}
+			}
+		}
+		perEvent(b)
+	})
+	b.Run("sigma-go-bundle-decoded", func(b *testing.B) {
+		bundle := evaluator.ForRules(parsed)
+		for b.Loop() {
+			for _, event := range decoded {
+				_, _ = bundle.Matches(ctx, event)
+			}
+		}
+		perEvent(b)
+	})
+	b.Run("sigma-go-raw", func(b *testing.B) {
+		for b.Loop() {
+			for i := range records {
+				event := decode(records[i].Value)
+				for _, e := range theirs {
+					_, _ = e.Matches(ctx, event)
+				}
+			}
+		}
+		perEvent(b)
+	})
+}
