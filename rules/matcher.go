@@ -1,6 +1,10 @@
 package rules
 
-import "strings"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // maxScratch bounds the unescaped and lower-cased text that a Matcher keeps room
 // for, in bytes.
@@ -19,6 +23,8 @@ type Matcher struct {
 	event    uint64 // counts events
 	results  []result
 	matched  []int
+	at       int // in program.list
+	broken   map[int]string
 	timeouts uint64
 
 	raw     []byte // the event being scanned
@@ -57,13 +63,47 @@ func (m *Matcher) evaluate() []int {
 	if m.program == nil {
 		m.program = m.programFor(nil)
 	}
-	for i := range m.program.list {
-		if c := &m.program.list[i]; c.match == nil || c.match.eval(m) {
-			m.matched = append(m.matched, c.rule)
-		}
+	for m.at = 0; !m.run(); {
 	}
 	return m.matched
 }
+
+// run goes on with the program, and reports whether that came to its end: a rule that
+// panics is a fault of ours, which is to cost that rule and no other.
+func (m *Matcher) run() (done bool) {
+	defer func() {
+		if !done {
+			m.breaks(m.program.list[m.at].rule, recover())
+		}
+	}()
+	for ; m.at < len(m.program.list); m.at++ {
+		if c := &m.program.list[m.at]; c.match == nil || c.match.eval(m) {
+			m.matched = append(m.matched, c.rule)
+		}
+	}
+	return true
+}
+
+// breaks leaves a rule out from now on.
+func (m *Matcher) breaks(rule int, why any) {
+	if m.broken == nil {
+		m.broken = map[int]string{}
+	}
+	m.broken[rule] = fmt.Sprint(why)
+	without := func(p *program) {
+		p.list = slices.DeleteFunc(p.list, func(c candidate) bool { return c.rule == rule })
+	}
+	for _, p := range m.programs {
+		without(p)
+	}
+	if m.anyType != nil {
+		without(m.anyType)
+	}
+}
+
+// Broken are the rules that no longer run since they panicked, as indexes into
+// Set.Rules, and with what.
+func (m *Matcher) Broken() map[int]string { return m.broken }
 
 // reset forgets the event before.
 func (m *Matcher) reset() {

@@ -56,7 +56,7 @@ func (m *Matcher) programFor(typ []value) *program {
 		m.wants = m.set.wants()
 	}
 	for i, rule := range m.set.rules {
-		if rule.Correlation != nil {
+		if _, broken := m.broken[i]; broken || rule.Correlation != nil {
 			continue
 		}
 		x, holds := r.reduce(rule.match)
@@ -85,7 +85,7 @@ func (m *Matcher) plain() *program {
 	if m.anyType == nil {
 		m.anyType = &program{root: m.set.root}
 		for i, rule := range m.set.rules {
-			if rule.Correlation == nil {
+			if _, broken := m.broken[i]; !broken && rule.Correlation == nil {
 				m.anyType.list = append(m.anyType.list, candidate{i, rule.match})
 			}
 		}

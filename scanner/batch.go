@@ -122,3 +122,6 @@ func (b *Batch) judge(f fact) []schema.Alert {
 // Timeouts returns how often a regular expression took too long and counted as no
 // match.
 func (b *Batch) Timeouts() uint64 { return b.engine.matcher.Timeouts() }
+
+// Broken are the rules that failed and were left out from then on, by id, and why.
+func (b *Batch) Broken() map[string]string { return b.engine.Status().Broken }

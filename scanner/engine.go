@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"encoding/binary"
+	"fmt"
 	"hash/maphash"
 	"math"
 	"math/bits"
@@ -66,6 +67,7 @@ const (
 // belongs to one goroutine.
 type Engine struct {
 	cfg     Config
+	set     *rules.Set
 	matcher *rules.Matcher
 	rules   []*tracked // those that alert and the correlations that they count
 	feeds   [][]feed   // by detection: the rules that it feeds
@@ -112,6 +114,8 @@ type tracked struct {
 	early    []early           // by arrival; those before waiting are too old
 	waiting  int
 	none     group // stands for a group that is not made
+
+	broken string // why it does not run any more
 
 	hit  bool   // by the current event
 	seen uint64 // the sources that it is of, a bit for each
@@ -180,6 +184,7 @@ type Status struct {
 	Evicted  map[string]uint64 // group keys forgotten because there were too many, by rule
 	Late     uint64            // events later than Config.Lateness
 	Timeouts uint64            // regular expressions that took too long
+	Broken   map[string]string // rules that no longer run since they panicked, by id, and with what
 }
 
 // NewEngine returns an engine without state.
@@ -196,7 +201,7 @@ func NewEngine(set *rules.Set, cfg Config) *Engine {
 	if cfg.Samples <= 0 {
 		cfg.Samples = 5
 	}
-	e := &Engine{cfg: cfg, matcher: set.Matcher(), feeds: make([][]feed, len(set.Rules())), clocks: map[clockKey]*clock{}, seed: maphash.MakeSeed()}
+	e := &Engine{cfg: cfg, set: set, matcher: set.Matcher(), feeds: make([][]feed, len(set.Rules())), clocks: map[clockKey]*clock{}, seed: maphash.MakeSeed()}
 	byIndex := make([]*tracked, len(set.Rules()))
 	for i, r := range set.Rules() { // what a correlation counts comes before it
 		c := r.Correlation
@@ -456,31 +461,57 @@ func (e *Engine) admits(ev *schema.Event, at int64) (counts, pages bool) {
 func (e *Engine) judgeTouched(c *clock, at int64, id string, pages bool) {
 	e.events++
 	for i := 0; i < len(e.touched); i++ { // a correlation adds those that count it
-		t := e.touched[i]
-		t.hit = false
-		if !t.aliased {
-			e.track(t, c, occurrence{at: at, seen: t.seen, id: id}, pages)
-			continue
-		}
-		// Its sources may have it in several groups: each is judged when all is in.
-		groups := e.apart[:0]
-		for seen := t.seen; seen != 0; seen &= seen - 1 {
-			if g, _, ok := e.place(t, c, occurrence{at: at, seen: seen & -seen, id: id}); ok && !slices.Contains(groups, g) {
-				groups = append(groups, g)
-			}
-		}
-		for _, g := range groups {
-			e.weigh(g, g.window.find(at, id), pages)
-		}
-		e.apart = groups
+		e.touched[i].hit = false
+		e.judgeRule(e.touched[i], c, at, id, pages)
 	}
 	e.touched = e.touched[:0]
+}
+
+func (e *Engine) judgeRule(t *tracked, c *clock, at int64, id string, pages bool) {
+	defer e.guard(t, e.from, e.past)
+	if !t.aliased {
+		e.track(t, c, occurrence{at: at, seen: t.seen, id: id}, pages)
+		return
+	}
+	// Its sources may have it in several groups: each is judged when all is in.
+	groups := e.apart[:0]
+	for seen := t.seen; seen != 0; seen &= seen - 1 {
+		if g, _, ok := e.place(t, c, occurrence{at: at, seen: seen & -seen, id: id}); ok && !slices.Contains(groups, g) {
+			groups = append(groups, g)
+		}
+	}
+	for _, g := range groups {
+		e.weigh(g, g.window.find(at, id), pages)
+	}
+	e.apart = groups
+}
+
+// guard is deferred where a rule is judged: one that panics is a fault of ours, which
+// is to cost that rule and no other. It is left out from then on, and its alerts stay
+// as they are.
+func (e *Engine) guard(t *tracked, from *captured, past bool) {
+	why := recover()
+	if why == nil {
+		return
+	}
+	e.from, e.past = from, past
+	t.broken = fmt.Sprint(why)
+	for _, g := range t.groups {
+		if g.open {
+			g.open = false
+			e.open--
+		}
+		e.forget(g)
+	}
 }
 
 // touch notes that the event at hand concerns a rule. Rules are judged in their
 // order, so that a correlation has all of an event's sources when it is.
 func (e *Engine) touch(f feed) {
 	t := f.rule
+	if t.broken != "" {
+		return
+	}
 	if !t.hit {
 		t.hit, t.seen = true, 0
 		at := len(e.touched)
@@ -524,6 +555,9 @@ func (e *Engine) clock(tenant string, own bool) *clock {
 // track counts an occurrence in its group and judges what that makes of it. All
 // the sources that it is of have their fields in the same places.
 func (e *Engine) track(t *tracked, c *clock, o occurrence, pages bool) {
+	if t.broken != "" {
+		return
+	}
 	if g, pos, ok := e.place(t, c, o); ok {
 		e.weigh(g, pos, pages)
 	}
@@ -840,18 +874,26 @@ func (e *Engine) expire(c *clock) {
 			continue // an earlier one was noted after it
 		}
 		g.noted = 0
-		at, ok := g.deadline()
-		switch {
-		case !g.open || !ok:
-		case at > c.now:
-			e.schedule(g)
-		case g.rule.rule.Alert.Class == rules.Event:
-			e.closes(g) // what has happened stays so: nothing to tell
-		default:
-			e.closes(g)
-			g.updated = at
-			e.emit(g, schema.Resolved, g.rule.left(g.window, at), len(g.window)-1)
+		if g.open {
+			e.due(c, g)
 		}
+	}
+}
+
+// due ends an open alert whose time has come.
+func (e *Engine) due(c *clock, g *group) {
+	defer e.guard(g.rule, e.from, e.past)
+	at, ok := g.deadline()
+	switch {
+	case !ok:
+	case at > c.now:
+		e.schedule(g)
+	case g.rule.rule.Alert.Class == rules.Event:
+		e.closes(g) // what has happened stays so: nothing to tell
+	default:
+		e.closes(g)
+		g.updated = at
+		e.emit(g, schema.Resolved, g.rule.left(g.window, at), len(g.window)-1)
 	}
 }
 
@@ -872,8 +914,21 @@ func (e *Engine) Status() Status {
 		if t.evicted > 0 {
 			s.Evicted[t.rule.ID] += t.evicted
 		}
+		if t.broken != "" {
+			s.breaks(t.rule.ID, t.broken)
+		}
+	}
+	for i, why := range e.matcher.Broken() {
+		s.breaks(e.set.Rules()[i].ID, why)
 	}
 	return s
+}
+
+func (s *Status) breaks(id, why string) {
+	if s.Broken == nil {
+		s.Broken = map[string]string{}
+	}
+	s.Broken[id] = why
 }
 
 // deadlines is a heap of open alerts by when they may end.

@@ -70,6 +70,7 @@ type streamMetrics struct {
 	late       prometheus.Counter
 	evicted    *prometheus.CounterVec
 	timeouts   prometheus.Counter
+	broken     prometheus.Counter
 }
 
 // NewStream returns a stream executor. Every partition gets an Engine of cfg.
@@ -87,6 +88,7 @@ func NewStream(set *rules.Set, cfg Config, past Alerts, alerts Producer, log *sl
 		open:       f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_scan_open_alerts", Help: "Alerts that have not ended."}, []string{"partition"}),
 		late:       f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_late_total", Help: "Events that came so late that their window may no longer have been whole."}),
 		evicted:    f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_scan_evicted_total", Help: "Group keys of a rule that were forgotten because there were too many."}, []string{"rule"}),
+		broken:     f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_rules_broken_total", Help: "Rules that failed in a partition and no longer run there, which is a fault of tenantwatch; the log names them."}),
 		timeouts:   f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_regex_timeouts_total", Help: "Regular expressions that took too long and counted as no match."}),
 	}
 	m.alerts.WithLabelValues(string(schema.Firing))
@@ -165,6 +167,12 @@ func (s *Stream) consume(ctx context.Context, p Partition, set *rules.Set) error
 			s.metrics.evicted.WithLabelValues(rule).Add(float64(n - before.Evicted[rule]))
 		}
 		s.metrics.timeouts.Add(float64(now.Timeouts - before.Timeouts))
+		for rule, why := range now.Broken {
+			if before.Broken[rule] == "" {
+				s.metrics.broken.Inc()
+				s.log.Error("a rule failed and no longer runs; this is a fault of tenantwatch, please report it", "rule", rule, "partition", id, "failure", why)
+			}
+		}
 		before = now
 	}
 	committed, err := p.Rewind(ctx, func(last *schema.Record) time.Time {

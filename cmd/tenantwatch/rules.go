@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -179,11 +181,17 @@ func (c *rulesScanCmd) Run(ctx context.Context, a *app) error {
 	if n := s.batch.Timeouts(); n > 0 {
 		fmt.Fprintf(a.stderr, "%d times a regular expression took too long and counted as no match\n", n)
 	}
+	broken := s.batch.Broken()
+	for _, id := range slices.Sorted(maps.Keys(broken)) {
+		fmt.Fprintf(a.stderr, "rule %s failed and was left out from then on; this is a fault of tenantwatch, please report it: %s\n", id, broken[id])
+	}
 	switch {
 	case s.found > 0:
 		return foundError(fmt.Sprintf("%d findings of level %s or above", s.found, c.FailLevel))
 	case s.bad > 0:
 		return fmt.Errorf("%d events could not be read", s.bad)
+	case len(broken) > 0:
+		return fmt.Errorf("%d rules failed", len(broken))
 	case refused > 0:
 		return fmt.Errorf("%d rules were refused", refused)
 	}

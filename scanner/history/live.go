@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -130,18 +131,21 @@ func (l *Live) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var failed []error
 	for _, r := range long {
 		began := time.Now()
 		if err := l.Scan(ctx, set, r, now); err != nil {
 			l.m.runs.WithLabelValues("failed").Inc()
-			return fmt.Errorf("rule %s: %w", r.ID, err)
+			l.due[r.ID] = began.Add(mostOften)
+			failed = append(failed, fmt.Errorf("rule %s: %w", r.ID, err))
+			continue
 		}
 		took := time.Since(began)
 		l.m.runs.WithLabelValues("done").Inc()
 		l.m.took.Observe(took.Seconds())
 		l.due[r.ID] = began.Add(max(min(max(set.Span(r)/runsPerSpan, mostOften), mostSeldom), restFactor*took))
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // Scan runs one rule over what has been inserted since it was last run, and what
@@ -211,6 +215,9 @@ func (l *Live) scan(ctx context.Context, set *rules.Set, r *rules.Rule, mark, no
 	for tenant, at := range newest {
 		begin(tenant)
 		out = append(out, engine.Advance(tenant, at)...)
+	}
+	for _, why := range engine.Status().Broken {
+		return fmt.Errorf("it failed, which is a fault of tenantwatch, please report it: %s", why)
 	}
 	return l.produce(ctx, out)
 }
