@@ -7,8 +7,8 @@
 // that is not loaded matches in silence, or fails to. A Set has the rules; a
 // Matcher runs its detections over events, one after the other. What happens
 // over time, correlations and alerts, is only described here; package scanner
-// evaluates it. A Matcher also explains how each part of a detection comes out, and
-// Lint finds mistakes in rules.
+// evaluates it. A Matcher also explains how each part of a detection comes out,
+// Lint finds mistakes in rules, and Set.SQL writes a rule as a query for ClickHouse.
 //
 // # Detections
 //

@@ -161,7 +161,7 @@ func (c *plainCorrelation) plainly(events []plainEvent, hits map[string][]plainH
 							below++
 						}
 					}
-					if value = n; float64(below) >= c.percentile/100*float64(len(numbers)) {
+					if value = n; 100*float64(below) >= c.percentile*float64(len(numbers)) {
 						break
 					}
 				}

@@ -469,7 +469,7 @@ func (e *Engine) judgeTouched(c *clock, at int64, id string, pages bool) {
 
 func (e *Engine) judgeRule(t *tracked, c *clock, at int64, id string, pages bool) {
 	defer e.guard(t, e.from, e.past)
-	if !t.aliased {
+	if !t.aliased || t.seen == 0 { // or it is only looked at
 		e.track(t, c, occurrence{at: at, seen: t.seen, id: id}, pages)
 		return
 	}

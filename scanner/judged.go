@@ -133,7 +133,7 @@ func (w window) percentile(percent float64) float64 {
 		numbers[i] = w[i].number()
 	}
 	slices.Sort(numbers)
-	return numbers[max(int(math.Ceil(percent/100*float64(len(numbers)))), 1)-1]
+	return numbers[max(int(math.Ceil(percent*float64(len(numbers))/100)), 1)-1]
 }
 
 // seen are the sources of all occurrences, a bit for each.

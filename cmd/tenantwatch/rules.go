@@ -23,6 +23,7 @@ import (
 )
 
 type rulesCmd struct {
+	Convert  rulesConvertCmd  `cmd:"" help:"Print a rule as SQL for ClickHouse, which finds what the rule finds without tenantwatch."`
 	Explain  rulesExplainCmd  `cmd:"" help:"Say what a rule makes of an event, and why it fires or does not."`
 	Lint     rulesLintCmd     `cmd:"" help:"Look for mistakes in rules, such as thresholds that Auth0's own limits keep out of reach."`
 	List     rulesListCmd     `cmd:"" help:"List the rules and what became of each: loaded, disabled, refused or replaced, and why."`
