@@ -61,8 +61,8 @@ func TestRecentForgets(t *testing.T) {
 			t.Fatalf("%d is known", i)
 		}
 	}
-	if n := r.ids.Len(); n != recentIDs {
-		t.Errorf("%d ids are kept, want %d", n, recentIDs)
+	if n, ring := len(r.known), len(r.ring); n != recentIDs || ring != recentIDs {
+		t.Errorf("%d ids are kept, and %d in their order, want %d", n, ring, recentIDs)
 	}
 	if r.add("10") || !r.add("9") {
 		t.Error("the oldest ids are not those that are forgotten")

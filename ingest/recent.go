@@ -4,38 +4,34 @@ import (
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/zeebo/xxh3"
 
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 // recentIDs is how many ids of recent events are kept for the overlap: twenty
-// minutes of the fastest tenant at its usual share. An id takes 114 bytes.
+// minutes of the fastest tenant at its usual share. An id takes some 45 bytes.
 // The overlap does not reach beyond what is forgotten: all would seem late there.
 const recentIDs = 200_000
 
 // recent knows which recent events have been pulled. Ids are kept as 128-bit
 // hashes: two that collide would cost an event, and never will.
 type recent struct {
-	mu     sync.Mutex                    // guards what follows
-	window time.Duration                 // ids of the past that come later than this are not kept
-	ids    *lru.LRU[xxh3.Uint128, int64] // with the time of the id, in µs since 1970
-	forgot time.Time                     // of the newest id that had to go, or was not kept
+	mu     sync.Mutex    // guards what follows
+	window time.Duration // ids of the past that come later than this are not kept
+	known  map[xxh3.Uint128]struct{}
+	ring   []recentID // those known; once it is full, a new one takes the place of the oldest
+	next   int        // the oldest, once it is full
+	forgot time.Time  // of the newest id that had to go, or was not kept
+}
+
+type recentID struct {
+	key xxh3.Uint128
+	us  int64 // the time of the id, since 1970
 }
 
 func newRecent(window time.Duration) *recent {
-	r := &recent{window: window}
-	var err error
-	r.ids, err = lru.NewLRU(recentIDs, func(_ xxh3.Uint128, us int64) {
-		if at := time.UnixMicro(us).UTC(); at.After(r.forgot) {
-			r.forgot = at
-		}
-	})
-	if err != nil {
-		panic(err) // only for a size below 1
-	}
-	return r
+	return &recent{window: window, known: map[xxh3.Uint128]struct{}{}}
 }
 
 // add notes an id and reports whether it was unknown.
@@ -43,11 +39,23 @@ func (r *recent) add(logID string) bool {
 	key := xxh3.HashString128(logID)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ids.Contains(key) {
+	if _, known := r.known[key]; known {
 		return false
 	}
 	at, _ := schema.IDTime(logID)
-	r.ids.Add(key, at.UnixMicro())
+	id := recentID{key, at.UnixMicro()}
+	r.known[key] = struct{}{}
+	if len(r.ring) < recentIDs {
+		r.ring = append(r.ring, id)
+		return true
+	}
+	oldest := r.ring[r.next]
+	delete(r.known, oldest.key)
+	if at := time.UnixMicro(oldest.us).UTC(); at.After(r.forgot) {
+		r.forgot = at
+	}
+	r.ring[r.next] = id
+	r.next = (r.next + 1) % recentIDs
 	return true
 }
 

@@ -601,6 +601,9 @@ func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, o
 
 // wait keeps an occurrence aside, and forgets those that are older than since.
 func (t *tracked) wait(x early, since int64) {
+	if x.at < since {
+		return
+	}
 	t.early = append(t.early, x)
 	for t.waiting < len(t.early) && (t.early[t.waiting].at < since || len(t.early)-t.waiting > mostEarly) {
 		t.waiting++

@@ -28,7 +28,7 @@ const (
 
 // memoryLimit is what the Go runtime is asked to stay below, so that a backlog
 // is worked off rather than held. Kafka and ClickHouse hold it.
-const memoryLimit = 96 << 20
+const memoryLimit = 88 << 20
 
 // cli is the commands and their flags. Settings are in the environment.
 type cli struct {
