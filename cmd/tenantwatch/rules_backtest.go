@@ -96,11 +96,11 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
 	if c.MaxPerWeek < 0 {
 		return usageError("--max-per-week: want 0 or more")
 	}
-	set, _, _, err := c.load(a)
+	set, report, _, err := c.load(a)
 	if err != nil {
 		return err
 	}
-	chosen, err := chooseRules(set, c.Rule)
+	chosen, err := chooseRules(set, report, c.Rule)
 	if err != nil {
 		return err
 	}
@@ -157,26 +157,29 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
 
 // chooseRules are the ids of the alerting rules that are meant by names; all of
 // them where there are none.
-func chooseRules(set *rules.Set, names []string) ([]string, error) {
-	var ids []string
+func chooseRules(set *rules.Set, report *rules.Report, names []string) ([]string, error) {
+	var alerting, chosen []string
 	for _, r := range set.Rules() {
-		if r.Alert != nil && len(names) == 0 {
-			ids = append(ids, r.ID)
+		if r.Alert != nil {
+			alerting = append(alerting, r.ID)
 		}
+	}
+	if len(names) == 0 {
+		return alerting, nil
 	}
 	for _, name := range names {
-		found := 0
-		for _, r := range set.Rules() {
-			if r.Alert != nil && (r.ID == name || r.Name == name || strings.EqualFold(r.Title, name)) {
-				ids = append(ids, r.ID)
-				found++
-			}
+		d, err := findRule(set, report, name)
+		switch {
+		case err != nil:
+			return nil, err
+		case !d.Runs():
+			return nil, usageError(fmt.Sprintf("--rule %s does not run: it is %s: %s", name, d.Status, d.Reason))
+		case !slices.Contains(alerting, d.ID):
+			return nil, usageError(fmt.Sprintf("--rule %s does not alert: it only serves others", name))
 		}
-		if found == 0 {
-			return nil, usageError(fmt.Sprintf("--rule %s: no rule that alerts has this id, name or title; see tenantwatch rules list", name))
-		}
+		chosen = append(chosen, d.ID)
 	}
-	return ids, nil
+	return chosen, nil
 }
 
 // backtest is a run of rules backtest.
