@@ -175,13 +175,27 @@ func (l *Live) scan(ctx context.Context, set *rules.Set, r *rules.Rule, mark, no
 	// window with is older.
 	fresh := mark.Add(-overlap)
 	q := &Query{Set: set, Since: fresh.Add(-engine.Reach() - scanner.MaxAge), Until: now.Add(ahead), Groups: true, NewSince: fresh}
+	asked := map[string]bool{} // tenants
 	for _, a := range l.known {
 		if a.RuleID != r.ID {
 			continue
 		}
 		past[a.Tenant] = append(past[a.Tenant], a)
-		if a.State == schema.Firing {
-			q.Open = append(q.Open, openGroup(r, &a))
+		if a.State != schema.Firing {
+			continue
+		}
+		q.Open = append(q.Open, openGroup(r, &a))
+		if asked[a.Tenant] {
+			continue
+		}
+		asked[a.Tenant] = true
+		// The tenant may have been silent since: the alert was open at its newest event.
+		at, err := l.store.newestBefore(ctx, a.Tenant, fresh)
+		if err != nil {
+			return err
+		}
+		if since := at.Add(-engine.Reach() - scanner.MaxAge); !at.IsZero() && since.Before(q.Since) {
+			q.Since = since
 		}
 	}
 	newest, err := l.store.Newest(ctx, q.Since, q.Until)

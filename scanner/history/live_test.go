@@ -184,7 +184,14 @@ func TestLiveNewRule(t *testing.T) {
 			t.Errorf("after %d days (-want +got):\n%s", n, diff)
 		}
 	}
-	// Five days and a half later fewer than two are left of the first five.
+	// Our own events come also when the tenant's do not, and end nothing.
+	own := event(t, "acme", day(36), 98, map[string]any{"type": "tenantwatch_health"})
+	own.Source = schema.Self
+	insert(t, conn, []schema.Event{own}, day(36))
+	if diff := cmp.Diff(want, scan(36)); diff != "" {
+		t.Errorf("after an event of our own (-want +got):\n%s", diff)
+	}
+	// Long after the third day there is one left of those that were counted.
 	insert(t, conn, []schema.Event{event(t, "acme", day(36).Add(time.Hour), 99, map[string]any{"type": "s"})}, day(36).Add(time.Hour))
 	want = append(want, told{"many", "ip=192.0.2.1 ", "resolved", "low", day(33).Add(15 * time.Minute), 1})
 	if diff := cmp.Diff(want, scan(37)); diff != "" {

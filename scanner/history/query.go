@@ -33,9 +33,9 @@ type Query struct {
 
 // SQL is the query over the table events_stored. Its rows are tenant, date in
 // milliseconds, log_id, fetched_at and source where NewSince asks which are new,
-// whether it is, and the event as JSON with what the rules look at. They come old before new, by date, log_id and
-// tenant; one that is stored twice comes twice, one after the other. Every event
-// that a rule matches is among them: rules are to be asked which do.
+// whether it is, and the event as JSON with what the rules look at. They come old
+// before new, by date, log_id and tenant; one that is stored twice comes twice, one
+// after the other. Every event that a rule matches is among them, and others.
 func (q *Query) SQL() string {
 	names, all := q.Set.Members()
 	where := q.where()

@@ -152,9 +152,9 @@ func (s *Store) read(ctx context.Context, q *Query, pieces chan<- []stored) erro
 }
 
 // Newest is the date of each tenant's newest event, of those after since and up to
-// until.
+// until. Our own events do not count: they come also where a tenant's do not.
 func (s *Store) Newest(ctx context.Context, since, until time.Time) (map[string]time.Time, error) {
-	rows, err := s.conn.Query(ctx, "SELECT tenant, max(date) FROM events_stored WHERE date > "+timeLiteral(since)+" AND date <= "+timeLiteral(until)+" GROUP BY tenant")
+	rows, err := s.conn.Query(ctx, "SELECT tenant, max(date) FROM events_stored WHERE date > "+timeLiteral(since)+" AND date <= "+timeLiteral(until)+" AND "+notOwn+" GROUP BY tenant")
 	if err != nil {
 		return nil, fmt.Errorf("read the newest events' dates: %w", err)
 	}
@@ -170,6 +170,26 @@ func (s *Store) Newest(ctx context.Context, since, until time.Time) (map[string]
 	}
 	return newest, rows.Err()
 }
+
+// newestBefore is the date of a tenant's newest event among those that were inserted
+// up to a time; zero without any.
+func (s *Store) newestBefore(ctx context.Context, tenant string, inserted time.Time) (at time.Time, err error) {
+	// By the table's order, so that only its end is read.
+	rows, err := s.conn.Query(ctx, "SELECT date FROM events_stored WHERE tenant = ? AND inserted_at <= "+timeLiteral(inserted)+" AND "+notOwn+" ORDER BY tenant DESC, date DESC LIMIT 1", tenant)
+	if err != nil {
+		return at, fmt.Errorf("read the newest event's date: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(&at); err != nil {
+			return at, fmt.Errorf("read the newest event's date: %w", err)
+		}
+	}
+	return at.UTC(), rows.Err()
+}
+
+// notOwn is a condition on a tenant's own events.
+const notOwn = "source NOT IN ('" + string(schema.Self) + "', '" + string(schema.Probe) + "')"
 
 // now is the server's clock, by which inserted_at goes.
 func (s *Store) now(ctx context.Context) (now time.Time, err error) {
