@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,15 +18,30 @@ import (
 )
 
 // kept is what a monitor has produced.
-type kept struct{ records []schema.Record }
+type kept struct {
+	mu      sync.Mutex // guards records
+	records []schema.Record
+}
 
 func (k *kept) Produce(_ context.Context, records []schema.Record, _ func(error)) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.records = append(k.records, records...)
 	return nil
 }
 
+// take returns what was produced since it was last called.
+func (k *kept) take() []schema.Record {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	list := k.records
+	k.records = nil
+	return list
+}
+
 // world is what a monitor sees.
 type world struct {
+	mu      sync.Mutex // guards what follows, but for dead
 	seen    map[string]Seen
 	written map[string]time.Time
 	down    error
@@ -33,8 +50,16 @@ type world struct {
 
 func (w *world) sources() Sources {
 	return Sources{
-		Store:       func(context.Context) (map[string]Seen, error) { return w.seen, w.down },
-		Checkpoints: func(context.Context) (map[string]time.Time, error) { return w.written, nil },
+		Store: func(context.Context) (map[string]Seen, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return maps.Clone(w.seen), w.down
+		},
+		Checkpoints: func(context.Context) (map[string]time.Time, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return maps.Clone(w.written), nil
+		},
 		DeadLetters: func(ctx context.Context, yield func(string)) error {
 			for {
 				select {
@@ -48,13 +73,22 @@ func (w *world) sources() Sources {
 	}
 }
 
+// change changes what is seen.
+func (w *world) change(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
 // TestMonitor lets things fall silent one after the other.
 func TestMonitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		w := &world{dead: make(chan string), seen: map[string]Seen{}, written: map[string]time.Time{"acme": began}}
 		set := func(newest, probe time.Time) {
-			w.seen["acme"] = Seen{First: began.Add(-7 * 24 * time.Hour), Newest: newest, SameHour: 7_000, Probe: probe}
+			w.change(func() {
+				w.seen["acme"] = Seen{First: began.Add(-7 * 24 * time.Hour), Newest: newest, SameHour: 7_000, Probe: probe}
+			})
 		}
 		set(began, began)
 		var k kept
@@ -70,10 +104,10 @@ func TestMonitor(t *testing.T) {
 		// after lets time pass and tells the tenants' last states.
 		after := func(d time.Duration) (acme, other state) {
 			t.Helper()
-			k.records = nil
+			_ = k.take()
 			time.Sleep(d)
 			synctest.Wait()
-			for _, r := range k.records {
+			for _, r := range k.take() {
 				ev := schema.EventOf(&r)
 				if err := ev.Identify(); err != nil || ev.Type != schema.TypeHealth || ev.Source != schema.Self {
 					t.Fatalf("%s: %v, type %s, source %s", r.Value, err, ev.Type, ev.Source)
@@ -122,7 +156,7 @@ func TestMonitor(t *testing.T) {
 		acme, _ = after(14 * time.Minute)
 		check("with a stuck checkpoint", acme, state{Description: "The checkpoint has not moved for 31m0s", Store: true, Checkpoint: true})
 
-		w.written["acme"] = time.Now()
+		w.change(func() { w.written["acme"] = time.Now() })
 		for range growingFrom {
 			w.dead <- "acme"
 		}
@@ -131,12 +165,12 @@ func TestMonitor(t *testing.T) {
 		if other.Growing {
 			t.Error("another tenant's dead letters are told")
 		}
-		w.written["acme"] = time.Now().Add(time.Hour)
+		w.change(func() { w.written["acme"] = time.Now().Add(time.Hour) })
 		set(time.Now().Add(time.Hour), time.Now().Add(time.Hour))
 		acme, _ = after(time.Hour)
 		check("an hour later", acme, fine)
 
-		w.down = errors.New("no route")
+		w.change(func() { w.down = errors.New("no route") })
 		acme, _ = after(time.Minute)
 		check("without ClickHouse", acme, state{Description: "ClickHouse does not answer", None: true})
 		cancel()
