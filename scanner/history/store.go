@@ -26,7 +26,7 @@ type stored struct {
 const (
 	// mostSlices is into how many queries a long time is cut: ClickHouse sorts one
 	// while the one before is worked on.
-	mostSlices = 64
+	mostSlices = 16
 	leastSlice = time.Hour
 	// pieceSize is how many events are handed on at once.
 	pieceSize = 4096
