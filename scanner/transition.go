@@ -137,8 +137,7 @@ func sqlTypes(types []string) string {
 	var plain, all []string
 	for _, name := range types {
 		if strings.ContainsAny(name, "*?") {
-			like := strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`, "*", "%", "?", "_").Replace(name)
-			all = append(all, "type ILIKE "+schema.Literal(like))
+			all = append(all, "type ILIKE "+schema.Like(name))
 		} else {
 			plain = append(plain, schema.Literal(name))
 		}

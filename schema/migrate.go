@@ -107,6 +107,11 @@ func Literal(text string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(text) + "'"
 }
 
+// Like writes a text with the wildcards * and ? as a ClickHouse pattern for LIKE.
+func Like(text string) string {
+	return Literal(strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`, "*", "%", "?", "_").Replace(text))
+}
+
 // Migrate brings the tables of conn's database up to this program's version and
 // returns the names of the migrations that it ran. It refuses a database that a
 // newer program has changed, or one where a migration ran in another wording.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
@@ -24,19 +23,14 @@ func (c *rulesConvertCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	set, report, _, err := c.load(a)
+	set, doc, rule, err := c.one(a, c.Rule)
 	if err != nil {
 		return err
 	}
-	doc, err := findRule(set, report, c.Rule)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(set.Rules(), func(r *rules.Rule) bool { return r.ID == doc.ID })
-	if !doc.Runs() || i < 0 {
+	if rule == nil {
 		return fmt.Errorf("%s (%s, %s:%d) does not run. It is %s: %s", cmp.Or(doc.Title, "the rule"), doc.ID, doc.File, doc.Line, doc.Status, doc.Reason)
 	}
-	text, err := set.SQL(set.Rules()[i], query)
+	text, err := set.SQL(rule, query)
 	if err != nil {
 		return err
 	}

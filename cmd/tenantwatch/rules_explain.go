@@ -52,23 +52,18 @@ func (c *rulesExplainCmd) Run(ctx context.Context, a *app) error {
 	if c.Tenant != "" && len(c.File) > 0 {
 		return usageError("--tenant: files tell of no tenant")
 	}
-	set, report, _, err := c.load(a)
+	set, doc, rule, err := c.one(a, c.Rule)
 	if err != nil {
 		return err
 	}
-	doc, err := findRule(set, report, c.Rule)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(set.Rules(), func(r *rules.Rule) bool { return r.ID == doc.ID })
-	if !doc.Runs() || i < 0 {
+	if rule == nil {
 		return c.notRunning(a, doc)
 	}
 	var e *scanner.Explanation
 	if len(c.File) > 0 {
-		e, err = c.fromFiles(ctx, a, set, set.Rules()[i])
+		e, err = c.fromFiles(ctx, a, set, rule)
 	} else {
-		e, err = c.fromClickHouse(ctx, a, set, set.Rules()[i])
+		e, err = c.fromClickHouse(ctx, a, set, rule)
 	}
 	if err != nil {
 		return err
@@ -99,6 +94,25 @@ const (
 	mostNear  = 5
 	leastNear = 0.5 // of the letters
 )
+
+// one loads the rules and finds the one that is called so; nil where its document
+// does not run.
+func (s *ruleSources) one(a *app, name string) (*rules.Set, *rules.Document, *rules.Rule, error) {
+	set, report, _, err := s.load(a)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	doc, err := findRule(set, report, name)
+	if err != nil || !doc.Runs() {
+		return set, doc, nil, err
+	}
+	for _, r := range set.Rules() {
+		if r.ID == doc.ID {
+			return set, doc, r, nil
+		}
+	}
+	return set, doc, nil, nil
+}
 
 // findRule finds the one document that is called so. Where a detection and what
 // counts it have the same title, the one that alerts is meant.

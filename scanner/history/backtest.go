@@ -23,7 +23,7 @@ type Span struct {
 // Result is what a rule would have done in a Span.
 type Result struct {
 	Rule   *rules.Rule
-	Alerts []*Alert     // by their beginning, tenant after tenant
+	Alerts []*Alert     // by their beginning
 	Groups []GroupValue // all of which a window was judged, the highest value first
 }
 

@@ -82,8 +82,7 @@ func typesSQL(types []string) string {
 	any := []string{"type = ''", "match(type, '[^\\\\x00-\\\\x7F]')"}
 	for _, name := range types {
 		if strings.ContainsAny(name, "*?") {
-			like := strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`, "*", "%", "?", "_").Replace(name)
-			any = append(any, "lower(type) LIKE "+schema.Literal(like))
+			any = append(any, "lower(type) LIKE "+schema.Like(name))
 		} else {
 			plain = append(plain, schema.Literal(name))
 		}
