@@ -66,6 +66,9 @@ func topicsOf(environ []string) schema.Topics {
 // TestApacheKafka pulls a tenant through three brokers of Apache Kafka that want
 // TLS and a login, one of which is killed meanwhile.
 func TestApacheKafka(t *testing.T) {
+	if testing.Short() {
+		t.Skip("kills one of three brokers, as the tests of ingest/kafka do")
+	}
 	t.Parallel()
 	brokers := kafkatest.Start(t, kafkatest.Config{Brokers: 3, TLS: true, SASL: "SCRAM-SHA-512"})
 	var clock stoppable

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/json"
 	"encoding/xml"
@@ -10,7 +9,9 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +31,13 @@ type rulesCmd struct {
 	Scan     rulesScanCmd     `cmd:"" help:"Run rules over files of events, without Kafka and ClickHouse."`
 	Test     rulesTestCmd     `cmd:"" help:"Run the timeline tests that lie beside the rules, as x.test.yml beside x.yml."`
 	Backtest rulesBacktestCmd `cmd:"" help:"Tell what rules would have done over the events that are kept."`
+}
+
+// AfterApply lifts the limit of memory, which is for what runs for ever: with it,
+// much of a large scan would be garbage collection.
+func (rulesCmd) AfterApply() error {
+	debug.SetMemoryLimit(math.MaxInt64)
+	return nil
 }
 
 // ruleSources are the rules that a command is about.
@@ -210,13 +218,7 @@ func (s *scan) file(ctx context.Context, name string) error {
 		defer f.Close()
 		in = f
 	}
-	var failed error
-	err := eachEvent(ctx, name, in, func(ev *schema.Event, logID string) {
-		if failed == nil {
-			failed = s.event(ev, logID)
-		}
-	}, s.unreadable)
-	return cmp.Or(failed, err)
+	return eachEvent(ctx, name, in, s.event, s.unreadable)
 }
 
 func (s *scan) unreadable(place string, err error) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -120,7 +119,6 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer end()
-	debug.SetMemoryLimit(math.MaxInt64) // nothing else runs in this process
 	t := &backtest{cmd: c, store: history.NewStore(conn), bar: newConsole(a.stderr).startProgress("backtest"), span: history.Span{Tenant: c.Tenant, Since: since, Until: until}}
 	defer t.bar.done()
 	list, err := t.run(ctx, set.Select(func(r *rules.Rule) bool { return slices.Contains(chosen, r.ID) }), other)

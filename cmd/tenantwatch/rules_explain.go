@@ -202,7 +202,7 @@ func (c *rulesExplainCmd) fromFiles(ctx context.Context, a *app, set *rules.Set,
 			if _, err := f.Seek(0, io.SeekStart); err != nil {
 				return fmt.Errorf("read %s: %w", f.name, err)
 			}
-			if err := eachEvent(ctx, f.name, f, func(ev *schema.Event, _ string) { yield(ev) }, bad); err != nil {
+			if err := eachEvent(ctx, f.name, f, func(ev *schema.Event, _ string) error { yield(ev); return nil }, bad); err != nil {
 				return err
 			}
 		}

@@ -218,6 +218,9 @@ func split(body []byte) ([][]byte, error) {
 // the item's log_id where it has none itself. What is no such item is taken for
 // an event.
 func Unwrap(item []byte) []byte {
+	if !bytes.Contains(item, []byte(`data"`)) && !bytes.Contains(item, []byte(`\u`)) {
+		return item // however it may be spelled, there is no such member
+	}
 	id, data := members(item)
 	if data == nil {
 		return item
