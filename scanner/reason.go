@@ -11,6 +11,9 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
+// mostRules is how many rules a sentence names.
+const mostRules = 3
+
 // reason says in a sentence why the event fires the rule or does not.
 func (x *Explainer) reason() string {
 	s, c := &x.out.State, x.rule.Correlation

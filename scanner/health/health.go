@@ -91,14 +91,14 @@ type Monitor struct {
 	age     *prometheus.GaugeVec
 	start   time.Time
 
-	mu   sync.Mutex // guards dead
-	dead map[string][]time.Time
+	mu   sync.Mutex                   // guards dead
+	dead map[string]map[time.Time]int // dead letters by tenant and minute
 }
 
 // New returns a monitor of some tenants; of all that ClickHouse has, where none are
 // given.
 func New(tenants []Tenant, sources Sources, events Producer, log *slog.Logger, reg prometheus.Registerer) *Monitor {
-	return &Monitor{tenants: tenants, sources: sources, events: events, log: log, dead: map[string][]time.Time{},
+	return &Monitor{tenants: tenants, sources: sources, events: events, log: log, dead: map[string]map[time.Time]int{},
 		age: promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_newest_event_age_seconds", Help: "How old a tenant's newest event in ClickHouse is."}, []string{"tenant"})}
 }
 
@@ -146,19 +146,22 @@ func pause(ctx context.Context, d time.Duration) {
 func (m *Monitor) note(tenant string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.dead[tenant] = append(m.dead[tenant], time.Now())
+	if m.dead[tenant] == nil {
+		m.dead[tenant] = map[time.Time]int{}
+	}
+	m.dead[tenant][time.Now().Truncate(time.Minute)]++
 }
 
 // lastHour is how many dead letters of a tenant came in the last hour.
 func (m *Monitor) lastHour(tenant string, now time.Time) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list := m.dead[tenant]
-	for len(list) > 0 && now.Sub(list[0]) > time.Hour {
-		list = list[1:]
+	maps.DeleteFunc(m.dead[tenant], func(minute time.Time, _ int) bool { return now.Sub(minute) > time.Hour })
+	n := 0
+	for _, count := range m.dead[tenant] {
+		n += count
 	}
-	m.dead[tenant] = list
-	return len(list)
+	return n
 }
 
 // aged is how old the newest of something is.

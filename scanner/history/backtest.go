@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -56,19 +57,25 @@ func (s *Store) Backtest(ctx context.Context, set *rules.Set, span Span, progres
 	if err != nil {
 		return nil, err
 	}
-	b := newBacktest(set)
-	err = s.Read(ctx, &Query{Set: set, Tenant: span.Tenant, Since: span.Since, Until: span.Until}, func(ev *schema.Event, _ bool) error {
-		if b.events&0xffff == 0 {
-			progress(b.events, float64(ev.Date.Sub(span.Since))/float64(span.Until.Sub(span.Since)))
-		}
-		b.observe(ev)
-		return nil
-	})
-	if err != nil {
-		return nil, err
+	if span.Tenant != "" {
+		maps.DeleteFunc(tenants, func(tenant string, _ time.Time) bool { return tenant != span.Tenant })
 	}
-	for tenant, newest := range tenants {
-		b.note(b.engine.Advance(tenant, newest))
+	b := newBacktest(set)
+	for i, tenant := range slices.Sorted(maps.Keys(tenants)) {
+		err = s.Read(ctx, &Query{Set: set, Tenant: tenant, Since: span.Since, Until: span.Until}, func(ev *schema.Event, _ bool) error {
+			if b.events&0xffff == 0 {
+				part := float64(ev.Date.Sub(span.Since)) / float64(span.Until.Sub(span.Since))
+				progress(b.events, (float64(i)+part)/float64(len(tenants)))
+			}
+			b.observe(ev)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if newest := tenants[tenant]; !newest.IsZero() {
+			b.note(b.engine.Advance(tenant, newest))
+		}
 	}
 	return b.results(), nil
 }
@@ -134,6 +141,7 @@ func (b *backtest) note(list []schema.Alert) {
 func (b *backtest) results() []*Result {
 	var list []*Result
 	for _, run := range b.order {
+		slices.SortStableFunc(run.alerts, func(x, y *Alert) int { return x.Starts.Compare(y.Starts) })
 		r := &Result{Rule: run.rule, Alerts: run.alerts}
 		for _, peak := range run.peaks {
 			r.Groups = append(r.Groups, *peak)

@@ -190,7 +190,7 @@ func (l *Live) scan(ctx context.Context, set *rules.Set, r *rules.Rule, mark, no
 		}
 		asked[a.Tenant] = true
 		// The tenant may have been silent since: the alert was open at its newest event.
-		at, err := l.store.newestBefore(ctx, a.Tenant, fresh)
+		at, err := l.store.newest(ctx, a.Tenant, "inserted_at <= "+timeLiteral(fresh))
 		if err != nil {
 			return err
 		}
@@ -227,6 +227,9 @@ func (l *Live) scan(ctx context.Context, set *rules.Set, r *rules.Rule, mark, no
 		return err
 	}
 	for tenant, at := range newest {
+		if at.IsZero() {
+			continue
+		}
 		begin(tenant)
 		out = append(out, engine.Advance(tenant, at)...)
 	}

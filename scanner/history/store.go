@@ -23,14 +23,8 @@ type stored struct {
 	isNew bool
 }
 
-const (
-	// mostSlices is into how many queries a long time is cut: ClickHouse sorts one
-	// while the one before is worked on.
-	mostSlices = 16
-	leastSlice = time.Hour
-	// pieceSize is how many events are handed on at once.
-	pieceSize = 4096
-)
+// pieceSize is how many events are handed on at once.
+const pieceSize = 4096
 
 // Read calls yield for each event of a query, once, with the members that the
 // query's rules look at; an error of yield ends it.
@@ -39,18 +33,12 @@ func (s *Store) Read(ctx context.Context, q *Query, yield func(ev *schema.Event,
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
-	slices := []*Query{q}
-	if !q.Groups && q.NewSince.IsZero() {
-		slices = q.slices()
-	}
 	pieces := make(chan []stored, 4)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(pieces)
-		for _, q := range slices {
-			if err := s.read(ctx, q, pieces); err != nil {
-				return fmt.Errorf("read events: %w", err)
-			}
+		if err := s.read(ctx, q, pieces); err != nil {
+			return fmt.Errorf("read events: %w", err)
 		}
 		return nil
 	})
@@ -84,21 +72,6 @@ func (s *Store) simplest(ctx context.Context, q *Query) (*Query, error) {
 	}
 	own.Columns, err = none(q.elsewhere())
 	return &own, err
-}
-
-// slices cut the time of a query.
-func (q *Query) slices() []*Query {
-	step := max(q.Until.Sub(q.Since)/mostSlices, leastSlice)
-	var list []*Query
-	for since := q.Since; since.Before(q.Until); since = since.Add(step) {
-		own := *q
-		own.Since = since
-		if until := since.Add(step); until.Before(q.Until) {
-			own.Until = until
-		}
-		list = append(list, &own)
-	}
-	return list
 }
 
 // read hands on the events of one query.
@@ -152,40 +125,52 @@ func (s *Store) read(ctx context.Context, q *Query, pieces chan<- []stored) erro
 }
 
 // Newest is the date of each tenant's newest event, of those after since and up to
-// until. Our own events do not count: they come also where a tenant's do not.
+// until; zero for a tenant that has none. Our own events do not count: they come also
+// where a tenant's do not.
 func (s *Store) Newest(ctx context.Context, since, until time.Time) (map[string]time.Time, error) {
-	rows, err := s.conn.Query(ctx, "SELECT tenant, max(date) FROM events_stored WHERE date > "+timeLiteral(since)+" AND date <= "+timeLiteral(until)+" AND "+notOwn+" GROUP BY tenant")
-	if err != nil {
-		return nil, fmt.Errorf("read the newest events' dates: %w", err)
-	}
-	defer rows.Close()
 	newest := map[string]time.Time{}
-	for rows.Next() {
-		var tenant string
-		var at time.Time
-		if err := rows.Scan(&tenant, &at); err != nil {
-			return nil, fmt.Errorf("read the newest events' dates: %w", err)
+	for last := ""; ; {
+		// By the table's order, so that no more than its marks are read.
+		tenants, err := column[string](ctx, s.conn, "SELECT toString(tenant) FROM events_stored WHERE tenant > ? ORDER BY tenant LIMIT 1", last)
+		if err != nil || len(tenants) == 0 {
+			return newest, err
 		}
-		newest[tenant] = at.UTC()
+		last = tenants[0]
+		if newest[last], err = s.newest(ctx, last, "date > "+timeLiteral(since)+" AND date <= "+timeLiteral(until)); err != nil {
+			return nil, err
+		}
 	}
-	return newest, rows.Err()
 }
 
-// newestBefore is the date of a tenant's newest event among those that were inserted
-// up to a time; zero without any.
-func (s *Store) newestBefore(ctx context.Context, tenant string, inserted time.Time) (at time.Time, err error) {
+// newest is the date of a tenant's newest event that keeps a condition; zero without
+// any.
+func (s *Store) newest(ctx context.Context, tenant, where string) (at time.Time, err error) {
 	// By the table's order, so that only its end is read.
-	rows, err := s.conn.Query(ctx, "SELECT date FROM events_stored WHERE tenant = ? AND inserted_at <= "+timeLiteral(inserted)+" AND "+notOwn+" ORDER BY tenant DESC, date DESC LIMIT 1", tenant)
+	dates, err := column[time.Time](ctx, s.conn, "SELECT date FROM events_stored WHERE tenant = ? AND "+where+" AND "+notOwn+" ORDER BY tenant DESC, date DESC LIMIT 1", tenant)
+	if err != nil || len(dates) == 0 {
+		return at, err
+	}
+	return dates[0].UTC(), nil
+}
+
+// column is what a query's only column has.
+func column[T any](ctx context.Context, conn driver.Conn, query string, args ...any) (list []T, err error) {
+	rows, err := conn.Query(ctx, query, args...)
 	if err != nil {
-		return at, fmt.Errorf("read the newest event's date: %w", err)
+		return nil, fmt.Errorf("%s: %w", query, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
-		if err := rows.Scan(&at); err != nil {
-			return at, fmt.Errorf("read the newest event's date: %w", err)
+		var v T
+		if err := rows.Scan(&v); err != nil {
+			return nil, fmt.Errorf("%s: %w", query, err)
 		}
+		list = append(list, v)
 	}
-	return at.UTC(), rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", query, err)
+	}
+	return list, nil
 }
 
 // notOwn is a condition on a tenant's own events.
@@ -199,18 +184,11 @@ func (s *Store) now(ctx context.Context) (now time.Time, err error) {
 
 // scannedTo is up to when, in time of insertion, a rule has been run; zero for never.
 func (s *Store) scannedTo(ctx context.Context, ruleID string) (time.Time, error) {
-	rows, err := s.conn.Query(ctx, "SELECT scanned_to FROM scans WHERE rule_id = ?", ruleID)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read table scans: %w", err)
+	times, err := column[time.Time](ctx, s.conn, "SELECT scanned_to FROM scans WHERE rule_id = ?", ruleID)
+	if err != nil || len(times) == 0 {
+		return time.Time{}, err
 	}
-	defer rows.Close()
-	var at time.Time
-	for rows.Next() {
-		if err := rows.Scan(&at); err != nil {
-			return at, fmt.Errorf("read table scans: %w", err)
-		}
-	}
-	return at, rows.Err()
+	return times[len(times)-1], nil
 }
 
 func (s *Store) noteScanned(ctx context.Context, ruleID string, to time.Time) error {
