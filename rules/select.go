@@ -2,6 +2,8 @@ package rules
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -150,9 +152,32 @@ func (s *Set) Members() (names []string, all bool) {
 // Types are the event types that the rules can match, * being a wildcard, sorted;
 // nil for any.
 func (s *Set) Types() []string {
+	return s.typesOf(func(int, *Rule) bool { return true })
+}
+
+// TypesReading are those of the Types of whose events the rules look at a member.
+func (s *Set) TypesReading(member string) []string {
+	wants := s.wants()
+	return s.typesOf(func(i int, r *Rule) bool {
+		if searchesAll(r.match) {
+			return true
+		}
+		found := false
+		add := func(f Field) {
+			first, _, _ := strings.Cut(f.Path, ".")
+			found = found || first == member
+		}
+		reads(r.match, add)
+		each(wants[i], add)
+		return found
+	})
+}
+
+// typesOf are the types of the detections that are chosen.
+func (s *Set) typesOf(choose func(i int, r *Rule) bool) []string {
 	list := []string{}
-	for _, r := range s.rules {
-		if r.Correlation == nil {
+	for i, r := range s.rules {
+		if r.Correlation == nil && choose(i, r) {
 			if r.types == nil {
 				return nil
 			}
@@ -161,6 +186,94 @@ func (s *Set) Types() []string {
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
+}
+
+// Texts are pieces of JSON of which one, in whatever case, is in a member of every
+// event that the rules match, unless it has letters beyond ASCII there or escape sequences; nil
+// where none are known.
+func (s *Set) Texts(member string) []string {
+	list := []string{}
+	for _, r := range s.rules {
+		if r.Correlation != nil {
+			continue
+		}
+		texts := textsIn(r.match, member)
+		if texts == nil {
+			return nil
+		}
+		list = append(list, texts...)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// textsIn are texts of which one is in a member wherever an expression holds; nil for
+// none.
+func textsIn(x expr, member string) (list []string) {
+	switch x := x.(type) {
+	case and:
+		for _, part := range x {
+			if texts := textsIn(part, member); texts != nil && (list == nil || len(texts) < len(list)) {
+				list = texts
+			}
+		}
+	case or:
+		for _, part := range x {
+			texts := textsIn(part, member)
+			if texts == nil {
+				return nil
+			}
+			list = append(list, texts...)
+		}
+	case *test:
+		if first, _, _ := strings.Cut(x.field.Path, "."); first == member && !x.negate && !x.absent {
+			return textsOf(x.checks)
+		}
+	}
+	return list
+}
+
+// textsOf are texts of which one is in every value that some checks hold for; nil
+// where such are not known.
+func textsOf(checks []check) (list []string) {
+	for _, c := range checks {
+		var texts []string
+		switch c := c.(type) {
+		case oneOf:
+			for text := range c {
+				texts = append(texts, quoted(text))
+			}
+		case anyOf:
+			texts = textsOf(c)
+		case pattern:
+			texts = []string{c.text}
+			switch c.shape {
+			case exact:
+				texts[0] = quoted(c.text)
+			case glob:
+				for _, part := range c.parts {
+					for piece := range strings.SplitSeq(part, string(wildOne)) {
+						if len(piece) > len(texts[0]) {
+							texts[0] = piece
+						}
+					}
+				}
+			}
+		}
+		if texts == nil || slices.ContainsFunc(texts, func(text string) bool { return text == "" || !isASCII(text) }) {
+			return nil
+		}
+		list = append(list, texts...)
+	}
+	return list
+}
+
+// quoted is a text as JSON has it where it is no other scalar than a string.
+func quoted(text string) string {
+	if _, err := strconv.ParseFloat(text, 64); err == nil || text == "true" || text == "false" {
+		return text
+	}
+	return `"` + text + `"`
 }
 
 // Span is how far back from an event others can matter to a rule: its timespan, and

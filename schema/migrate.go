@@ -102,10 +102,11 @@ func Quote(name string) string {
 	return "`" + strings.NewReplacer(`\`, `\\`, "`", "\\`").Replace(name) + "`"
 }
 
+// escaped is a text within a ClickHouse string.
+var escaped = strings.NewReplacer(`\`, `\\`, "'", `\'`)
+
 // Literal writes a text as a ClickHouse string.
-func Literal(text string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(text) + "'"
-}
+func Literal(text string) string { return "'" + escaped.Replace(text) + "'" }
 
 // Like writes a text with the wildcards * and ? as a ClickHouse pattern for LIKE.
 func Like(text string) string {

@@ -163,10 +163,14 @@ func (r *Result) Quantile(q float64) float64 {
 	return r.Groups[len(r.Groups)-max(int(math.Ceil(q*float64(len(r.Groups)))), 1)].Value
 }
 
-// Raisable reports whether a rule has one threshold, above which it fires.
+// Raisable reports whether a rule has one threshold, above which it fires, that is
+// about an amount: how many of its rules have occurred is none.
 func Raisable(r *rules.Rule) bool {
 	c := r.Correlation
-	return c != nil && c.Type != rules.LastEvents && len(c.Bounds) == 1 && (c.Bounds[0].Op == "gte" || c.Bounds[0].Op == "gt")
+	if c == nil || len(c.Bounds) != 1 || c.Bounds[0].Op != "gte" && c.Bounds[0].Op != "gt" {
+		return false
+	}
+	return c.Type != rules.LastEvents && c.Type != rules.Temporal && c.Type != rules.TemporalOrdered
 }
 
 // mostHeld is how many events Threshold keeps in memory; it reads more again and

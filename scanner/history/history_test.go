@@ -1,6 +1,7 @@
 package history_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -202,7 +203,11 @@ func (r random) event(t testing.TB, tenant string, at time.Time, n int) schema.E
 		delete(members, "details")
 		members["details.a"] = r.value() // a name with a dot
 	}
-	return event(t, tenant, at, n, members)
+	ev := event(t, tenant, at, n, members)
+	if !r.tidy && r.IntN(6) == 0 {
+		ev.Raw = bytes.ReplaceAll(ev.Raw, []byte(`"v1"`), []byte(`"\u0076\u0031"`)) // the same
+	}
+	return ev
 }
 
 // told is an alert's transition.
@@ -296,4 +301,60 @@ func readAll(t testing.TB, store *history.Store, q *history.Query, until time.Ti
 		list = append(list, tell(&a))
 	}
 	return list, read
+}
+
+// TestOddSpellings reads back, for a rule that wants a text in the details, whatever
+// has it there in some spelling, and not what has not.
+func TestOddSpellings(t *testing.T) {
+	conn, _ := chlocaltest.Open(t)
+	store := history.NewStore(conn)
+	for name, tt := range map[string]struct {
+		detection string
+		match     []string // as JSON members of an event
+		other     []string
+	}{
+		"a text": {"{details.a: kin*, details.b: 'a/b'}",
+			[]string{
+				`"details":{"a":"king","b":"a/b"}`, `"details":{"a":"KING","b":"A/B"}`, `"details":{"a":"k\u0069ng","b":"a\/b"}`,
+				`"details":{"a":"\u212Aing","b":"a/b"}`, `"details":{"a":"` + "\u212a" + `ing","b":"a/b"}`, // the Kelvin sign is a k, too
+				`"details":{"a":["x","kin"],"b":["a/b",7]}`, `"details.a":"kin","details.b":"a/b"`, `"d\u0065tails":{"a":"kin","b":"a/b"}`,
+				`"details\u002ea":"kin","details.b":"a/b"`, `"details":{"x":1},"details.a":"kin","details.b":"a/b"`,
+				`"d\u0065tails.a":"kin","d\u0065tails.b":"a/b"`,
+			},
+			[]string{`"details":{"a":"akin","b":"b"}`, `"details":{"b":"king"}`, `"other":"a/b"`}},
+		"a number": {"{details.a: [17, 'true']}",
+			[]string{`"details":{"a":17}`, `"details":{"a":"17"}`, `"details":{"a":17.0}`, `"details":{"a":true}`, `"details":{"a":[1,"TRUE"]}`},
+			[]string{`"details":{"a":18}`}},
+		"one of two": {"{details.a|contains: ['x y', '?z*']}",
+			[]string{`"details":{"a":"-X Y-"}`, `"details":{"a":"az"}`}, []string{`"details":{"a":"z"}`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte("title: t\nid: t\nlevel: low\ndetection: {s: " + tt.detection + ", condition: s}\n")}})
+			if len(set.Rules()) != 1 {
+				t.Fatal(report.Documents[0].Reason)
+			}
+			var events []schema.Event
+			for i, members := range append(slices.Clone(tt.match), tt.other...) {
+				ev := event(t, name, start.Add(time.Duration(i)*time.Hour), i, nil)
+				ev.Raw = append(bytes.TrimSuffix(ev.Raw, []byte("}")), ","+members+"}"...)
+				events = append(events, ev)
+			}
+			insert(t, conn, events, start)
+			until := start.Add(time.Duration(len(events)) * time.Hour)
+			matcher := set.Matcher()
+			got := map[string]bool{}
+			err := store.Read(t.Context(), &history.Query{Set: set, Tenant: name, Since: start.Add(-time.Hour), Until: until}, func(ev *schema.Event, _ bool) error {
+				got[ev.LogID] = len(matcher.Match(ev.Raw)) > 0
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range events {
+				if matched := got[events[i].LogID]; matched != (i < len(tt.match)) || matched != (len(matcher.Match(events[i].Raw)) > 0) {
+					t.Errorf("%s: matched %v", events[i].Raw, matched)
+				}
+			}
+		})
+	}
 }

@@ -33,7 +33,7 @@ type Query struct {
 
 // inOrder has ClickHouse read in large pieces where it reads in the table's order:
 // by itself it then takes so small ones that handing them over costs more than a sort.
-const inOrder = "SETTINGS max_block_size = 262144, preferred_block_size_bytes = 33554432"
+const inOrder = "SETTINGS max_block_size = 262144, preferred_block_size_bytes = 8388608"
 
 // SQL is the query over the table events_stored. Its rows are tenant, date in
 // milliseconds, log_id, fetched_at and source where NewSince asks which are new,
@@ -41,7 +41,6 @@ const inOrder = "SETTINGS max_block_size = 262144, preferred_block_size_bytes = 
 // before new, by tenant, date and log_id; one that is stored twice comes twice, one
 // after the other. Every event that a rule matches is among them, and others.
 func (q *Query) SQL() string {
-	names, all := q.Set.Members()
 	where := q.where()
 	// A backtest has no use for what columns cost to read, nor for sorting: its order
 	// is the table's.
@@ -57,7 +56,7 @@ func (q *Query) SQL() string {
 		}
 	}
 	return "SELECT tenant, toUnixTimestamp64Milli(date), log_id, " + how + " AS new,\n" +
-		"  " + jsonOf(names, all, q.Columns) + "\n" +
+		"  " + q.json() + "\n" +
 		"FROM events_stored\nWHERE " + where + groups + "\n" +
 		"ORDER BY " + order
 }
@@ -71,7 +70,27 @@ func (q *Query) where() string {
 	if types := typesSQL(q.Set.Types()); types != "" {
 		list = append(list, types)
 	}
+	if texts := q.Set.Texts("details"); len(texts) > 0 {
+		list = append(list, detailsSQL(texts))
+	}
 	return strings.Join(list, " AND ")
+}
+
+// mostTexts bounds the texts that are searched for, of which ClickHouse takes 255.
+const mostTexts = 200
+
+// detailsSQL is a condition that holds for every event with one of some texts in its
+// details, in whatever case and wherever these are.
+func detailsSQL(texts []string) string {
+	if len(texts) > mostTexts {
+		return "true"
+	}
+	var quoted []string
+	for _, text := range texts {
+		quoted = append(quoted, schema.Literal(text))
+	}
+	return "(multiSearchAnyCaseInsensitive(details, [" + strings.Join(quoted, ", ") + "])" +
+		" OR position(details, '\\\\') > 0 OR length(details) != lengthUTF8(details) OR " + restSQL([]string{"details"}, false) + ")"
 }
 
 func timeLiteral(t time.Time) string {
@@ -100,9 +119,10 @@ func typesSQL(types []string) string {
 	return "(" + strings.Join(any, " OR ") + ")"
 }
 
-// jsonOf rebuilds an event with some members, or all; columns says that they are in
-// their columns. What is not is in rest.
-func jsonOf(names []string, all, columns bool) string {
+// json rebuilds of an event what the rules look at. What is not in a column is in
+// rest.
+func (q *Query) json() string {
+	names, all := q.Set.Members()
 	var parts []string
 	for i, column := range schema.TextColumns {
 		if !all && !slices.Contains(names, column) {
@@ -118,13 +138,33 @@ func jsonOf(names []string, all, columns bool) string {
 		parts = append(parts, fmt.Sprintf("if(bitTest(members, %d), concat(',\"%s\":', %s), '')", i, column, value))
 	}
 	if all || slices.Contains(names, "details") {
-		parts = append(parts, "if(details != '', concat(',\"details\":', details), '')")
+		parts = append(parts, "if(details != ''"+and(typesSQL(q.Set.TypesReading("details")))+", concat(',\"details\":', details), '')")
 	}
-	if !columns {
-		parts = append(parts, "if(rest != '', concat(',', substring(rest, 2, length(rest) - 2)), '')")
+	if !q.Columns {
+		parts = append(parts, "if(rest != ''"+and(restSQL(names, all))+", concat(',', substring(rest, 2, length(rest) - 2)), '')")
 	}
 	parts = append(parts, "''", "''") // concat wants two
 	return "concat('{', substring(concat(\n    " + strings.Join(parts, ",\n    ") + "), 2), '}')"
+}
+
+func and(condition string) string {
+	if condition == "" {
+		return ""
+	}
+	return " AND " + condition
+}
+
+// restSQL is a condition that holds for every event of which rest has one of some
+// members: where a name stands in it, or something that may be one.
+func restSQL(names []string, all bool) string {
+	if all {
+		return ""
+	}
+	list := []string{"position(rest, '\\\\') > 0"}
+	for _, name := range names {
+		list = append(list, "position(rest, "+schema.Literal(name)+") > 0")
+	}
+	return "(" + strings.Join(list, " OR ") + ")"
 }
 
 // elsewhere asks how many events there are of which a column may not say all that a
