@@ -190,7 +190,7 @@ func (l *loader) read(source fs.FS) {
 		}
 		docs, err := parseFile(name, data)
 		if err != nil {
-			l.broken = append(l.broken, Document{File: name, Line: errorLine(err, name), Status: Refused, Reason: err.Error()})
+			l.broken = append(l.broken, Document{File: name, Line: errorLine(err, name), Status: Refused, Reason: reason(err)})
 		}
 		base, correlations := "", 0
 		for _, d := range docs {
@@ -306,7 +306,7 @@ func (l *loader) compile(kind string, f func(*document) error) {
 				err = fmt.Errorf("%w (as %s has changed it)", err, o.place())
 			}
 			l.errs[d] = err
-			fate.Status, fate.Reason = Refused, err.Error()
+			fate.Status, fate.Reason = Refused, reason(err)
 			if missing := (missingVars)(nil); errors.As(err, &missing) {
 				fate.Status = Waiting
 			}
@@ -660,4 +660,18 @@ func (l *loader) finish() (*Set, *Report) {
 		report.Documents = append(report.Documents, *fate)
 	}
 	return set, report
+}
+
+// longestReason bounds what is told of a document, in bytes: it may quote what is
+// written there.
+const longestReason = 1000
+
+// reason is an error in words; of a long one, its beginning and its end.
+func reason(err error) string {
+	text := err.Error()
+	if len(text) <= longestReason {
+		return text
+	}
+	half := longestReason / 2
+	return strings.ToValidUTF8(text[:half], "") + " … " + strings.ToValidUTF8(text[len(text)-half:], "")
 }

@@ -162,7 +162,7 @@ func (l *loader) readOverlayFile(source fs.FS, name string) error {
 	fate := &Document{File: name, Line: 1, Kind: kindOverlay, Title: "changes of rules", Status: Enabled}
 	l.overlayFates = append(l.overlayFates, fate)
 	if err != nil {
-		fate.Status, fate.Reason, fate.Line = Refused, err.Error(), errorLine(err, name)
+		fate.Status, fate.Reason, fate.Line = Refused, reason(err), errorLine(err, name)
 		return nil
 	}
 	for _, o := range list {

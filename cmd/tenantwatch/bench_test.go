@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -168,4 +170,27 @@ func BenchmarkLatency(b *testing.B) {
 		b.ReportMetric(peakMemory(b, p.cmd.Process.Pid), "peak-MB")
 		p.kill()
 	}
+}
+
+// BenchmarkRulesScan scans a file of 100,000 events, from the start of the command
+// to its end.
+func BenchmarkRulesScan(b *testing.B) {
+	tenant := auth0sim.New(auth0sim.Config{HistoryEvents: 100_000, Attacks: auth0sim.DemoAttacks()})
+	var lines []byte
+	ids := tenant.IDs()
+	for _, id := range ids {
+		raw, _ := tenant.Event(id)
+		lines = append(append(lines, raw...), '\n')
+	}
+	file := filepath.Join(b.TempDir(), "events.ndjson")
+	if err := os.WriteFile(file, lines, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	var said strings.Builder
+	for b.Loop() {
+		if code := execute(b.Context(), []string{"rules", "scan", "--output", "json", file}, &app{stdout: io.Discard, stderr: &said}); code != exitFound {
+			b.Fatalf("exit %d: %s", code, said.String())
+		}
+	}
+	b.ReportMetric(float64(len(ids))*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }

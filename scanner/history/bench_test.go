@@ -55,7 +55,7 @@ func BenchmarkBacktest(b *testing.B) {
 	}
 	set, _ := rules.Load(rules.Vars{"probe_clients": {}}, builtin.FS())
 	span := history.Span{Since: until.Add(-31 * 24 * time.Hour), Until: until.Add(time.Second)}
-	for _, name := range []string{"failed_logins_by_ip", "users_tried_by_ip", "push_bombing", "refresh_token_addresses"} {
+	for _, name := range []string{"failed_logins_by_ip", "failed_logins_ratio", "impossible_travel", "push_bombing"} {
 		b.Run(name, func(b *testing.B) {
 			own := set.Select(func(r *rules.Rule) bool { return r.Name == name })
 			read := 0
