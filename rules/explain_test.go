@@ -143,6 +143,9 @@ func leavesOf(set *rules.Set) (list []*rules.Explanation) {
 // TestExplainAgreesWithMatch runs random events over rules of every kind, those
 // that we ship and Auth0's.
 func TestExplainAgreesWithMatch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see here")
+	}
 	var texts []string
 	for i, n := range naive {
 		texts = append(texts, strings.Replace(n.rule, "id: rule", fmt.Sprintf("id: naive%d", i), 1))

@@ -208,6 +208,9 @@ func valueText(f float64) string { return strconv.FormatFloat(math.Round(f*1e9)/
 // TestSQLOfDetections holds the rows of a detection's SQL against what matches, for
 // random rules and events.
 func TestSQLOfDetections(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see here")
+	}
 	conn, _ := chlocaltest.Open(t)
 	tried, matched, refused := 0, 0, 0
 	for seed := range uint64(12) {
@@ -532,6 +535,9 @@ func judgedPlainly(r *rules.Rule, all []countedEvent) (value float64, holds bool
 // reading of the rule, and that against what an engine judges, for random rules and
 // events.
 func TestSQLOfCorrelations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see here")
+	}
 	conn, _ := chlocaltest.Open(t)
 	tried, held, chained := map[string]int{}, map[string]int{}, 0
 	for seed := range uint64(40) {
@@ -632,6 +638,9 @@ func TestSQLOfCorrelations(t *testing.T) {
 // TestSQLOfEveryRule asks the SQL of all rules that come along, and of Auth0's catalog
 // where that lies beside the repository, of an empty table.
 func TestSQLOfEveryRule(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see here")
+	}
 	conn, _ := chlocaltest.Open(t)
 	refused := map[string]string{}
 	ask := func(set *rules.Set) {
