@@ -671,8 +671,10 @@ func (e *Engine) judgeWindows(g *group, pos int, pages bool) {
 	until := g.window[pos].at + t.span
 	for end := pos; end < len(g.window) && g.window[end].at < until; end++ {
 		o := &g.window[end]
-		value, holds := t.judged(g.window, g.window.begin(end, t.span), end)
-		e.judged(g, value)
+		value, holds, enough := t.judged(g.window, g.window.begin(end, t.span), end)
+		if enough {
+			e.judged(g, value)
+		}
 		if !holds {
 			// Also without an alert: one may be restored yet.
 			if end == len(g.window)-1 && g.below <= g.updated {

@@ -10,9 +10,9 @@ import (
 )
 
 // judged is the value that a correlation's condition is about in the window of the
-// occurrences from begin to end, and whether the condition holds. What came before
-// matters where it says what is usual.
-func (t *tracked) judged(all window, begin, end int) (value float64, holds bool) {
+// occurrences from begin to end, whether the condition holds, and whether there are
+// enough of them to tell. What came before matters where it says what is usual.
+func (t *tracked) judged(all window, begin, end int) (value float64, holds, enough bool) {
 	c := t.rule.Correlation
 	w := all[begin : end+1]
 	switch c.Type {
@@ -31,24 +31,26 @@ func (t *tracked) judged(all window, begin, end int) (value float64, holds bool)
 		seen := w.seen()
 		value = float64(bits.OnesCount64(seen))
 		if c.Need != nil {
-			return value, c.Need.Met(seen)
+			return value, c.Need.Met(seen), true
 		}
 	case rules.TemporalOrdered:
 		value = float64(w.inOrder(t.ordered))
 		if c.Need != nil { // an order is about all that is wanted; the rest is to be absent
-			return value, int(value) == len(t.ordered) && c.Need.Met(w.seen())
+			return value, int(value) == len(t.ordered) && c.Need.Met(w.seen()), true
 		}
 	case rules.EventRatio:
 		value = float64(w.matches()) / float64(len(w))
-		return value, len(w) >= c.Least && c.Holds(value)
+		enough = len(w) >= c.Least
+		return value, enough && c.Holds(value), enough
 	case rules.EventSpike:
 		usual, known := all.usual(w[len(w)-1].at, t.span, t.over)
 		value = float64(len(w)) / max(usual, 1)
-		return value, known && len(w) >= c.Least && c.Holds(value)
+		enough = known && len(w) >= c.Least
+		return value, enough && c.Holds(value), enough
 	default:
 		value = float64(len(w))
 	}
-	return value, c.Holds(value)
+	return value, c.Holds(value), true
 }
 
 // left is the value in the window that ends at a time, when nothing happens there;
@@ -58,7 +60,7 @@ func (t *tracked) left(w window, at int64) float64 {
 	if begin == end {
 		return 0
 	}
-	value, _ := t.judged(w, begin, end-1)
+	value, _, _ := t.judged(w, begin, end-1)
 	return value
 }
 

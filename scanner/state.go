@@ -181,7 +181,7 @@ func (x *Explainer) window(g *group, pos int) *Window {
 		w.Value = float64(in.lastMatches(t.last, t.span))
 		w.Holds = t.rule.Correlation.Holds(w.Value)
 	} else {
-		w.Value, w.Holds = t.judged(g.window, begin, pos)
+		w.Value, w.Holds, _ = t.judged(g.window, begin, pos)
 	}
 	for _, b := range t.rule.Correlation.Bounds {
 		if b.Op == "gte" || b.Op == "gt" {

@@ -145,7 +145,7 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
 		if r.Suggested != nil {
 			suggested = r.Suggested.Threshold
 		}
-		err := rows.row([]any{r.Title, r.Level, r.Alerts, round(r.PerWeek), r.Groups, r.P50, r.P95, r.Highest, threshold, suggested})
+		err := rows.row([]any{r.Title, r.Level, r.Alerts, round(r.PerWeek), r.Groups, short(r.P50), short(r.P95), short(r.Highest), threshold, suggested})
 		if err != nil {
 			return err
 		}
@@ -305,6 +305,9 @@ func groupText(tenant string, values []schema.GroupValue) string {
 
 func round(f float64) float64 { return math.Round(f*10) / 10 }
 
+// short is a value for people: ratios have many digits.
+func short(f float64) float64 { return math.Round(f*1e4) / 1e4 }
+
 // print shows all that is known of one rule.
 func (r *tested) print(w io.Writer) {
 	out := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
@@ -312,7 +315,7 @@ func (r *tested) print(w io.Writer) {
 	out("%s to %s", r.Since.Format(time.RFC3339), r.Until.Format(time.RFC3339))
 	out("")
 	out("alerts     %d, %v a week, of %d groups", r.Alerts, round(r.PerWeek), r.AlertGroups)
-	out("groups     %d; highest values: p50 %v, p95 %v, all %v", r.Groups, r.P50, r.P95, r.Highest)
+	out("groups     %d; highest values: p50 %v, p95 %v, all %v", r.Groups, short(r.P50), short(r.P95), short(r.Highest))
 	if r.Threshold != nil {
 		out("threshold  %v", *r.Threshold)
 	}

@@ -87,6 +87,47 @@ func TestBacktest(t *testing.T) {
 	}
 }
 
+// TestBacktestOfFew leaves out the windows that have too few events for a ratio.
+func TestBacktestOfFew(t *testing.T) {
+	conn, _ := chlocaltest.Open(t)
+	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(`
+title: f
+id: f
+detection: {s: {type: fp}, condition: s}
+---
+title: all
+id: all
+detection: {s: {type: [fp, s]}, condition: s}
+---
+title: part
+id: part
+level: low
+x-tenantwatch-correlation: {type: event_ratio, rules: f, among: all, min: 10, group-by: [ip], timespan: 10m, condition: {gte: 0.4}}
+`)}})
+	if len(set.Rules()) != 3 {
+		t.Fatalf("%+v", report.Documents)
+	}
+	var events []schema.Event
+	for i := range 10 {
+		typ := "s"
+		if i < 5 {
+			typ = "fp"
+			events = append(events, event(t, "acme", start.Add(time.Duration(i)*time.Second), 100+i, map[string]any{"type": typ, "ip": "192.0.2.1"}))
+		}
+		events = append(events, event(t, "acme", start.Add(time.Duration(i)*time.Second), i, map[string]any{"type": typ, "ip": "192.0.2.2"}))
+	}
+	insert(t, conn, events, start)
+	results, err := history.NewStore(conn).Backtest(t.Context(), set, history.Span{Since: start.Add(-time.Hour), Until: start.Add(time.Hour)}, func(int, float64) {})
+	if err != nil || len(results) == 0 {
+		t.Fatalf("%v, %d results", err, len(results))
+	}
+	r := results[len(results)-1]
+	want := []history.GroupValue{{Tenant: "acme", Group: []schema.GroupValue{{Field: "ip", Value: "192.0.2.2"}}, Value: 0.5}}
+	if diff := cmp.Diff(want, r.Groups); diff != "" || len(r.Alerts) != 1 {
+		t.Errorf("%d alerts, groups (-want +got):\n%s", len(r.Alerts), diff)
+	}
+}
+
 // TestThreshold finds the lowest threshold that keeps to so many alerts, and holds it
 // against a run with each threshold.
 func TestThreshold(t *testing.T) {
