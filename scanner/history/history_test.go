@@ -303,6 +303,15 @@ func readAll(t testing.TB, store *history.Store, q *history.Query, until time.Ti
 	return list, read
 }
 
+// numbered is so many texts made of a format for a number, one after the other.
+func numbered(format string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
+}
+
 // TestOddSpellings reads back, for a rule that wants a text in the details, whatever
 // has it there in some spelling, and not what has not.
 func TestOddSpellings(t *testing.T) {
@@ -327,6 +336,8 @@ func TestOddSpellings(t *testing.T) {
 			[]string{`"details":{"a":18}`}},
 		"one of two": {"{details.a|contains: ['x y', '?z*']}",
 			[]string{`"details":{"a":"-X Y-"}`, `"details":{"a":"az"}`}, []string{`"details":{"a":"z"}`}},
+		"one of many": {"{details.a: [" + numbered("x%d, ", 400) + "y]}", []string{`"details":{"a":"Y"}`}, []string{`"details":{"a":"z"}`}},
+		"one of long": {"{details.a: [" + strings.Repeat("x", 300_000) + ", y]}", []string{`"details":{"a":"Y"}`}, []string{`"details":{"a":"z"}`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte("title: t\nid: t\nlevel: low\ndetection: {s: " + tt.detection + ", condition: s}\n")}})
@@ -356,5 +367,24 @@ func TestOddSpellings(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestManyOpen reads the groups with open alerts, of which there may be many.
+func TestManyOpen(t *testing.T) {
+	conn, _ := chlocaltest.Open(t)
+	set, _ := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(failing)}})
+	insert(t, conn, []schema.Event{event(t, "acme", start, 1, map[string]any{"type": "fp", "ip": "group 7"}), event(t, "acme", start, 2, map[string]any{"type": "fp", "ip": "another"})}, start)
+	q := &history.Query{Set: set, Since: start.Add(-time.Hour), Until: start, Groups: true, NewSince: start.Add(-time.Minute)}
+	for i := range 20_000 {
+		q.Open = append(q.Open, []string{"acme", fmt.Sprintf("group %d", i)})
+	}
+	var got []string
+	err := history.NewStore(conn).Read(t.Context(), q, func(ev *schema.Event, _ bool) error {
+		got = append(got, string(ev.Raw))
+		return nil
+	})
+	if want := []string{`{"type":"fp","ip":"group 7"}`}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%.300v: %q, want %q", err, got, want)
 	}
 }

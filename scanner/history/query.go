@@ -76,18 +76,24 @@ func (q *Query) where() string {
 	return strings.Join(list, " AND ")
 }
 
-// mostTexts bounds the texts that are searched for, of which ClickHouse takes 255.
-const mostTexts = 200
+// Bounds of the texts that are searched for: ClickHouse takes 255, and no query of
+// more than 256 KB.
+const (
+	mostTexts     = 200
+	mostTextBytes = 16 << 10
+)
 
 // detailsSQL is a condition that holds for every event with one of some texts in its
 // details, in whatever case and wherever these are.
 func detailsSQL(texts []string) string {
-	if len(texts) > mostTexts {
-		return "true"
-	}
 	var quoted []string
+	size := 0
 	for _, text := range texts {
+		size += len(text)
 		quoted = append(quoted, schema.Literal(text))
+	}
+	if len(quoted) > mostTexts || size > mostTextBytes {
+		return "true"
 	}
 	return "(multiSearchAnyCaseInsensitive(details, [" + strings.Join(quoted, ", ") + "])" +
 		" OR position(details, '\\\\') > 0 OR length(details) != lengthUTF8(details) OR " + restSQL([]string{"details"}, false) + ")"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"golang.org/x/sync/errgroup"
 
@@ -23,12 +24,18 @@ type stored struct {
 	isNew bool
 }
 
-// pieceSize is how many events are handed on at once.
-const pieceSize = 4096
+const (
+	// pieceSize is how many events are handed on at once.
+	pieceSize = 4096
+	// mostQuery is how long a query may be, in bytes: it names the groups with open
+	// alerts.
+	mostQuery = 64 << 20
+)
 
 // Read calls yield for each event of a query, once, with the members that the
 // query's rules look at; an error of yield ends it.
 func (s *Store) Read(ctx context.Context, q *Query, yield func(ev *schema.Event, isNew bool) error) error {
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_query_size": mostQuery}))
 	q, err := s.simplest(ctx, q)
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
