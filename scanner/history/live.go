@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -59,6 +60,7 @@ type Live struct {
 	set *rules.Set
 
 	known map[string]schema.Alert // by fingerprint: its last transition
+	about map[string]bool         // ids of the rules whose alerts are in known
 	due   map[string]time.Time    // by rule id
 }
 
@@ -100,7 +102,7 @@ func (l *Live) current() *rules.Set {
 
 // Run runs the rules until ctx ends. Only one process at a time is to do so.
 func (l *Live) Run(ctx context.Context) error {
-	l.known, l.due = nil, map[string]time.Time{}
+	l.known, l.about, l.due = nil, nil, map[string]time.Time{}
 	tick := time.NewTicker(mostOften / 6)
 	defer tick.Stop()
 	for {
@@ -152,7 +154,7 @@ func (l *Live) round(ctx context.Context) error {
 // its windows reach back to, and makes its alerts durable. A rule that has never run
 // begins with what comes after now.
 func (l *Live) Scan(ctx context.Context, set *rules.Set, r *rules.Rule, now time.Time) error {
-	if err := l.readKnown(ctx); err != nil {
+	if err := l.readKnown(ctx, set, r); err != nil {
 		return err
 	}
 	mark, err := l.store.scannedTo(ctx, r.ID)
@@ -252,25 +254,30 @@ func openGroup(r *rules.Rule, a *schema.Alert) []string {
 	return values
 }
 
-// readKnown reads how each alert stands, once.
-func (l *Live) readKnown(ctx context.Context) error {
-	if l.known != nil {
+// readKnown reads how each alert of a rule stands, and those of the set's other rules
+// that are Long: all alerts that ever were would be too many to hold.
+func (l *Live) readKnown(ctx context.Context, set *rules.Set, r *rules.Rule) error {
+	if l.known != nil && l.about[r.ID] {
 		return nil
 	}
-	last := map[string][]byte{}
+	about := map[string]bool{r.ID: true}
+	maps.Copy(about, l.about)
+	for _, other := range set.Rules() {
+		if other.Alert != nil && Long(set, other) {
+			about[other.ID] = true
+		}
+	}
+	known := map[string]schema.Alert{}
 	err := l.past(ctx, func(r schema.Record) error {
-		last[string(r.Key)] = r.Value
+		if a, err := schema.ReadAlert(r.Value); err == nil && about[a.RuleID] {
+			known[a.Fingerprint] = a
+		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("read the alerts: %w", err)
 	}
-	l.known = map[string]schema.Alert{}
-	for _, value := range last {
-		if a, err := schema.ReadAlert(value); err == nil {
-			l.known[a.Fingerprint] = a
-		}
-	}
+	l.known, l.about = known, about
 	return nil
 }
 
