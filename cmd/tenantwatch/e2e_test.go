@@ -125,21 +125,21 @@ func sameJSON(t *testing.T, a, b []byte) bool {
 	return reflect.DeepEqual(decode(a), decode(b))
 }
 
-// TestKilledAnywhere kills the process at ten random moments (four with -short),
-// during start, backfill and tail. Afterwards every event is there, once and unchanged.
+// TestKilledAnywhere kills the process at ten random moments (four with -short, and a
+// third of the events), during start, backfill and tail. Afterwards every event is there, once and unchanged.
 func TestKilledAnywhere(t *testing.T) { onEachKafka(t, testKilledAnywhere) }
 
 func testKilledAnywhere(t *testing.T, kafka ...string) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	var clock stoppable
-	s := serve(t, auth0sim.Config{Seed: seed, Now: clock.now, HistoryEvents: 60_000, LiveRate: 60, LateShare: 0.02, LateBy: 3 * time.Second, Latency: 2 * time.Millisecond})
-	environ := settings(t, append(unprobed(s), kafka...)...)
-	kills := 10
+	kills, events := 10, 60_000
 	if testing.Short() {
-		kills = 4
+		kills, events = 4, 20_000
 	}
+	var clock stoppable
+	s := serve(t, auth0sim.Config{Seed: seed, Now: clock.now, HistoryEvents: events, LiveRate: 60, LateShare: 0.02, LateBy: 3 * time.Second, Latency: 2 * time.Millisecond})
+	environ := settings(t, append(unprobed(s), kafka...)...)
 	for range kills {
 		p := start(t, environ, "run")
 		if r.IntN(4) > 0 { // else in the middle of the start

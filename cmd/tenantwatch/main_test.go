@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait; only a failing test uses it up.
-const patience = 90 * time.Second
+const patience = 4 * time.Minute
 
 // process is a running tenantwatch.
 type process struct {
