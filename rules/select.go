@@ -2,7 +2,6 @@ package rules
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -186,94 +185,6 @@ func (s *Set) typesOf(choose func(i int, r *Rule) bool) []string {
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
-}
-
-// Texts are pieces of JSON of which one, in whatever case, is in a member of every
-// event that the rules match, unless it has letters beyond ASCII there or escape sequences; nil
-// where none are known.
-func (s *Set) Texts(member string) []string {
-	list := []string{}
-	for _, r := range s.rules {
-		if r.Correlation != nil {
-			continue
-		}
-		texts := textsIn(r.match, member)
-		if texts == nil {
-			return nil
-		}
-		list = append(list, texts...)
-	}
-	slices.Sort(list)
-	return slices.Compact(list)
-}
-
-// textsIn are texts of which one is in a member wherever an expression holds; nil for
-// none.
-func textsIn(x expr, member string) (list []string) {
-	switch x := x.(type) {
-	case and:
-		for _, part := range x {
-			if texts := textsIn(part, member); texts != nil && (list == nil || len(texts) < len(list)) {
-				list = texts
-			}
-		}
-	case or:
-		for _, part := range x {
-			texts := textsIn(part, member)
-			if texts == nil {
-				return nil
-			}
-			list = append(list, texts...)
-		}
-	case *test:
-		if first, _, _ := strings.Cut(x.field.Path, "."); first == member && !x.negate && !x.absent {
-			return textsOf(x.checks)
-		}
-	}
-	return list
-}
-
-// textsOf are texts of which one is in every value that some checks hold for; nil
-// where such are not known.
-func textsOf(checks []check) (list []string) {
-	for _, c := range checks {
-		var texts []string
-		switch c := c.(type) {
-		case oneOf:
-			for text := range c {
-				texts = append(texts, quoted(text))
-			}
-		case anyOf:
-			texts = textsOf(c)
-		case pattern:
-			texts = []string{c.text}
-			switch c.shape {
-			case exact:
-				texts[0] = quoted(c.text)
-			case glob:
-				for _, part := range c.parts {
-					for piece := range strings.SplitSeq(part, string(wildOne)) {
-						if len(piece) > len(texts[0]) {
-							texts[0] = piece
-						}
-					}
-				}
-			}
-		}
-		if texts == nil || slices.ContainsFunc(texts, func(text string) bool { return text == "" || !isASCII(text) }) {
-			return nil
-		}
-		list = append(list, texts...)
-	}
-	return list
-}
-
-// quoted is a text as JSON has it where it is no other scalar than a string.
-func quoted(text string) string {
-	if _, err := strconv.ParseFloat(text, 64); err == nil || text == "true" || text == "false" {
-		return text
-	}
-	return `"` + text + `"`
 }
 
 // Span is how far back from an event others can matter to a rule: its timespan, and

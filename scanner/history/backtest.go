@@ -60,20 +60,22 @@ func (s *Store) Backtest(ctx context.Context, set *rules.Set, span Span, progres
 	if span.Tenant != "" {
 		maps.DeleteFunc(tenants, func(tenant string, _ time.Time) bool { return tenant != span.Tenant })
 	}
+	names := slices.Sorted(maps.Keys(tenants))
 	b := newBacktest(set)
-	for i, tenant := range slices.Sorted(maps.Keys(tenants)) {
-		err = s.Read(ctx, &Query{Set: set, Tenant: tenant, Since: span.Since, Until: span.Until}, func(ev *schema.Event, _ bool) error {
-			if b.events&0xffff == 0 {
-				part := float64(ev.Date.Sub(span.Since)) / float64(span.Until.Sub(span.Since))
-				progress(b.events, (float64(i)+part)/float64(len(tenants)))
-			}
-			b.observe(ev)
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	err = s.Read(ctx, &Query{Set: set, Tenant: span.Tenant, Since: span.Since, Until: span.Until}, func(ev *schema.Event, _ bool) error {
+		if b.events&0xffff == 0 { // they come tenant by tenant
+			i, _ := slices.BinarySearch(names, ev.Tenant)
+			part := float64(ev.Date.Sub(span.Since)) / float64(span.Until.Sub(span.Since))
+			progress(b.events, (float64(i)+part)/float64(len(names)))
 		}
-		if newest := tenants[tenant]; !newest.IsZero() {
+		b.observe(ev)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for tenant, newest := range tenants {
+		if !newest.IsZero() {
 			b.note(b.engine.Advance(tenant, newest))
 		}
 	}

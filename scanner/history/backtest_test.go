@@ -87,6 +87,26 @@ func TestBacktest(t *testing.T) {
 	}
 }
 
+// TestBacktestNameless counts the events of records that came without a tenant.
+func TestBacktestNameless(t *testing.T) {
+	conn, _ := chlocaltest.Open(t)
+	set, _ := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(failing)}})
+	var events []schema.Event
+	for i := range 5 {
+		at := start.Add(time.Duration(i) * time.Second)
+		events = append(events, event(t, "", at, i, map[string]any{"type": "fp", "ip": "192.0.2.1"}), event(t, "acme", at, 10+i, map[string]any{"type": "fp", "ip": "192.0.2.2"}))
+	}
+	insert(t, conn, events, start)
+	results, err := history.NewStore(conn).Backtest(t.Context(), set, history.Span{Since: start.Add(-time.Hour), Until: start.Add(time.Hour)}, func(int, float64) {})
+	if err != nil || len(results) == 0 {
+		t.Fatalf("%v, %d results", err, len(results))
+	}
+	want := []history.GroupValue{{Group: []schema.GroupValue{{Field: "ip", Value: "192.0.2.1"}}, Value: 5}, {Tenant: "acme", Group: []schema.GroupValue{{Field: "ip", Value: "192.0.2.2"}}, Value: 5}}
+	if diff := cmp.Diff(want, results[0].Groups); diff != "" || len(results[0].Alerts) != 2 {
+		t.Errorf("%d alerts, groups (-want +got):\n%s", len(results[0].Alerts), diff)
+	}
+}
+
 // TestBacktestOfFew leaves out the windows that have too few events for a ratio.
 func TestBacktestOfFew(t *testing.T) {
 	conn, _ := chlocaltest.Open(t)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -59,9 +58,8 @@ type Live struct {
 	mu  sync.Mutex // guards set
 	set *rules.Set
 
-	known map[string]schema.Alert // by fingerprint: its last transition
-	about map[string]bool         // ids of the rules whose alerts are in known
-	due   map[string]time.Time    // by rule id
+	known map[string]map[string]schema.Alert // by rule id and fingerprint: an alert's last transition
+	due   map[string]time.Time               // by rule id
 }
 
 type liveMetrics struct {
@@ -102,7 +100,7 @@ func (l *Live) current() *rules.Set {
 
 // Run runs the rules until ctx ends. Only one process at a time is to do so.
 func (l *Live) Run(ctx context.Context) error {
-	l.known, l.about, l.due = nil, nil, map[string]time.Time{}
+	l.known, l.due = nil, map[string]time.Time{}
 	tick := time.NewTicker(mostOften / 6)
 	defer tick.Stop()
 	for {
@@ -178,10 +176,7 @@ func (l *Live) scan(ctx context.Context, set *rules.Set, r *rules.Rule, mark, no
 	fresh := mark.Add(-overlap)
 	q := &Query{Set: set, Since: fresh.Add(-engine.Reach() - scanner.MaxAge), Until: now.Add(ahead), Groups: true, NewSince: fresh}
 	asked := map[string]bool{} // tenants
-	for _, a := range l.known {
-		if a.RuleID != r.ID {
-			continue
-		}
+	for _, a := range l.known[r.ID] {
 		past[a.Tenant] = append(past[a.Tenant], a)
 		if a.State != schema.Firing {
 			continue
@@ -257,27 +252,25 @@ func openGroup(r *rules.Rule, a *schema.Alert) []string {
 // readKnown reads how each alert of a rule stands, and those of the set's other rules
 // that are Long: all alerts that ever were would be too many to hold.
 func (l *Live) readKnown(ctx context.Context, set *rules.Set, r *rules.Rule) error {
-	if l.known != nil && l.about[r.ID] {
+	if l.known[r.ID] != nil {
 		return nil
 	}
-	about := map[string]bool{r.ID: true}
-	maps.Copy(about, l.about)
+	known := map[string]map[string]schema.Alert{r.ID: {}}
 	for _, other := range set.Rules() {
 		if other.Alert != nil && Long(set, other) {
-			about[other.ID] = true
+			known[other.ID] = map[string]schema.Alert{}
 		}
 	}
-	known := map[string]schema.Alert{}
 	err := l.past(ctx, func(r schema.Record) error {
-		if a, err := schema.ReadAlert(r.Value); err == nil && about[a.RuleID] {
-			known[a.Fingerprint] = a
+		if a, err := schema.ReadAlert(r.Value); err == nil && known[a.RuleID] != nil {
+			known[a.RuleID][a.Fingerprint] = a
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("read the alerts: %w", err)
 	}
-	l.known, l.about = known, about
+	l.known = known
 	return nil
 }
 
@@ -285,7 +278,7 @@ func (l *Live) readKnown(ctx context.Context, set *rules.Set, r *rules.Rule) err
 func (l *Live) produce(ctx context.Context, list []schema.Alert) error {
 	var records []schema.Record
 	for _, a := range list {
-		if known, ok := l.known[a.Fingerprint]; ok && !follows(&a, &known) {
+		if known, ok := l.known[a.RuleID][a.Fingerprint]; ok && !follows(&a, &known) {
 			continue
 		}
 		value, err := json.Marshal(&a)
@@ -293,7 +286,7 @@ func (l *Live) produce(ctx context.Context, list []schema.Alert) error {
 			return fmt.Errorf("alert %s: %w", a.Fingerprint, err)
 		}
 		records = append(records, schema.Record{Key: []byte(a.Fingerprint), Value: value})
-		l.known[a.Fingerprint] = a
+		l.known[a.RuleID][a.Fingerprint] = a
 	}
 	if len(records) == 0 {
 		return nil

@@ -67,36 +67,26 @@ func (q *Query) where() string {
 	if q.Tenant != "" {
 		list = append([]string{"tenant = " + schema.Literal(q.Tenant)}, list...)
 	}
-	if types := typesSQL(q.Set.Types()); types != "" {
-		list = append(list, types)
-	}
-	if texts := q.Set.Texts("details"); len(texts) > 0 {
-		list = append(list, detailsSQL(texts))
+	list = append(list, typesSQL(q.Set.Types()))
+	if needles := q.Set.Needles("details"); needles != nil && len(needles) <= mostNeedles {
+		list = append(list, detailsSQL(needles))
 	}
 	return strings.Join(list, " AND ")
 }
 
-// Bounds of the texts that are searched for: ClickHouse takes 255, and no query of
-// more than 256 KB.
-const (
-	mostTexts     = 200
-	mostTextBytes = 16 << 10
-)
+// mostNeedles is how many texts are searched for at once, of which ClickHouse takes
+// 255.
+const mostNeedles = 200
 
 // detailsSQL is a condition that holds for every event with one of some texts in its
 // details, in whatever case and wherever these are.
-func detailsSQL(texts []string) string {
+func detailsSQL(needles []string) string {
 	var quoted []string
-	size := 0
-	for _, text := range texts {
-		size += len(text)
-		quoted = append(quoted, schema.Literal(text))
-	}
-	if len(quoted) > mostTexts || size > mostTextBytes {
-		return "true"
+	for _, needle := range needles {
+		quoted = append(quoted, schema.Literal(needle))
 	}
 	return "(multiSearchAnyCaseInsensitive(details, [" + strings.Join(quoted, ", ") + "])" +
-		" OR position(details, '\\\\') > 0 OR length(details) != lengthUTF8(details) OR " + restSQL([]string{"details"}, false) + ")"
+		" OR position(details, '\\\\') > 0 OR length(details) != lengthUTF8(details) OR " + restSQL([]string{"details"}) + ")"
 }
 
 func timeLiteral(t time.Time) string {
@@ -108,7 +98,7 @@ func timeLiteral(t time.Time) string {
 // have more than ASCII, are left to the rules.
 func typesSQL(types []string) string {
 	if types == nil {
-		return ""
+		return "true"
 	}
 	var plain []string
 	any := []string{"type = ''", "match(type, '[^\\\\x00-\\\\x7F]')"}
@@ -144,28 +134,22 @@ func (q *Query) json() string {
 		parts = append(parts, fmt.Sprintf("if(bitTest(members, %d), concat(',\"%s\":', %s), '')", i, column, value))
 	}
 	if all || slices.Contains(names, "details") {
-		parts = append(parts, "if(details != ''"+and(typesSQL(q.Set.TypesReading("details")))+", concat(',\"details\":', details), '')")
+		parts = append(parts, "if(details != '' AND "+typesSQL(q.Set.TypesReading("details"))+", concat(',\"details\":', details), '')")
 	}
 	if !q.Columns {
-		parts = append(parts, "if(rest != ''"+and(restSQL(names, all))+", concat(',', substring(rest, 2, length(rest) - 2)), '')")
+		wanted := "rest != ''"
+		if !all {
+			wanted += " AND " + restSQL(names)
+		}
+		parts = append(parts, "if("+wanted+", concat(',', substring(rest, 2, length(rest) - 2)), '')")
 	}
 	parts = append(parts, "''", "''") // concat wants two
 	return "concat('{', substring(concat(\n    " + strings.Join(parts, ",\n    ") + "), 2), '}')"
 }
 
-func and(condition string) string {
-	if condition == "" {
-		return ""
-	}
-	return " AND " + condition
-}
-
 // restSQL is a condition that holds for every event of which rest has one of some
 // members: where a name stands in it, or something that may be one.
-func restSQL(names []string, all bool) string {
-	if all {
-		return ""
-	}
+func restSQL(names []string) string {
 	list := []string{"position(rest, '\\\\') > 0"}
 	for _, name := range names {
 		list = append(list, "position(rest, "+schema.Literal(name)+") > 0")

@@ -136,14 +136,15 @@ func (s *Store) read(ctx context.Context, q *Query, pieces chan<- []stored) erro
 // where a tenant's do not.
 func (s *Store) Newest(ctx context.Context, since, until time.Time) (map[string]time.Time, error) {
 	newest := map[string]time.Time{}
-	for last := ""; ; {
+	for beyond := "true"; ; {
 		// By the table's order, so that no more than its marks are read.
-		tenants, err := column[string](ctx, s.conn, "SELECT toString(tenant) FROM events_stored WHERE tenant > ? ORDER BY tenant LIMIT 1", last)
+		tenants, err := column[string](ctx, s.conn, "SELECT toString(tenant) FROM events_stored WHERE "+beyond+" ORDER BY tenant LIMIT 1")
 		if err != nil || len(tenants) == 0 {
 			return newest, err
 		}
-		last = tenants[0]
-		if newest[last], err = s.newest(ctx, last, "date > "+timeLiteral(since)+" AND date <= "+timeLiteral(until)); err != nil {
+		tenant := tenants[0]
+		beyond = "tenant > " + schema.Literal(tenant)
+		if newest[tenant], err = s.newest(ctx, tenant, "date > "+timeLiteral(since)+" AND date <= "+timeLiteral(until)); err != nil {
 			return nil, err
 		}
 	}
