@@ -78,8 +78,8 @@ func TestArchive(t *testing.T) {
 				}
 				months[m].Add(&schema.Event{Tenant: tenant, Source: schema.Tail, FetchedAt: start}, &row)
 			}
-			for m, block := range months {
-				if err := store.Insert(t.Context(), block, m+tenant); err != nil {
+			for _, block := range months {
+				if err := store.Insert(t.Context(), block); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -185,7 +185,7 @@ func TestArchive(t *testing.T) {
 		defer store.Close()
 		block := ingest.NewBlock()
 		block.Add(&schema.Event{Tenant: "acme", Source: schema.Self, FetchedAt: start}, &row)
-		if err := store.Insert(t.Context(), block, "gap"); err != nil {
+		if err := store.Insert(t.Context(), block); err != nil {
 			t.Fatal(err)
 		}
 		var tenant string

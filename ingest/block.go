@@ -2,13 +2,10 @@ package ingest
 
 import (
 	"encoding/binary"
-	"encoding/hex"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
-	"github.com/zeebo/xxh3"
 
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -26,9 +23,8 @@ type Block struct {
 	texts               []textColumn // of schema.TextColumns, from schema.FirstText on
 
 	rows   int
-	sum    xxh3.Uint128 // of the rows' identities, whatever their order
-	oldest time.Time    // when the first was pulled
-	newest time.Time    // date of the newest that is not in the future
+	oldest time.Time // when the first was pulled
+	newest time.Time // date of the newest that is not in the future
 }
 
 // textColumn is a String or a LowCardinality(String).
@@ -157,9 +153,6 @@ func (b *Block) Add(e *schema.Event, row *schema.Row) {
 	if row.Date.After(b.newest) && row.Date.Before(e.FetchedAt.Add(time.Hour)) {
 		b.newest = row.Date
 	}
-	h := xxh3.HashString128Seed(row.LogID, xxh3.HashString(e.Tenant))
-	b.sum.Lo += h.Lo
-	b.sum.Hi += h.Hi
 	b.rows++
 }
 
@@ -171,13 +164,5 @@ func (b *Block) Reset() {
 	for _, col := range b.input() {
 		col.Data.(interface{ Reset() }).Reset()
 	}
-	b.rows, b.sum, b.oldest, b.newest = 0, xxh3.Uint128{}, time.Time{}, time.Time{}
-}
-
-// digest tells blocks of different rows apart.
-func (b *Block) digest() string {
-	var sum [16]byte
-	binary.BigEndian.PutUint64(sum[:8], b.sum.Hi)
-	binary.BigEndian.PutUint64(sum[8:], b.sum.Lo)
-	return fmt.Sprintf("%d:%s", b.rows, hex.EncodeToString(sum[:]))
+	b.rows, b.oldest, b.newest = 0, time.Time{}, time.Time{}
 }

@@ -33,16 +33,17 @@ func NewStore(opts *clickhouse.Options) *Store {
 	return &Store{opts: opts}
 }
 
-// Insert stores a block, which ClickHouse takes as a whole or not at all. One that
-// it has already taken under the token is acknowledged and dropped.
-func (s *Store) Insert(ctx context.Context, b *Block, token string) error {
+// Insert stores a block, which ClickHouse takes as a whole or not at all. It returns
+// once the rows are on disk: the table's settings demand an fsync. A block may be
+// inserted any number of times, since its rows have a key.
+func (s *Store) Insert(ctx context.Context, b *Block) error {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
 	c, err := s.take(ctx)
 	if err != nil {
 		return fmt.Errorf("insert %d events: %w", b.rows, err)
 	}
-	if err := c.insert(ctx, b, token); err != nil {
+	if err := c.insert(ctx, b); err != nil {
 		_ = c.client.Close()
 		return fmt.Errorf("insert %d events: %w", b.rows, err)
 	}
@@ -113,15 +114,15 @@ type session struct {
 	used   time.Time
 }
 
-func (c *session) insert(ctx context.Context, b *Block, token string) error {
+func (c *session) insert(ctx context.Context, b *Block) error {
 	input := b.input()
-	// Set explicitly, since servers differ in their defaults. An asynchronous
-	// insert would be acknowledged without its token, and a view without
-	// deduplication would count every repeat.
+
+	// Set explicitly, since servers differ in their defaults. An asynchronous insert
+	// is acknowledged before its rows are stored. A deduplicated one may be dropped
+	// although its rows are not there: a server that is killed remembers an insert
+	// before it has it.
 	return c.client.Do(ctx, ch.Query{Body: input.Into("events_stored"), Input: input, Settings: []ch.Setting{
 		{Key: "async_insert", Value: "0", Important: true},
-		{Key: "insert_deduplicate", Value: "1", Important: true},
-		{Key: "insert_deduplication_token", Value: token, Important: true},
-		{Key: "deduplicate_blocks_in_dependent_materialized_views", Value: "1", Important: true},
+		{Key: "insert_deduplicate", Value: "0", Important: true},
 	}})
 }

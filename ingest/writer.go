@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -29,11 +28,11 @@ type Partition interface {
 	Lag() int64
 }
 
-// Inserter stores rows. Insert returns nil when they are in ClickHouse. After an
-// error they may be there or not; the same block with the same token may be
-// inserted again.
+// Inserter stores rows. Insert returns nil when they are in ClickHouse and on its
+// disk. After an error they may be there or not; the same block may be inserted
+// again, and its rows are there once.
 type Inserter interface {
-	Insert(ctx context.Context, b *Block, token string) error
+	Insert(ctx context.Context, b *Block) error
 }
 
 // How much goes into one insert. ClickHouse likes few and large ones, people
@@ -62,7 +61,6 @@ const stopGrace = 2 * time.Second
 type Writer struct {
 	store   Inserter
 	dead    Producer // of the deadletter topic
-	topic   string   // of events, for the inserts' tokens
 	log     *slog.Logger
 	metrics *writeMetrics
 	turns   *semaphore.Weighted // one for each chunk
@@ -80,9 +78,9 @@ type WriteStatus struct {
 	Failing string    // why inserts fail right now, empty when they do not
 }
 
-// NewWriter returns a writer of one topic's partitions.
-func NewWriter(store Inserter, deadLetters Producer, topic string, log *slog.Logger, reg prometheus.Registerer) *Writer {
-	return &Writer{store: store, dead: deadLetters, topic: topic, log: log, metrics: newWriteMetrics(reg), turns: semaphore.NewWeighted(mostChunks)}
+// NewWriter returns a writer of the events topic's partitions.
+func NewWriter(store Inserter, deadLetters Producer, log *slog.Logger, reg prometheus.Registerer) *Writer {
+	return &Writer{store: store, dead: deadLetters, log: log, metrics: newWriteMetrics(reg), turns: semaphore.NewWeighted(mostChunks)}
 }
 
 // Status tells how the writer does.
@@ -177,12 +175,11 @@ func (s *spareBlocks) put(months []month) {
 
 // chunk is a run of records of one partition.
 type chunk struct {
-	partition   int
-	first, next int64
-	months      []month // nearly always one
-	rows        int
-	dead        []schema.Record
-	bytes       int
+	next   int64   // offset after its last record
+	months []month // nearly always one
+	rows   int
+	dead   []schema.Record
+	bytes  int
 }
 
 // month is the rows of one: the table's partitions are months, and an insert into
@@ -226,7 +223,7 @@ func (w *Writer) gather(ctx context.Context, p Partition) (_ *chunk, err error) 
 	if p.Lag() > chunkRows {
 		age = backlogAge
 	}
-	c := &chunk{partition: p.ID(), first: r.Offset}
+	c := &chunk{}
 	w.add(c, &r)
 	young, cancel := context.WithTimeout(ctx, age)
 	defer cancel()
@@ -269,7 +266,7 @@ func (w *Writer) flush(ctx context.Context, c *chunk) error {
 		w.metrics.dead.Add(float64(len(c.dead)))
 	}
 	for _, m := range c.months {
-		if err := w.insert(ctx, m.block, token(w.topic, c, m)); err != nil {
+		if err := w.insert(ctx, m.block); err != nil {
 			return err
 		}
 	}
@@ -288,14 +285,8 @@ func (w *Writer) flush(ctx context.Context, c *chunk) error {
 	return nil
 }
 
-// token names an insert. Offsets alone would not do: in a topic that was made
-// anew they begin again, and ClickHouse believes the token more than the rows.
-func token(topic string, c *chunk, m month) string {
-	return fmt.Sprintf("v2:%s:%d:%d-%d:%s:%s", topic, c.partition, c.first, c.next-1, m.name, m.block.digest())
-}
-
 // insert retries one insert until ClickHouse has acknowledged it or ctx ends.
-func (w *Writer) insert(ctx context.Context, b *Block, token string) error {
+func (w *Writer) insert(ctx context.Context, b *Block) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
 	said := ""
@@ -303,7 +294,7 @@ func (w *Writer) insert(ctx context.Context, b *Block, token string) error {
 		start := time.Now()
 		// A stop does not break an insert off: its outcome would be unknown.
 		insertCtx, cancel := graceful(ctx, stopGrace)
-		err := w.store.Insert(insertCtx, b, token)
+		err := w.store.Insert(insertCtx, b)
 		cancel()
 		if err == nil {
 			w.metrics.inserts.Inc()

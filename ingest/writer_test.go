@@ -68,9 +68,8 @@ func (p *fakePartition) Commit(next int64) error {
 
 // insert is an insert that a fakeStore was asked for.
 type insert struct {
-	ids   []string
-	token string
-	kept  bool
+	ids  []string
+	kept bool
 }
 
 // fakeStore is the table in memory.
@@ -82,11 +81,11 @@ type fakeStore struct {
 	inserts []insert
 }
 
-func (s *fakeStore) Insert(ctx context.Context, b *ingest.Block, token string) error {
+func (s *fakeStore) Insert(ctx context.Context, b *ingest.Block) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	in := insert{token: token, ids: b.LogIDs()}
+	in := insert{ids: b.LogIDs()}
 	s.mu.Lock()
 	s.inserts = append(s.inserts, in)
 	n := len(s.inserts)
@@ -111,17 +110,15 @@ func (s *fakeStore) all() []insert {
 	return slices.Clone(s.inserts)
 }
 
-// stored counts the rows by id. As in the table, an insert with a token that was
-// there before adds nothing.
+// stored counts the rows by id. As in the table, the same rows again add nothing.
 func (s *fakeStore) stored() map[string]int {
-	got, tokens := map[string]int{}, map[string]bool{}
+	got := map[string]int{}
 	for _, in := range s.all() {
-		if !in.kept || tokens[in.token] {
+		if !in.kept {
 			continue
 		}
-		tokens[in.token] = true
 		for _, id := range in.ids {
-			got[id]++
+			got[id] = 1
 		}
 	}
 	return got
@@ -143,7 +140,7 @@ func recordsOf(first int64, from time.Time, gap time.Duration, events ...[]logEv
 // write runs a writer over a partition for some time.
 func write(t *testing.T, store ingest.Inserter, dead ingest.Producer, log *logBook, p ingest.Partition, d time.Duration) *ingest.Writer {
 	t.Helper()
-	w := ingest.NewWriter(store, dead, "t.events", slog.New(log), prometheus.NewRegistry())
+	w := ingest.NewWriter(store, dead, slog.New(log), prometheus.NewRegistry())
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Consume(ctx, p) }()
@@ -279,8 +276,8 @@ func TestWriteInsertFails(t *testing.T) {
 						t.Errorf("%d inserts, want %d", len(inserts), n+1)
 					}
 					for _, in := range inserts {
-						if in.token != inserts[0].token || !slices.Equal(in.ids, inserts[0].ids) {
-							t.Errorf("a repeat has other rows or another token: %s, was %s", in.token, inserts[0].token)
+						if !slices.Equal(in.ids, inserts[0].ids) {
+							t.Errorf("a repeat has other rows: %v, had %v", in.ids, inserts[0].ids)
 						}
 					}
 					got := store.stored()
@@ -318,48 +315,6 @@ func TestWriteFailing(t *testing.T) {
 			t.Errorf("committed %v", p.commits)
 		}
 	})
-}
-
-// TestWriteTokens shows what a token is made of: the same records have the same
-// one, in this process or another; other rows, offsets or topics another one.
-func TestWriteTokens(t *testing.T) {
-	tokens := func(topic string, first int64, events []logEvent) (tokens []string) {
-		synctest.Test(t, func(t *testing.T) {
-			time.Sleep(time.Until(start))
-			store := &fakeStore{}
-			w := ingest.NewWriter(store, &fakeTopic{}, topic, slog.New(&logBook{}), prometheus.NewRegistry())
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			if err := w.Consume(ctx, &fakePartition{records: recordsOf(first, start, 0, events)}); err != nil {
-				t.Error(err)
-			}
-			for _, in := range store.all() {
-				tokens = append(tokens, in.token)
-			}
-		})
-		slices.Sort(tokens)
-		return tokens
-	}
-	events := every(start.Add(-time.Hour), time.Second, 20)
-	months := slices.Concat(every(time.Date(2026, 10, 31, 23, 59, 50, 0, time.UTC), time.Second, 20), events)
-	base := tokens("t.events", 5, events)
-	if again := tokens("t.events", 5, events); len(base) != 1 || !slices.Equal(base, again) {
-		t.Errorf("the same records have tokens %q and %q", base, again)
-	}
-	for name, other := range map[string][]string{
-		"another topic":  tokens("u.events", 5, events),
-		"other offsets":  tokens("t.events", 6, events),
-		"fewer rows":     tokens("t.events", 5, events[:19]),
-		"other rows":     tokens("t.events", 5, every(start.Add(-2*time.Hour), time.Second, 20)),
-		"several months": tokens("t.events", 5, months),
-	} {
-		if slices.Contains(other, base[0]) {
-			t.Errorf("%s: the token is the same", name)
-		}
-		if name == "several months" && (len(other) != 2 || other[0] == other[1]) {
-			t.Errorf("%s: tokens %q, want one for each month", name, other)
-		}
-	}
 }
 
 // TestWriteDeadLetters shows that what cannot be stored is kept with its bytes
@@ -546,7 +501,7 @@ func TestWriteReadFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(start))
 		p := &brokenPartition{fakePartition{records: recordsOf(0, start, 0, every(start, time.Second, 3))}}
-		w := ingest.NewWriter(&fakeStore{}, &fakeTopic{}, "t.events", slog.New(&logBook{}), prometheus.NewRegistry())
+		w := ingest.NewWriter(&fakeStore{}, &fakeTopic{}, slog.New(&logBook{}), prometheus.NewRegistry())
 		if err := w.Consume(t.Context(), p); !errors.Is(err, errClosed) || len(p.commits) != 0 {
 			t.Errorf("Consume: %v, committed %v", err, p.commits)
 		}

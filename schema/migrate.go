@@ -46,7 +46,7 @@ func Options(dsn string, tune func(*clickhouse.Options)) (*clickhouse.Options, e
 	return opts, nil
 }
 
-// Open connects to the server of a DSN and makes sure that its database is
+// Open connects for writing to the server of a DSN and makes sure that its database is
 // there. The database is only created when it is missing, for a user may own one
 // and not be allowed to make any. tune is as in Options.
 func Open(ctx context.Context, dsn string, tune func(*clickhouse.Options)) (driver.Conn, error) {
@@ -54,6 +54,14 @@ func Open(ctx context.Context, dsn string, tune func(*clickhouse.Options)) (driv
 	if err != nil {
 		return nil, err
 	}
+	// Servers differ in their defaults. An insert is acknowledged once its rows are
+	// in the table, and is never taken for a repeat: the keys of the tables see to that.
+	if opts.Settings == nil {
+		opts.Settings = clickhouse.Settings{}
+	}
+	opts.Settings["async_insert"] = 0
+	opts.Settings["insert_deduplicate"] = 0
+
 	missing := createDatabase(ctx, *opts)
 	conn, err := Connect(ctx, opts)
 	if err != nil && missing != nil {
@@ -120,7 +128,7 @@ func Like(text string) string {
 func Migrate(ctx context.Context, conn driver.Conn) ([]string, error) {
 	const table = `CREATE TABLE IF NOT EXISTS schema_migrations
 		(version UInt32, name String, hash String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'))
-		ENGINE = ReplacingMergeTree ORDER BY version`
+		ENGINE = ReplacingMergeTree ORDER BY version SETTINGS fsync_after_insert = 1, fsync_part_directory = 1`
 	if err := conn.Exec(ctx, table); err != nil {
 		return nil, fmt.Errorf("create table schema_migrations: %w", err)
 	}

@@ -140,7 +140,7 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 		}
 	}
 	if p.has(roleWrite) {
-		p.write = ingest.NewWriter(p.backend.store, p.producer(topics.DeadLetter), topics.Events, log.With("part", "write"), p.reg)
+		p.write = ingest.NewWriter(p.backend.store, p.producer(topics.DeadLetter), log.With("part", "write"), p.reg)
 	}
 	if p.has(roleScan) {
 		past := func(ctx context.Context, yield func(schema.Record) error) error {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
@@ -132,7 +131,6 @@ const insertTimeout = time.Minute
 func (n *Notifier) insert(ctx context.Context, a *schema.Alert) error {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
-	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"async_insert": 0}))
 	batch, err := n.conn.PrepareBatch(ctx, `INSERT INTO alerts_stored (tenant, starts_at, fingerprint, state, level, rule_id, title,
 		updated_at, resolved_at, group, count, threshold, window_seconds, summary, log_ids, query, tags, prevention, investigation)`)
 	if err != nil {
