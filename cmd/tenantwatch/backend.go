@@ -29,7 +29,7 @@ const (
 )
 
 // database is ours in the embedded engine, and in a DSN that names none.
-const database = "tenantwatch"
+const database = chlocal.Database
 
 // backend is the Kafka and the ClickHouse of a process, embedded or not.
 type backend struct {
@@ -38,7 +38,7 @@ type backend struct {
 	brokers []string
 	conn    driver.Conn
 	store   *ingest.Store
-	engine  *engine // nil with an external ClickHouse
+	engine  *chlocal.Server // nil with an external ClickHouse
 	log     *slog.Logger
 
 	mu      sync.Mutex // guards closers
@@ -88,13 +88,13 @@ func (b *backend) startKafka(ctx context.Context, c *Config) error {
 func (b *backend) startClickHouse(ctx context.Context, c *Config) error {
 	dsn := string(c.ClickHouse.DSN)
 	if dsn == "" {
-		e, err := startEngine(ctx, c, b.log.With("part", "clickhouse"))
+		engine, err := startEngine(ctx, c, b.log.With("part", "clickhouse"))
 		if err != nil {
 			return err
 		}
-		b.engine = e
-		b.onClose(e.close)
-		dsn = e.access().DSN(chlocal.Owner, database)
+		b.engine = engine
+		b.onClose(func() { _ = engine.Close() })
+		dsn = engine.DSN(chlocal.Owner, database)
 	}
 	opts, err := schema.Options(dsn, c.tuneClickHouse)
 	if err != nil {
@@ -192,84 +192,18 @@ func (b *backend) close() {
 	b.closers = nil
 }
 
-// engine is the embedded ClickHouse, started again when it dies: its handling of
-// what comes in at its port is not as firm as a server's.
-type engine struct {
-	cfg     chlocal.Config
-	log     *slog.Logger
-	stop    context.CancelFunc
-	stopped chan struct{}
-
-	mu  sync.Mutex // guards srv
-	srv *chlocal.Server
-}
-
-func startEngine(ctx context.Context, c *Config, log *slog.Logger) (*engine, error) {
+// startEngine starts the embedded ClickHouse.
+func startEngine(ctx context.Context, c *Config, log *slog.Logger) (*chlocal.Server, error) {
 	found, err := chlocal.FindEngine(c.Engine)
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{cfg: chlocal.Config{Dir: filepath.Join(c.DataDir, clickhouseDir), Engine: found, Log: log}, log: log, stopped: make(chan struct{})}
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
-	if e.srv, err = chlocal.Start(ctx, e.cfg); err != nil {
-		return nil, err
+	tenants := []string{}
+	for _, t := range c.Tenants {
+		tenants = append(tenants, t.Name)
 	}
-	keep, stop := context.WithCancel(context.WithoutCancel(ctx))
-	e.stop = stop
-	go e.keep(keep)
-	return e, nil
-}
-
-func (e *engine) access() chlocal.Access {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.srv.Access
-}
-
-// keep starts the engine again, on the same ports, until it is told to stop.
-// Whoever has an insert under way repeats it.
-func (e *engine) keep(ctx context.Context) {
-	defer close(e.stopped)
-	for {
-		e.mu.Lock()
-		srv := e.srv
-		e.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return
-		case <-srv.Done():
-		}
-		e.log.Error("the embedded ClickHouse ended; starting it again", "err", srv.Err())
-		for {
-			again, err := chlocal.Start(ctx, e.cfg)
-			if err == nil {
-				e.mu.Lock()
-				e.srv = again
-				e.mu.Unlock()
-				e.log.Info("the embedded ClickHouse runs again")
-				break
-			}
-			if ctx.Err() != nil {
-				return
-			}
-			e.log.Error("the embedded ClickHouse does not start; trying again", "err", err)
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(2 * time.Second):
-			}
-		}
-	}
-}
-
-func (e *engine) close() {
-	e.stop()
-	<-e.stopped
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.srv.Close(); err != nil {
-		e.log.Warn("the embedded ClickHouse did not end cleanly", "err", err)
-	}
+	return chlocal.Start(ctx, chlocal.Config{Dir: filepath.Join(c.DataDir, clickhouseDir), Engine: found, Tenants: tenants, Log: log})
 }

@@ -110,7 +110,7 @@ type chaos struct {
 	began   time.Time
 	over    chan struct{} // closed when nothing is killed any more
 	brokers *kafkatest.Cluster
-	engine  *engine
+	engine  *chlocal.Server
 	conn    driver.Conn
 	kafka   *kafka.Client
 	environ []string
@@ -157,9 +157,9 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.engine.close)
+	t.Cleanup(func() { _ = c.engine.Close() })
 	c.environ = settings(t, "KAFKA_BROKERS="+strings.Join(c.brokers.Addrs(), ","), "KAFKA_TOPIC_PREFIX=chaos.",
-		"CLICKHOUSE_DSN="+c.engine.access().DSN(chlocal.Owner, "chaos"))
+		"CLICKHOUSE_DSN="+c.engine.Access.DSN(chlocal.Owner, "chaos"))
 	for i, cfg := range []auth0sim.Config{
 		{Name: "steady", HistoryEvents: 15_000, LiveRate: 30},
 		{Name: "late", HistoryEvents: 10_000, LiveRate: 20, LateShare: 0.05, LateBy: 5 * time.Second, Latency: 5 * time.Millisecond},
@@ -371,16 +371,13 @@ func (c *chaos) do(a action) {
 			c.say("broker %d is back", a.target)
 		})
 	case killEngine:
-		c.engine.mu.Lock()
-		srv := c.engine.srv
-		c.engine.mu.Unlock()
 		select {
-		case <-srv.Done():
+		case <-c.engine.Done():
 			return
 		default:
 		}
 		c.say("%s", a.kind)
-		_ = syscall.Kill(srv.PID(), syscall.SIGKILL)
+		_ = syscall.Kill(c.engine.PID(), syscall.SIGKILL)
 	case deleteRows:
 		c.commands.Go(func() {
 			c.delete(a)
@@ -436,7 +433,7 @@ func (c *chaos) connect() (driver.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn == nil {
-		conn, err := schema.Open(c.t.Context(), c.engine.access().DSN(chlocal.Owner, "chaos"), nil)
+		conn, err := schema.Open(c.t.Context(), c.engine.Access.DSN(chlocal.Owner, "chaos"), nil)
 		if err != nil {
 			return nil, err
 		}

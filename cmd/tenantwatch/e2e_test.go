@@ -317,7 +317,7 @@ func testSeveralProcesses(t *testing.T, kafka ...string) {
 	t.Cleanup(server.close)
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 20_000, LiveRate: 40, Attacks: auth0sim.DemoAttacks()})
-	environ := settings(t, append(append(unprobed(s), "TENANTWATCH_LOG_LEVEL=debug", "CLICKHOUSE_DSN="+server.access().DSN(chlocal.Owner, "shared")), kafka...)...)
+	environ := settings(t, append(append(unprobed(s), "TENANTWATCH_LOG_LEVEL=debug", "CLICKHOUSE_DSN="+server.Access.DSN(chlocal.Owner, "shared")), kafka...)...)
 	var writers []*process
 	for range 2 {
 		writers = append(writers, start(t, environ, "run", "--roles", "write,scan,notify,web"))

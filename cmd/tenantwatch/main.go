@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
 
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 )
@@ -60,6 +61,7 @@ func (a *app) logOutput(out *console) io.Writer {
 }
 
 func main() {
+	closeToOthers()
 	chlocal.Host() // does not return in the process that hosts the engine
 	debug.SetMemoryLimit(memoryLimit)
 	// The second signal ends us at once.
@@ -68,6 +70,15 @@ func main() {
 	code := execute(ctx, os.Args[1:], &app{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()})
 	stop()
 	os.Exit(code)
+}
+
+// closeToOthers keeps other users, and other programs of this user, from what this
+// process has: its files are for this user only, and its environment and memory,
+// where the secrets are, for nobody. Without it any program of this user could read
+// /proc/PID/environ.
+func closeToOthers() {
+	syscall.Umask(0o077)
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // it cannot fail with these arguments
 }
 
 // execute runs one command and returns the exit code.

@@ -560,7 +560,7 @@ func TestLeadership(t *testing.T) {
 	var processes [2]*process
 	for who := range processes {
 		environs[who] = settings(t, append(environs[who], "KAFKA_BROKERS="+brokers.Addrs()[0], "KAFKA_TOPIC_PREFIX=lead.",
-			"CLICKHOUSE_DSN="+server.access().DSN(chlocal.Owner, "lead"))...)
+			"CLICKHOUSE_DSN="+server.Access.DSN(chlocal.Owner, "lead"))...)
 		processes[who] = start(t, environs[who], "run", "--roles", "pull,write")
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -628,7 +628,7 @@ func testRolesApart(t *testing.T, kafka ...string) {
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 3000, LiveRate: 30,
 		Attacks: []auth0sim.Attack{{Kind: auth0sim.AttackStuffing, At: 15 * time.Second, Every: 20 * time.Second}}})
-	environ := settings(t, append(append(s.environ(), "PROBE_INTERVAL=1s", "CLICKHOUSE_DSN="+server.access().DSN(chlocal.Owner, "apart")), kafka...)...)
+	environ := settings(t, append(append(s.environ(), "PROBE_INTERVAL=1s", "CLICKHOUSE_DSN="+server.Access.DSN(chlocal.Owner, "apart")), kafka...)...)
 	var all []*process
 	for _, roles := range []string{"pull", "write", "scan,probe,notify,web"} {
 		all = append(all, start(t, environ, "run", "--roles", roles))

@@ -372,7 +372,7 @@ func (p *pipeline) printAddresses(out *console) {
 		out.printf("log stream: http://%s/logs/TENANT", p.receive.addr())
 	}
 	if e := p.backend.engine; e != nil {
-		a := e.access()
+		a := e.Access
 		out.printf("ClickHouse: any client, native %s or http://%s/play, user %s, password in %s",
 			a.TCP, a.HTTP, chlocal.Reader, filepath.Join(p.cfg.DataDir, clickhouseDir, "access.json"))
 	}

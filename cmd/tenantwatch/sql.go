@@ -96,7 +96,11 @@ func readerDSN(ctx context.Context, c *Config) (dsn string, end func(), err erro
 		end()
 		return "", nil, errors.Join(fmt.Errorf("there is no data in %s yet: ask again once tenantwatch has started", c.DataDir), err)
 	}
-	return access.DSN(chlocal.Reader, database), end, nil
+	user := chlocal.Reader
+	if access.Unconfined {
+		user = chlocal.Owner // who is let in; openReader makes the session read-only
+	}
+	return access.DSN(user, database), end, nil
 }
 
 // openReader connects for reading only.
@@ -105,7 +109,7 @@ func openReader(ctx context.Context, c *Config, dsn string) (driver.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	if c.ClickHouse.DSN != "" {
+	if opts.Auth.Username != chlocal.Reader {
 		// 2: read only, but settings may be changed, which clients need. A user who
 		// is read-only anyway may not be told so; then the server itself sees to it.
 		if opts.Settings == nil {

@@ -62,8 +62,8 @@ func benchmarkWriter(b *testing.B, events, tenants int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer server.close()
-	environ := append(settings(b), "KAFKA_BROKERS="+broker.Addrs()[0], "CLICKHOUSE_DSN="+server.access().DSN(chlocal.Owner, database))
+	defer server.Close()
+	environ := append(settings(b), "KAFKA_BROKERS="+broker.Addrs()[0], "CLICKHOUSE_DSN="+server.DSN(chlocal.Owner, database))
 	topics := schema.NewTopics("tenantwatch.")
 	k := kafka.NewClient(kafka.Config{Brokers: broker.Addrs(), Log: slog.New(slog.DiscardHandler)})
 	defer k.Close()
@@ -73,7 +73,7 @@ func benchmarkWriter(b *testing.B, events, tenants int) {
 	file := filepath.Join(dir, "events.ndjson")
 	bytes := fillTopic(b, k, topics.Events, file, events, tenants)
 	b.ReportMetric(float64(bytes)/float64(events), "bytes/event")
-	conn, err := schema.Open(b.Context(), server.access().DSN(chlocal.Owner, database), nil)
+	conn, err := schema.Open(b.Context(), server.DSN(chlocal.Owner, database), nil)
 	if err != nil {
 		b.Fatal(err)
 	}

