@@ -205,5 +205,5 @@ func startEngine(ctx context.Context, c *Config, log *slog.Logger) (*chlocal.Ser
 	for _, t := range c.Tenants {
 		tenants = append(tenants, t.Name)
 	}
-	return chlocal.Start(ctx, chlocal.Config{Dir: filepath.Join(c.DataDir, clickhouseDir), Engine: found, Tenants: tenants, Log: log})
+	return chlocal.Start(ctx, chlocal.Config{Dir: filepath.Join(c.DataDir, clickhouseDir), Engine: found, Tenants: tenants, Bounds: c.sqlBounds, Log: log})
 }

@@ -17,11 +17,14 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+	"github.com/dustin/go-humanize"
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 )
 
 // Secret is a setting that is never printed. Every one can also be read from
@@ -49,6 +52,8 @@ type Config struct {
 	Poll      string         `env:"TENANTWATCH_POLL" envDefault:"1s"`
 	Rules     []string       `env:"TENANTWATCH_RULES"`
 	Retention string         `env:"TENANTWATCH_RETENTION" envDefault:"forever"`
+	SQLMemory string         `env:"TENANTWATCH_SQL_MAX_MEMORY" envDefault:"4GiB"`
+	SQLTime   string         `env:"TENANTWATCH_SQL_MAX_TIME" envDefault:"10m"`
 	LogLevel  string         `env:"TENANTWATCH_LOG_LEVEL" envDefault:"info"`
 	LogFormat string         `env:"TENANTWATCH_LOG_FORMAT" envDefault:"text"`
 	Kafka     struct {
@@ -81,6 +86,7 @@ type Config struct {
 	kafkaTLS   *tls.Config
 	kafkaSASL  sasl.Mechanism
 	chTLS      *tls.Config
+	sqlBounds  chlocal.Bounds
 }
 
 // need says which settings a command depends on; the others need not be there,
@@ -365,6 +371,13 @@ func (c *Config) tlsConfig(variable, caFile string, f *faults) *tls.Config {
 }
 
 func (c *Config) checkClickHouse(f *faults) {
+	var err error
+	if c.sqlBounds.MaxMemory, err = humanize.ParseBytes(c.SQLMemory); err != nil || c.sqlBounds.MaxMemory < 64<<20 {
+		f.add("TENANTWATCH_SQL_MAX_MEMORY", "%q: want a size of 64MiB or more, such as 4GiB", c.SQLMemory)
+	}
+	if c.sqlBounds.MaxTime, err = parseDuration(c.SQLTime); err != nil || c.sqlBounds.MaxTime < time.Second {
+		f.add("TENANTWATCH_SQL_MAX_TIME", "%q: want a time of 1s or more, such as 10m", c.SQLTime)
+	}
 	if c.ClickHouse.DSN == "" {
 		if c.ClickHouse.CAFile != "" {
 			f.add("CLICKHOUSE_CA_FILE", "has no use without CLICKHOUSE_DSN: the embedded ClickHouse is on loopback")

@@ -314,7 +314,7 @@ func testSeveralProcesses(t *testing.T, kafka ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(server.close)
+	t.Cleanup(func() { _ = server.Close() })
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 20_000, LiveRate: 40, Attacks: auth0sim.DemoAttacks()})
 	environ := settings(t, append(append(unprobed(s), "TENANTWATCH_LOG_LEVEL=debug", "CLICKHOUSE_DSN="+server.Access.DSN(chlocal.Owner, "shared")), kafka...)...)

@@ -12,13 +12,14 @@ import (
 )
 
 type investigateCmd struct {
-	Name   string `arg:"" optional:"" help:"The investigation. Default: list them."`
-	Value  string `placeholder:"TEXT" help:"Whom or what it is about, such as a user_id or an address."`
-	Tenant string `help:"The tenant's name. Default: all that there are."`
-	Since  string `default:"24h" help:"From when on: a time ago such as 24h or 7d, or a time such as 2026-11-20T10:00:00Z."`
-	Until  string `help:"Up to when, in the same way. Default: now."`
-	SQL    bool   `name:"sql" help:"Print the query instead."`
-	Output string `enum:"table,json,csv" default:"table" help:"table, json (an array of objects) or csv (with a header)."`
+	Name        string `arg:"" optional:"" help:"The investigation. Default: list them."`
+	Value       string `placeholder:"TEXT" help:"Whom or what it is about, such as a user_id or an address."`
+	Tenant      string `help:"The tenant's name. Default: all that there are."`
+	Since       string `default:"24h" help:"From when on: a time ago such as 24h or 7d, or a time such as 2026-11-20T10:00:00Z."`
+	Until       string `help:"Up to when, in the same way. Default: now."`
+	SQL         bool   `name:"sql" help:"Print the query instead."`
+	rowsOutput  `embed:""`
+	queryBounds `embed:""`
 }
 
 // Run asks an investigation.
@@ -54,12 +55,15 @@ func (v *investigateCmd) Run(ctx context.Context, a *app) error {
 	const layout = "2006-01-02 15:04:05.000"
 	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{
 		"tenant": v.Tenant, "value": v.Value, "since": since.UTC().Format(layout), "until": until.UTC().Format(layout)}))
+	if ctx, err = v.apply(ctx); err != nil {
+		return err
+	}
 	rows, err := conn.Query(ctx, i.SQL)
 	if err != nil {
-		return fmt.Errorf("investigate %s: %w", v.Name, err)
+		return fmt.Errorf("investigate %s: %w", v.Name, explainBounds(err))
 	}
 	defer rows.Close()
-	return printRows(a.stdout, v.Output, rows)
+	return v.print(a, rows)
 }
 
 // list prints what there is.

@@ -544,7 +544,7 @@ func TestLeadership(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(server.close)
+	t.Cleanup(func() { _ = server.Close() })
 	var clock stoppable
 	var tenants []*auth0sim.Tenant
 	var fronts [2][2]*front // by process and tenant
@@ -624,7 +624,7 @@ func testRolesApart(t *testing.T, kafka ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(server.close)
+	t.Cleanup(func() { _ = server.Close() })
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 3000, LiveRate: 30,
 		Attacks: []auth0sim.Attack{{Kind: auth0sim.AttackStuffing, At: 15 * time.Second, Every: 20 * time.Second}}})

@@ -5,4 +5,3 @@ FROM events
 WHERE (tenant = {tenant:String} OR {tenant:String} = '') AND date >= {since:DateTime64(3, 'UTC')} AND date <= {until:DateTime64(3, 'UTC')} AND status_code >= 400
 GROUP BY client_id, client_name, method, path, status_code
 ORDER BY events DESC
-LIMIT 1000

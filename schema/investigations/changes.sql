@@ -4,4 +4,3 @@ SELECT date, description, request_method AS method, request_path AS path, status
 FROM events
 WHERE (tenant = {tenant:String} OR {tenant:String} = '') AND date >= {since:DateTime64(3, 'UTC')} AND date <= {until:DateTime64(3, 'UTC')} AND type = 'sapi'
 ORDER BY date DESC
-LIMIT 1000

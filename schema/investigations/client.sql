@@ -6,4 +6,3 @@ FROM events
 WHERE (tenant = {tenant:String} OR {tenant:String} = '') AND date >= {since:DateTime64(3, 'UTC')} AND date <= {until:DateTime64(3, 'UTC')} AND client_id = {value:String}
 GROUP BY type, method, path, status_code
 ORDER BY events DESC
-LIMIT 1000

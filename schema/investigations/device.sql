@@ -7,4 +7,3 @@ FROM events
 WHERE (tenant = {tenant:String} OR {tenant:String} = '') AND date >= {since:DateTime64(3, 'UTC')} AND date <= {until:DateTime64(3, 'UTC')} AND JSONExtractString(rest, 'security_context', 'ja4') = {value:String}
 GROUP BY ip
 ORDER BY events DESC
-LIMIT 1000

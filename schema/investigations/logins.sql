@@ -6,4 +6,3 @@ FROM events
 WHERE (tenant = {tenant:String} OR {tenant:String} = '') AND date >= {since:DateTime64(3, 'UTC')} AND date <= {until:DateTime64(3, 'UTC')} AND type IN ('s', 'scoa', 'sepft', 'f', 'fp', 'fu', 'fcoa', 'fepft', 'pwd_leak', 'limit_wc', 'limit_sul', 'limit_mu')
 GROUP BY at
 ORDER BY at DESC
-LIMIT 1000

@@ -7,4 +7,3 @@ FROM events
 WHERE (tenant = {tenant:String} OR {tenant:String} = '') AND date >= {since:DateTime64(3, 'UTC')} AND date <= {until:DateTime64(3, 'UTC')} AND type LIKE 'gd\\_%'
 GROUP BY user_id
 ORDER BY pushes + messages + failed + rejected + limited DESC
-LIMIT 1000

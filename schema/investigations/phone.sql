@@ -5,4 +5,3 @@ FROM events
 WHERE (tenant = {tenant:String} OR {tenant:String} = '') AND date >= {since:DateTime64(3, 'UTC')} AND date <= {until:DateTime64(3, 'UTC')} AND type IN ('gd_enrollment_complete', 'gd_unenroll')
     AND (JSONExtractString(details, 'authenticator', 'phone_number') = {value:String} OR JSONExtractString(details, 'enrollment', 'identifier') = {value:String})
 ORDER BY date DESC
-LIMIT 1000

@@ -5,4 +5,3 @@ WHERE (tenant = {tenant:String} OR {tenant:String} = '') AND date >= {since:Date
     OR (type = 'tenantwatch_api_error' AND status_code = 429))
 GROUP BY at, type, bucket, client_id, client_name, ip, path
 ORDER BY at DESC, events DESC
-LIMIT 1000

@@ -5,4 +5,3 @@ FROM events
 WHERE (tenant = {tenant:String} OR {tenant:String} = '') AND date >= {since:DateTime64(3, 'UTC')} AND date <= {until:DateTime64(3, 'UTC')} AND type IN ('ss', 'fs', 'sv', 'signup_pwd_leak')
 GROUP BY ip, mail_domain
 ORDER BY signups + failures DESC
-LIMIT 1000

@@ -4,4 +4,3 @@ SELECT date, type, description, ip, JSONExtractString(rest, 'location_info', 'co
 FROM events
 WHERE (tenant = {tenant:String} OR {tenant:String} = '') AND date >= {since:DateTime64(3, 'UTC')} AND date <= {until:DateTime64(3, 'UTC')} AND JSONExtractString(details, 'familyId') = {value:String}
 ORDER BY date
-LIMIT 1000

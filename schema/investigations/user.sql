@@ -5,4 +5,3 @@ SELECT date, type, description, ip, user_agent, JSONExtractString(rest, 'securit
 FROM events
 WHERE (tenant = {tenant:String} OR {tenant:String} = '') AND date >= {since:DateTime64(3, 'UTC')} AND date <= {until:DateTime64(3, 'UTC')} AND (user_id = {value:String} OR user_name = {value:String})
 ORDER BY date DESC
-LIMIT 1000
