@@ -69,7 +69,15 @@ func Start(tb testing.TB, dir string) *chlocal.Server {
 // and connects to it, as its owner.
 func Open(tb testing.TB) (conn driver.Conn, dsn string) {
 	tb.Helper()
-	dsn = Start(tb, tb.TempDir()).Access.DSN(chlocal.Owner, "tenantwatch")
+	conn, dsn, _ = OpenServer(tb)
+	return conn, dsn
+}
+
+// OpenServer is Open with the engine itself, for tests that harm it.
+func OpenServer(tb testing.TB) (conn driver.Conn, dsn string, srv *chlocal.Server) {
+	tb.Helper()
+	srv = Start(tb, tb.TempDir())
+	dsn = srv.DSN(chlocal.Owner, chlocal.Database)
 	conn, err := schema.Open(tb.Context(), dsn, nil)
 	if err != nil {
 		tb.Fatal(err)
@@ -78,5 +86,5 @@ func Open(tb testing.TB) (conn driver.Conn, dsn string) {
 	if _, err := schema.Migrate(tb.Context(), conn); err != nil {
 		tb.Fatal(err)
 	}
-	return conn, dsn
+	return conn, dsn, srv
 }
