@@ -61,10 +61,9 @@ func TestProgramsAgree(t *testing.T) {
 		}
 		for _, i := range got {
 			for _, f := range wants[i] {
-				a, _ := m.Value(f)
-				b, _ := plain.Value(f)
-				if !bytes.Equal(a, b) {
-					t.Fatalf("%s\n%s is %q, should be %q", raw, f.Path, a, b)
+				a, b := m.AppendTexts(nil, f), plain.AppendTexts(nil, f)
+				if !slices.EqualFunc(a, b, func(a, b Text) bool { return bytes.Equal(a.Text, b.Text) && a.Quoted == b.Quoted }) {
+					t.Fatalf("%s\n%s is %v, should be %v", raw, f.Path, a, b)
 				}
 			}
 		}

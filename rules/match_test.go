@@ -100,8 +100,10 @@ func TestEquality(t *testing.T) {
 		{name: "neq", rule: item(`a|neq: x`), yes: []string{`{"a":"y"}`, `{}`, `{"a":null}`}, no: []string{`{"a":"x"}`, `{"a":"X"}`, `{"a":["y","x"]}`}},
 		{name: "neq of a list", rule: item("a|neq: [x, y]"), yes: []string{`{"a":"z"}`}, no: []string{`{"a":"x"}`, `{"a":"y"}`}},
 		{name: "neq null", rule: item(`a|neq: null`), yes: []string{`{"a":"x"}`, `{"a":""}`}, no: []string{`{}`, `{"a":null}`}},
-		{name: "exists", rule: item(`a|exists: true`), yes: []string{`{"a":""}`, `{"a":0}`, `{"a":[]}`, `{"a":{}}`, `{"a":false}`}, no: []string{`{}`, `{"a":null}`, `{"b":1}`}},
-		{name: "exists not", rule: item(`a|exists: false`), yes: []string{`{}`, `{"a":null}`}, no: []string{`{"a":""}`, `{"a":[]}`}},
+		{name: "exists", rule: item(`a|exists: true`), yes: []string{`{"a":""}`, `{"a":0}`, `{"a":[]}`, `{"a":{}}`, `{"a":false}`, `{"a":null}`, `{"a":[null]}`}, no: []string{`{}`, `{"b":1}`}},
+		{name: "exists not", rule: item(`a|exists: false`), yes: []string{`{}`, `{"b":null}`}, no: []string{`{"a":""}`, `{"a":[]}`, `{"a":null}`}},
+		{name: "exists below null", rule: item(`a.b|exists: true`), yes: []string{`{"a":{"b":null}}`, `{"a.b":null}`, `{"a":[{},{"b":null}]}`}, no: []string{`{"a":null}`, `{"a":{}}`, `{"a":[]}`}},
+		{name: "exists, of the type", rule: item(`type|exists: true`), yes: []string{`{"type":"s"}`, `{"type":null}`, `{"type":""}`, `{"type":[]}`}, no: []string{`{}`, `{"a":1}`}},
 		{name: "all of a list, in any members", rule: item("a|all: [x, y]"), yes: []string{`{"a":["x","y"]}`, `{"a":["Y","z","X"]}`}, no: []string{`{"a":"x"}`, `{"a":["x"]}`, `{}`}},
 	} {
 		c.run(t)
@@ -221,7 +223,10 @@ func TestConditions(t *testing.T) {
 		{"1 of s*", func(a, b, c, d bool) bool { return a || b || c }},
 		{"all of s?", func(a, b, c, d bool) bool { return a && b && c }},
 		{"1 of _s*", func(a, b, c, d bool) bool { return d }},
-		{"all of *", func(a, b, c, d bool) bool { return a && b && c && d }},
+		{"all of *", func(a, b, c, d bool) bool { return a && b && c }},
+		{"1 of *1", func(a, b, c, d bool) bool { return a }},
+		{"1 of *s*", func(a, b, c, d bool) bool { return a || b || c }},
+		{"all of _*", func(a, b, c, d bool) bool { return d }},
 		{"all of s1", func(a, b, c, d bool) bool { return a }},
 		{"not 1 of them", func(a, b, c, d bool) bool { return !(a || b || c) }},
 		{"s1 and not all of s*", func(a, b, c, d bool) bool { return a && !(a && b && c) }},
@@ -285,12 +290,24 @@ func TestFields(t *testing.T) {
 }
 
 func TestVariables(t *testing.T) {
-	vars := rules.Vars{"one": {"x"}, "two": {"x", "Y"}, "none": {}, "star": {`a*?\`}, "net": {"192.0.2.0/24", "2001:db8::/32"}, "dot": {"a.b"}}
+	vars := rules.Vars{"one": {"x"}, "two": {"x", "Y"}, "none": {}, "star": {`a*?\`}, "net": {"192.0.2.0/24", "2001:db8::/32"}, "dot": {"a.b"},
+		"2 of Them-é.x": {"v"}, " of ": {"/"}}
 	for _, c := range []cases{
 		{name: "braces", rule: item(`a: '{two}'`), yes: []string{`{"a":"X"}`, `{"a":"y"}`}, no: []string{`{"a":"{two}"}`, `{"a":"z"}`}},
 		{name: "braces without quotes are a map to YAML", rule: item(`a: {two}`), yes: []string{`{"a":"X"}`}, no: []string{`{"a":"two"}`}},
 		{name: "in a list", rule: item(`a: ['{two}', z]`), yes: []string{`{"a":"y"}`, `{"a":"z"}`}, no: []string{`{"a":"a"}`}},
-		{name: "within text", rule: item(`a: 'p-{two}-{one}'`), yes: []string{`{"a":"p-y-x"}`, `{"a":"p-x-x"}`}, no: []string{`{"a":"p-x-y"}`}},
+		{name: "within text, braces are text", rule: item(`a: 'p-{two}-{one}'`), yes: []string{`{"a":"p-{two}-{one}"}`}, no: []string{`{"a":"p-y-x"}`, `{"a":"p-x-x"}`}},
+		{name: "the host of a URL, as Auth0's catalog has it", rule: item(`a: 'https://{two}/api'`), yes: []string{`{"a":"https://x/api"}`, `{"a":"https://y/api"}`}, no: []string{`{"a":"https://{two}/api"}`}},
+		{name: "before other text", rule: item(`a: '{two}/x'`), yes: []string{`{"a":"{two}/x"}`}, no: []string{`{"a":"x/x"}`}},
+		{name: "a GUID", rule: item(`a: '{B1B2C3D4-0000-4000-8000-0000000000FF}'`), yes: []string{`{"a":"{b1b2c3d4-0000-4000-8000-0000000000ff}"}`}},
+		{name: "a shell's variable", rule: item(`a|contains: '${IFS}'`), yes: []string{`{"a":"x${ifs}y"}`}},
+		{name: "for another product", rule: strings.Replace(item(`a: '{two}'`), "product: auth0", "category: proxy", 1), yes: []string{`{"a":"{two}"}`}, no: []string{`{"a":"x"}`}},
+		{name: "expand: a name with anything but percent", rule: item(`a|expand: '%2 of Them-é.x%'`), yes: []string{`{"a":"v"}`}, no: []string{`{"a":"%2 of them-é.x%"}`}},
+		{name: "expand: escaped", rule: item(`a|expand: '\%two%one%'`), yes: []string{`{"a":"%twox"}`}, no: []string{`{"a":"\\%twox"}`, `{"a":"%two%one%"}`}},
+		{name: "expand: an escaped backslash before", rule: item(`a|expand: 'c:\\%one%'`), yes: []string{`{"a":"c:\\x"}`}, no: []string{`{"a":"c:\\%one%"}`}},
+		{name: "expand: both ends escaped", rule: item(`a|expand: '\%one\%'`), yes: []string{`{"a":"%one%"}`}, no: []string{`{"a":"x"}`}},
+		{name: "expand: one that is alone", rule: item(`a|expand: '100% of %one%%'`), yes: []string{`{"a":"100/one%%"}`}},
+		{name: "expand, re", rule: item(`a|expand|re: '^\%%one%\d$'`), yes: []string{`{"a":"%x7"}`}, no: []string{`{"a":"x7"}`}},
 		{name: "expand", rule: item(`a|expand: '%two%!'`), yes: []string{`{"a":"y!"}`}, no: []string{`{"a":"%two%!"}`}},
 		{name: "expand leaves braces", rule: item(`a|expand: '{two}%one%'`), yes: []string{`{"a":"{two}x"}`}},
 		{name: "percent signs without expand", rule: item(`a: '%two%'`), yes: []string{`{"a":"%two%"}`}, no: []string{`{"a":"x"}`}},
@@ -356,22 +373,26 @@ func TestValue(t *testing.T) {
 	}
 	m := set.Matcher()
 	for _, tt := range []struct {
-		event, text string
-		quoted      bool
+		event string
+		want  []string
 	}{
-		{`{"a":1,"u":{"v":"x\ty"}}`, "x\ty", true},
-		{`{"a":1,"u":{"v":12.50}}`, "12.50", false},
-		{`{"a":1,"u":{"v":true}}`, "true", false},
-		{`{"a":1,"u":{"v":[null,{},[],"Second",3]}}`, "Second", true},
-		{`{"a":1,"u":{"v":""}}`, "", true},
-		{`{"a":1,"u":{"v":null}}`, "", true},
-		{`{"a":1}`, "", true},
+		{`{"a":1,"u":{"v":"x\ty"}}`, []string{"x\ty true"}},
+		{`{"a":1,"u":{"v":12.50}}`, []string{"12.50 false"}},
+		{`{"a":1,"u":{"v":true}}`, []string{"true false"}},
+		{`{"a":1,"u":{"v":[null,{},[],"Second",3]}}`, []string{"Second true", "3 false"}},
+		{`{"a":1,"u":{"v":""}}`, []string{" true"}}, // not as if there were nothing
+		{`{"a":1,"u":{"v":null}}`, nil},
+		{`{"a":1}`, nil},
 	} {
 		if len(m.Match([]byte(tt.event))) != 1 {
 			t.Errorf("%s does not match", tt.event)
 		}
-		if text, quoted := m.Value(by[0]); string(text) != tt.text || quoted != tt.quoted {
-			t.Errorf("%s: got %q, %v", tt.event, text, quoted)
+		var got []string
+		for _, text := range m.AppendTexts(nil, by[0]) {
+			got = append(got, fmt.Sprintf("%s %v", text.Text, text.Quoted))
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.event, diff)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // maxScratch bounds the unescaped and lower-cased text that a Matcher keeps room
@@ -27,12 +28,17 @@ type Matcher struct {
 	broken   map[int]string
 	timeouts uint64
 
+	steps       int           // that regular expressions have taken of the current event, see mostSteps
+	backtracked time.Duration // the same of those that backtrack, see regexBudget
+
 	raw     []byte // the event being scanned
 	root    *node  // of the fields that are asked for, as far as the type is known
 	pos     int
 	stop    bool
-	retyped bool // there was another type before the one that counts
-	whole   bool // every field is read, whatever the type
+	retyped bool    // there was another type before the one that counts
+	all     []value // every scalar of the event, see scalars
+	allOf   uint64  // the event that they are of
+	whole   bool    // every field is read, whatever the type
 	scratch []byte
 	quote   []byte
 }
@@ -48,6 +54,7 @@ func (m *Matcher) Match(raw []byte) []int {
 	}
 	m.scratch = m.scratch[:0]
 	m.event++
+	m.steps, m.backtracked = 0, 0
 	m.scan(raw)
 	if m.retyped { // what was read is what the first type asks for
 		m.reset()
@@ -113,21 +120,41 @@ func (m *Matcher) reset() {
 	m.touched, m.matched, m.program = m.touched[:0], m.matched[:0], nil
 }
 
-// Value returns the first scalar that the last event has at f, as text. It is
-// empty when there is none; quoted tells a string from a number or a boolean. f is a
-// field of a rule that matches, or of a correlation that counts one: others are not
-// read of every event.
-func (m *Matcher) Value(f Field) (text []byte, quoted bool) {
-	for i := range m.slots[f.slot].values {
-		if v := &m.slots[f.slot].values[i]; v.kind > kindContainer {
-			return v.text, v.kind == kindString
-		}
-	}
-	return nil, true
+// Text is a scalar of an event, as text. Quoted tells a string from a number or a
+// boolean.
+type Text struct {
+	Text   []byte
+	Quoted bool
 }
 
-// Timeouts returns how often a backtracking regular expression was given up on
-// because it took too long; such an event counts as not matching.
+// AppendTexts appends the scalars that the last event has at f, all members of an array;
+// null is none. f is a field of a rule that matches, or of a correlation that counts
+// one: others are not read of every event.
+func (m *Matcher) AppendTexts(list []Text, f Field) []Text {
+	for i := range m.slots[f.slot].values {
+		if v := &m.slots[f.slot].values[i]; v.kind > kindContainer {
+			list = append(list, Text{v.text, v.kind == kindString})
+		}
+	}
+	return list
+}
+
+// everywhere stands for the slot of a keyword, which is not about one field.
+const everywhere = -1
+
+// valuesAt is what the event has at a field, or all of its scalars.
+func (m *Matcher) valuesAt(f Field) []value {
+	if f.slot != everywhere {
+		return m.slots[f.slot].values
+	}
+	if m.allOf != m.event {
+		m.all, m.allOf = m.scalars(m.all[:0]), m.event
+	}
+	return m.all
+}
+
+// Timeouts returns how often a regular expression was given up on because it took too
+// long; such an event counts as not matching.
 func (m *Matcher) Timeouts() uint64 { return m.timeouts }
 
 // low returns v's text in lower case.

@@ -147,8 +147,7 @@ func (r *reducer) reduce(x expr) (rest expr, holds bool) {
 		r.uses[x]++
 	case exists:
 		if x.field.slot == 0 {
-			there := slices.ContainsFunc(r.typ, func(v value) bool { return v.kind != kindNull })
-			return nil, there == x.want
+			return nil, (len(r.typ) > 0) == x.want
 		}
 	}
 	return x, false
@@ -217,8 +216,6 @@ func (r *reducer) arrange(x expr) (expr, int) {
 		return not{inner}, cost + 1 // what is there is rarer than what is not
 	case exists:
 		return x, 1
-	case keyword:
-		return x, 1000
 	case *test:
 		cost := 1
 		for _, c := range x.checks {

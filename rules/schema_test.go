@@ -71,7 +71,7 @@ func TestSchemas(t *testing.T) {
 	if _, err := os.Stat(catalogDir); err == nil {
 		sources = append(sources, os.DirFS(catalogDir))
 	}
-	for _, f := range rules.Lint(catalogVars, schemas, sources...) {
+	for _, f := range (rules.Settings{Vars: catalogVars}).Lint(schemas, sources...) {
 		if f.Check == "schema" {
 			t.Errorf("%+v", f)
 		}
@@ -159,7 +159,7 @@ func TestSampleDocuments(t *testing.T) {
 				named.WriteString("---\ntitle: named\nname: '" + rule.(string) + "'\nid: id-" + rule.(string) + source + "\ndetection:\n  s: {a: b}\n  condition: s\n")
 			}
 		}
-		_, report := rules.Load(nil, source(strings.TrimRight(string(data), "\n")+"\n"+named.String()))
+		_, report := rules.Settings{AllLogSources: true}.Load(source(strings.TrimRight(string(data), "\n") + "\n" + named.String()))
 		d := report.Documents[0]
 		if filepath.Base(name) == "value_percentile.yml" {
 			if d.Status != rules.Refused || !strings.Contains(d.Reason, "percentile") {

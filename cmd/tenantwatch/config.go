@@ -48,6 +48,7 @@ type Config struct {
 	RateShare string         `env:"TENANTWATCH_RATE_SHARE" envDefault:"0.3"`
 	Poll      string         `env:"TENANTWATCH_POLL" envDefault:"1s"`
 	Rules     []string       `env:"TENANTWATCH_RULES"`
+	AllRules  allLogSources  `env:"TENANTWATCH_ALL_LOG_SOURCES"`
 	Retention string         `env:"TENANTWATCH_RETENTION" envDefault:"forever"`
 	LogLevel  string         `env:"TENANTWATCH_LOG_LEVEL" envDefault:"info"`
 	LogFormat string         `env:"TENANTWATCH_LOG_FORMAT" envDefault:"text"`
