@@ -506,10 +506,12 @@ func (l *loader) sources(d *document, c *correlation, r *Rule) (groupBy []Field,
 					return nil, d.errorf(n, "correlation: a field has no name")
 				}
 				path := cmp.Or(aliases[name][k], name)
-				if i == 0 {
-					s.GroupBy = append(s.GroupBy, l.fields.field(path))
-				} else {
-					s.Values = append(s.Values, l.fields.field(path))
+				field := l.fields.field(path)
+				switch {
+				case i == 0:
+					s.GroupBy = append(s.GroupBy, field)
+				case !slices.Contains(s.Values, field):
+					s.Values = append(s.Values, field)
 				}
 			}
 		}

@@ -245,7 +245,11 @@ func (c *sqlChain) counted(k *Correlation) (string, error) {
 		where = append(where, eitherOf(any))
 	}
 	for i, f := range k.Sources[0].GroupBy {
-		columns = append(columns, fmt.Sprintf("arrayJoin(arrayDistinct(%s)) AS key%d", c.columns[f.Path], i+1))
+		list := "arrayDistinct(" + c.columns[f.Path] + ")"
+		for range i - slices.Index(k.Sources[0].GroupBy, f) {
+			list = "arrayReverse(" + list + ")" // equal arrays are joined as one
+		}
+		columns = append(columns, fmt.Sprintf("arrayJoin(%s) AS key%d", list, i+1))
 	}
 	var values []string
 	for _, f := range k.Sources[0].Values {
@@ -267,8 +271,7 @@ func (k *Correlation) looksAtValues() bool {
 }
 
 // valuesOf are lists of what is looked at in an event, made of lists of texts; nil where
-// events are only counted. They are written otherwise than a key's: equal arrays are
-// joined as one.
+// events are only counted. They are written otherwise than a key's, for the same reason.
 func (c *sqlChain) valuesOf(k *Correlation, texts []string) (lists []string) {
 	switch k.Type {
 	case ValueCount:
