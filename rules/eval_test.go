@@ -12,14 +12,14 @@ import (
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
 )
 
-// allRules are the built-in rules and, where it is there, Auth0's catalog with every
-// variable set.
+// allRules are the built-in rules, those in the manner of Auth0's catalog and, where it is
+// there, that itself, with every variable set.
 func allRules() *Set {
 	vars := Vars{
 		"global_client_id": {"dashboard"}, "api_explorer_client_id": {"explorer"}, "your-tenant-url": {"t.auth0.com"},
 		"your-tenant-domain": {"t.eu.auth0.com"}, "trusted-client_id-1": {"trusted1"}, "trusted-client_id-2": {"trusted2"},
 	}
-	set, _ := Load(vars, builtin.FS(), os.DirFS(filepath.Join("..", "..", "shared", "data", "auth0-detections")))
+	set, _ := Load(vars, builtin.FS(), os.DirFS(filepath.Join("testdata", "catalog")), os.DirFS(filepath.Join("..", "..", "shared", "data", "auth0-detections")))
 	return set
 }
 

@@ -213,7 +213,7 @@ func TestLintShipped(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(catalogDir); err != nil {
-		t.Skipf("Auth0's detection catalog is not beside the repository: %v", err)
+		t.Skipf("not proven: that there are no errors in Auth0's catalog itself; rules in its manner are tested (TestMannerLint): %v", err)
 	}
 	for _, list := range [][]rules.Finding{rules.Settings{Vars: catalogVars}.Lint(nil, os.DirFS(catalogDir)), rules.Settings{Vars: catalogVars}.Lint(nil, builtin.FS(), os.DirFS(catalogDir))} {
 		for _, f := range list {

@@ -230,7 +230,7 @@ func TestRefused(t *testing.T) {
 		{"keyword that is a field", item("'|fieldref': x"), "keywords take no modifier that is about one field"},
 		{"keyword of a time", item("'|hour': 3"), "keywords take no modifier that is about one field"},
 		{"regular expression with a repeat in a repeat", item("a|re: '(a{1,90}){1,90}'"), "invalid repeat count: `{1,90}`; a repeat within a repeat multiplies"},
-		{"regular expression with a large program", item("a|re: '"+strings.Repeat("(ab?){0,999}", 3)+"'"), "becomes a program of"},
+		{"regular expression with a large program", item("a|re: '" + strings.Repeat("(ab?){0,999}", 3) + "'"), "becomes a program of"},
 		{"regular expression with a large repeat", item("a|re: 'a{2000}'"), "invalid repeat count"},
 		{"map for a value", item("a: {b: 1}"), "line 7: a: line 7: a value must be a scalar"},
 		{"list in a value", item("a: [[x]]"), "a value must be a scalar"},
