@@ -29,6 +29,7 @@ type Set struct {
 	rules []*Rule
 	root  *node
 	slots int
+	index func() *index // built when first asked for
 }
 
 // Rules returns the rules that can be evaluated; their place is their index.
@@ -36,7 +37,9 @@ func (s *Set) Rules() []*Rule { return s.rules }
 
 // Matcher returns a new Matcher.
 func (s *Set) Matcher() *Matcher {
-	return &Matcher{set: s, programs: map[typeKey]*program{}, slots: make([]slot, s.slots)}
+	m := &Matcher{set: s, programs: map[typeKey]*program{}, slots: make([]slot, s.slots), index: s.index()}
+	m.results = make([]result, m.index.shared)
+	return m
 }
 
 // Status says what became of a document.
@@ -391,7 +394,7 @@ func (l *loader) detection(d *document) error {
 		}
 		x = all
 	}
-	r.match, r.outline, r.types = x, o, x.types()
+	r.match, r.readsType, r.outline, r.types = x, readsType(x), o, x.types()
 	if r.types != nil {
 		r.Types = r.types.strings()
 	}
@@ -716,6 +719,7 @@ func (l *loader) finish() (*Set, *Report) {
 			r.Correlation.Among = append(r.Correlation.Among, index[b])
 		}
 	}
+	set.index = onceIndexed(set)
 	report := &Report{Documents: l.broken}
 	for _, fate := range l.overlayFates {
 		report.Documents = append(report.Documents, *fate)

@@ -16,7 +16,11 @@ const maxScratch = 256 << 10
 type Matcher struct {
 	set      *Set
 	programs map[typeKey]*program
-	anyType  *program  // see plain
+	anyType  *program // see plain
+	index    *index   // of the set
+	due      []uint64 // see index.due
+	found    []uint64 // the event in which each text was last found
+	queue    []candidate
 	wants    [][]Field // see Set.wants
 	slots    []slot
 	touched  []int // slots that the current event filled
@@ -24,7 +28,7 @@ type Matcher struct {
 	event    uint64 // counts events
 	results  []result
 	matched  []int
-	at       int // in program.list
+	at       int // in the list that is run
 	broken   map[int]string
 	timeouts uint64
 
@@ -65,30 +69,52 @@ func (m *Matcher) Match(raw []byte) []int {
 	return m.evaluate()
 }
 
-// evaluate runs the program of the event that was scanned.
+// evaluate runs the program of the event that was scanned, and what the index says of it.
 func (m *Matcher) evaluate() []int {
 	if m.program == nil {
 		m.program = m.programFor(nil)
 	}
-	for m.at = 0; !m.run(); {
+	m.run(m.program.list)
+	if len(m.index.list) > 0 {
+		before := len(m.matched)
+		m.queue = m.index.due(m, m.queue[:0])
+		m.run(m.queue)
+		if before > 0 {
+			slices.Sort(m.matched)
+		}
 	}
 	return m.matched
 }
 
-// run goes on with the program, and reports whether that came to its end: a rule that
+// run holds the event against some detections.
+func (m *Matcher) run(list []candidate) {
+	for m.at = 0; !m.runOn(list); m.at++ {
+	}
+}
+
+// runOn continues with a list, and reports whether that came to its end: a rule that
 // panics is a fault of ours, which is to cost that rule and no other.
-func (m *Matcher) run() (done bool) {
+func (m *Matcher) runOn(list []candidate) (done bool) {
 	defer func() {
 		if !done {
-			m.breaks(m.program.list[m.at].rule, recover())
+			m.breaks(list[m.at].rule, recover())
 		}
 	}()
-	for ; m.at < len(m.program.list); m.at++ {
-		if c := &m.program.list[m.at]; c.match == nil || c.match.eval(m) {
+	for ; m.at < len(list); m.at++ {
+		c := &list[m.at]
+		if m.broken != nil && m.isBroken(c.rule) {
+			continue
+		}
+		if c.match == nil || c.match.eval(m) {
 			m.matched = append(m.matched, c.rule)
 		}
 	}
 	return true
+}
+
+func (m *Matcher) isBroken(rule int) bool {
+	_, broken := m.broken[rule]
+	return broken
 }
 
 // breaks leaves a rule out from now on.
@@ -97,15 +123,6 @@ func (m *Matcher) breaks(rule int, why any) {
 		m.broken = map[int]string{}
 	}
 	m.broken[rule] = fmt.Sprint(why)
-	without := func(p *program) {
-		p.list = slices.DeleteFunc(p.list, func(c candidate) bool { return c.rule == rule })
-	}
-	for _, p := range m.programs {
-		without(p)
-	}
-	if m.anyType != nil {
-		without(m.anyType)
-	}
 }
 
 // Broken are the rules that no longer run since they panicked, as indexes into

@@ -41,9 +41,10 @@ type Rule struct {
 	Alert          *Alert       // how it alerts; nil when it only serves correlations
 	Correlation    *Correlation // nil for a detection
 
-	match   expr
-	outline *outline // of match
-	types   types
+	match     expr
+	readsType bool
+	outline   *outline // of match
+	types     types
 }
 
 // Alert is how a rule alerts.

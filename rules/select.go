@@ -56,6 +56,7 @@ func (s *Set) Select(keep func(*Rule) bool) *Set {
 		own.reads(out.root.add)
 	}
 	out.root.seal()
+	out.index = onceIndexed(out)
 	return out
 }
 
