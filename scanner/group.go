@@ -30,14 +30,15 @@ func (e *Engine) keys(t *tracked, source int) int {
 	for _, f := range t.groupBy(source) {
 		begin := len(e.parts)
 		e.parts = e.appendTexts(e.parts, f)
-		e.parts = append(e.parts[:begin], unique(e.parts[begin:])...)
-		if len(e.parts) == begin {
-			if t.rule.Correlation != nil {
-				return 0
-			}
+		switch n := len(e.parts) - begin; {
+		case n == 0 && t.rule.Correlation != nil:
+			return 0
+		case n == 0:
 			e.parts = append(e.parts, rules.Text{Quoted: true})
+		case n > 1:
+			e.parts = e.parts[:begin+len(unique(e.parts[begin:]))]
+			count = min(count*(len(e.parts)-begin), mostMembers)
 		}
-		count = min(count*(len(e.parts)-begin), mostMembers)
 		e.ends = append(e.ends, len(e.parts))
 	}
 	return count
@@ -62,8 +63,10 @@ func (e *Engine) keyAt(c *clock, n int) {
 	e.key, e.quoted = append(e.key[:0], c.name...), 0
 	begin := 0
 	for i, end := range e.ends {
-		part := e.parts[begin+n%(end-begin)]
-		n /= end - begin
+		part := &e.parts[begin]
+		if width := end - begin; width > 1 {
+			part, n = &e.parts[begin+n%width], n/width
+		}
 		begin = end
 		e.appendKey(part.Text)
 		if part.Quoted {
@@ -137,6 +140,12 @@ func (e *Engine) valuesOf(t *tracked, source int) []uint64 {
 	e.values = append(e.values, 0)
 	for _, f := range fields {
 		e.texts = e.appendTexts(e.texts[:0], f)
+		if len(e.texts) == 1 { // as it nearly always is
+			for i, h := range e.values {
+				e.values[i] = e.hash(h, e.texts[0].Text)
+			}
+			continue
+		}
 		before := len(e.values)
 		for _, text := range unique(e.texts) {
 			for _, h := range e.values[:before] {
