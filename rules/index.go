@@ -6,7 +6,6 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
-	"sync"
 	"unicode/utf8"
 )
 
@@ -104,11 +103,6 @@ func newIndex(s *Set, wants [][]Field) *index {
 		}
 	}
 	return ix
-}
-
-// onceIndexed builds the index of a set when it is first asked for.
-func onceIndexed(s *Set) func() *index {
-	return sync.OnceValue(func() *index { return newIndex(s, s.wants()) })
 }
 
 func sortedKeys(m map[string][]int32) []string {

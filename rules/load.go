@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Settings say how rules are loaded.
@@ -30,6 +31,14 @@ type Set struct {
 	root  *node
 	slots int
 	index func() *index // built when first asked for
+}
+
+// newSet returns a set without rules. Its index is built of those that it has when a
+// Matcher is first asked for.
+func newSet(root *node, slots int) *Set {
+	s := &Set{root: root, slots: slots}
+	s.index = sync.OnceValue(func() *index { return newIndex(s, s.wants()) })
+	return s
 }
 
 // Rules returns the rules that can be evaluated; their place is their index.
@@ -703,7 +712,7 @@ func (l *loader) finish() (*Set, *Report) {
 		}
 	}
 	l.fields.root.seal()
-	set := &Set{root: l.fields.root, slots: len(l.fields.slots)}
+	set := newSet(l.fields.root, len(l.fields.slots))
 	index := map[*Rule]int{}
 	for _, r := range l.order {
 		if r.Alert != nil || needed[r] {
@@ -719,7 +728,6 @@ func (l *loader) finish() (*Set, *Report) {
 			r.Correlation.Among = append(r.Correlation.Among, index[b])
 		}
 	}
-	set.index = onceIndexed(set)
 	report := &Report{Documents: l.broken}
 	for _, fate := range l.overlayFates {
 		report.Documents = append(report.Documents, *fate)

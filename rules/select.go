@@ -29,7 +29,7 @@ func (s *Set) Select(keep func(*Rule) bool) *Set {
 			need(i)
 		}
 	}
-	out := &Set{root: &node{slot: -1}, slots: s.slots}
+	out := newSet(&node{slot: -1}, s.slots)
 	out.root.add(Field{Path: typeField})
 	index := make([]int, len(s.rules))
 	for i, r := range s.rules {
@@ -56,7 +56,6 @@ func (s *Set) Select(keep func(*Rule) bool) *Set {
 		own.reads(out.root.add)
 	}
 	out.root.seal()
-	out.index = onceIndexed(out)
 	return out
 }
 
