@@ -129,8 +129,13 @@ func orderly(t testing.TB, seed uint64, n int, least time.Duration) []schema.Eve
 		members := map[string]any{"type": types[r.IntN(len(types))], "ip": fmt.Sprintf("203.0.113.%d", r.IntN(2)),
 			"user_name": fmt.Sprintf("user%d", r.IntN(5)), "other": fmt.Sprintf("user%d", r.IntN(5)), "n": r.IntN(7)}
 		for _, name := range []string{"ip", "user_name", "other", "n"} {
-			if r.IntN(20) == 0 {
+			switch r.IntN(40) {
+			case 0, 1:
 				delete(members, name)
+			case 2:
+				members[name] = ""
+			case 3:
+				members[name] = []any{members[name], nil, members["user_name"]}
 			}
 		}
 		ev := eventAt(t, at, i, members)
