@@ -11,6 +11,9 @@ import (
 // for, in bytes.
 const maxScratch = 256 << 10
 
+// maxScalars bounds the scalars of an event that a Matcher keeps room for.
+const maxScalars = 4096
+
 // A Matcher runs a Set's detections over events, one at a time, without
 // allocating in the common case. It belongs to one goroutine; make one for each.
 type Matcher struct {
@@ -55,6 +58,9 @@ func (m *Matcher) Match(raw []byte) []int {
 	m.reset()
 	if cap(m.scratch) > maxScratch {
 		m.scratch = nil
+	}
+	if cap(m.all) > maxScalars {
+		m.all = nil
 	}
 	m.scratch = m.scratch[:0]
 	m.event++

@@ -75,6 +75,9 @@ func (r *ruleFiles) tell(report *rules.Report) {
 		if d.Status == rules.Refused || d.Status == rules.Waiting || d.Status == rules.Disabled {
 			r.log.Warn("rule does not run", "status", d.Status, "file", d.File, "line", d.Line, "title", d.Title, "reason", d.Reason)
 		}
+		if d.Kind == "filter" && len(d.Warnings) > 0 {
+			r.log.Warn("filter does not fit all of its rules", "file", d.File, "line", d.Line, "title", d.Title, "reasons", d.Warnings)
+		}
 	}
 	for _, s := range []rules.Status{rules.Enabled, rules.Tuned, rules.Waiting, rules.Disabled, rules.Refused, rules.Replaced, rules.OtherSource} {
 		r.byState.WithLabelValues(string(s)).Set(float64(report.Count(s)))

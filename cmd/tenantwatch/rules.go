@@ -202,8 +202,8 @@ func (c *rulesScanCmd) Run(ctx context.Context, a *app) error {
 	return left
 }
 
-// tellLeft names the rules that are to run but cannot, each on a line. The error counts
-// them; it is nil where there are none.
+// tellLeft names the rules that are to run but cannot, each on a line, and what filters do
+// not fit. The error counts the former; it is nil where there are none.
 func tellLeft(w io.Writer, report *rules.Report) error {
 	for _, d := range report.Documents {
 		switch d.Status {
@@ -211,6 +211,11 @@ func tellLeft(w io.Writer, report *rules.Report) error {
 			fmt.Fprintf(w, "rule refused: %s\n", d.Reason)
 		case rules.Waiting:
 			fmt.Fprintf(w, "rule waits: %s:%d: %s: %s\n", d.File, d.Line, d.Title, d.Reason)
+		}
+		if d.Kind == "filter" {
+			for _, warning := range d.Warnings {
+				fmt.Fprintf(w, "filter: %s\n", warning)
+			}
 		}
 	}
 	refused, waiting := report.Count(rules.Refused), report.Count(rules.Waiting)

@@ -1,6 +1,7 @@
 package history_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -48,6 +49,8 @@ func (r odd) member(depth int) any {
 		return nil
 	case 1:
 		return r.IntN(4)
+	case 7:
+		return json.Number(r.pick("9007199254740992", "9007199254740993", "-9007199254740993", "-9007199254740992", "900719925474099301"))
 	case 2:
 		return 2.5
 	case 3:
@@ -105,7 +108,13 @@ func quoted(text string) string { return strconv.Quote(text) }
 // item is one line of a search identifier.
 func (r odd) item() string {
 	f := r.field()
-	switch r.IntN(19) {
+	switch r.IntN(22) {
+	case 19:
+		return "'" + r.pick("|all", "|contains|all", "|neq", "|cased", "") + "': [" + r.pick("v1", "LINES", "0.0", "É", "'3'") + ", " + r.pick("v", "1", "true", "b") + "]"
+	case 20:
+		return "'" + r.pick("|re': '^v[01]$'", "|re|i': '^É'", "|startswith': V", "|endswith': '_X'", "|cidr': 10.0.0.0/8", "|gt': 2", "|base64offset|contains': v0", "|re|neq': '^v'")
+	case 21:
+		return f + "|" + r.pick("lt", "lte", "gt", "gte") + r.pick("", "|neq") + ": " + r.pick("9007199254740992", "9007199254740993", "-9007199254740993", "900719925474099301")
 	case 0, 1:
 		return f + ": " + quoted(r.text())
 	case 2:
