@@ -2,7 +2,6 @@ package rules
 
 import (
 	"fmt"
-	"path"
 	"strings"
 )
 
@@ -14,7 +13,8 @@ const maxConditionDepth = 100
 //
 //	selection and not 1 of filter_*
 //
-// Precedence is not, and, or. "them" leaves out identifiers that start with "_".
+// Precedence is not, and, or. "them", and a pattern that does not begin with "_"
+// itself, leave out identifiers that do.
 type condition[T any] struct {
 	tokens []string
 	names  []string // the identifiers, in the order in which "of" takes them
@@ -137,14 +137,7 @@ func (p *condition[T]) quantified(quantity string) (T, error) {
 	p.tokens = p.tokens[1:]
 	var list []T
 	for _, name := range p.names {
-		hit := strings.EqualFold(glob, "them") && !strings.HasPrefix(name, "_")
-		if !hit {
-			var err error
-			if hit, err = path.Match(glob, name); err != nil {
-				return none, fmt.Errorf("%s of %s: %w", quantity, glob, err)
-			}
-		}
-		if !hit {
+		if !selects(glob, name) {
 			continue
 		}
 		x, err := p.lookup(name)
@@ -163,4 +156,13 @@ func (p *condition[T]) quantified(quantity string) (T, error) {
 		return p.allOf(list), nil
 	}
 	return none, fmt.Errorf("%s of %s: only 1, any and all are defined", quantity, glob)
+}
+
+// selects reports whether a pattern after "of" takes a search identifier: * is any
+// characters, ? any one.
+func selects(glob, name string) bool {
+	if strings.HasPrefix(name, "_") && !strings.HasPrefix(glob, "_") {
+		return false
+	}
+	return strings.EqualFold(glob, "them") || newPattern(parsePattern(glob), true).match([]byte(name))
 }

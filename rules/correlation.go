@@ -127,28 +127,39 @@ func (n *Need) has(op string) bool {
 	return n.op == op || slices.ContainsFunc(n.parts, func(p *Need) bool { return p.has(op) })
 }
 
-// needFor parses a condition in words over the names in a correlation's rules.
-func needFor(text string, names []string) (*Need, error) {
-	used := map[string]bool{}
+// needFor parses a condition in words over a correlation's rules. Like these, it calls
+// them by id or name.
+func needFor(text string, refs []string, find func(ref string) *document) (*Need, error) {
+	names := slices.Clone(refs)
+	for i, ref := range refs {
+		if d := find(ref); d != nil {
+			names[i] = cmp.Or(d.name, ref)
+		}
+	}
+	indexOf := func(name string) int {
+		d := find(name)
+		return slices.IndexFunc(refs, func(ref string) bool { return ref == name || d != nil && find(ref) == d })
+	}
+	used := map[int]bool{}
 	join := func(op string) func([]*Need) *Need {
 		return func(parts []*Need) *Need { return &Need{source: -1, op: op, parts: parts} }
 	}
 	p := condition[*Need]{names: names, allOf: join("and"), anyOf: join("or"),
 		negate: func(x *Need) *Need { return &Need{source: -1, op: "not", parts: []*Need{x}} },
 		lookup: func(name string) (*Need, error) {
-			i := slices.Index(names, name)
+			i := indexOf(name)
 			if i < 0 {
 				return nil, fmt.Errorf("%q is not among the correlation's rules", name)
 			}
-			used[name] = true
+			used[i] = true
 			return &Need{source: i}, nil
 		}}
 	n, err := p.parse(text)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		if !used[name] {
+	for i, name := range names {
+		if !used[i] {
 			return nil, fmt.Errorf("condition %q: it says nothing of the rule %q", text, name)
 		}
 	}
@@ -225,7 +236,7 @@ func (d *document) references() (names []string, generate bool) {
 }
 
 // correlation checks the document's correlation.
-func (d *document) correlation() (*correlation, error) {
+func (d *document) correlation(find func(ref string) *document) (*correlation, error) {
 	n, own := d.keys["correlation"], false
 	if n == nil {
 		n, own = d.keys[keyCorrelation], true
@@ -305,7 +316,7 @@ func (d *document) correlation() (*correlation, error) {
 	case condition == nil:
 		return nil, d.errorf(n, "correlation.condition is missing")
 	case inWords && temporal:
-		if c.need, err = needFor(condition.Value, c.rules); err == nil && c.typ == TemporalOrdered && c.need.has("or") {
+		if c.need, err = needFor(condition.Value, c.rules, find); err == nil && c.typ == TemporalOrdered && c.need.has("or") {
 			err = errors.New("an order with or in it can be read in several ways; write a correlation for each")
 		}
 	case inWords:

@@ -1,15 +1,14 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/dlclark/regexp2"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -151,28 +150,31 @@ func (d *detection) item(n *yaml.Node) (expr, error) {
 		}
 		return list, nil
 	case yaml.ScalarNode:
-		return d.keywords([]*yaml.Node{n}, false)
+		return d.keywords([]*yaml.Node{n}, modifiers{})
 	}
 	return nil, fmt.Errorf("line %d: want a map or a list", n.Line)
 }
 
-func (d *detection) keywords(nodes []*yaml.Node, all bool) (expr, error) {
-	var list []expr
+// keywords compiles values that may stand anywhere in an event. Without a modifier that
+// says otherwise, a value may be a part of a text.
+func (d *detection) keywords(nodes []*yaml.Node, mods modifiers) (*test, error) {
+	if mods.op == "exists" || mods.ref || mods.part != "" {
+		return nil, errors.New("keywords take no modifier that is about one field")
+	}
+	if mods.op == "" {
+		mods.op, mods.shape = "contains", contains
+	}
 	for _, n := range nodes {
-		if n.Kind != yaml.ScalarNode || n.Value == "" || n.Tag == "!!null" {
+		if n.Tag == "!!null" || n.Kind == yaml.ScalarNode && n.Value == "" {
 			return nil, fmt.Errorf("line %d: a keyword must be text", n.Line)
 		}
-		text := slices.Concat([]rune{wildMany}, parsePattern(n.Value), []rune{wildMany})
-		list = append(list, keyword{newPattern(text, false)})
 	}
-	if all {
-		return and(list), nil
-	}
-	return or(list), nil
+	return d.test(Field{slot: everywhere}, nodes, mods)
 }
 
 // modifiers is what stands after the | of a field name.
 type modifiers struct {
+	names                                     []string
 	op                                        string // how a value is compared; "" is equality
 	shape                                     shape
 	all, cased, neq, expand, ref              bool
@@ -182,7 +184,7 @@ type modifiers struct {
 }
 
 func parseModifiers(names []string) (modifiers, error) {
-	m := modifiers{}
+	m := modifiers{names: names}
 	set := func(op string) error {
 		if m.op != "" {
 			return fmt.Errorf("modifiers %s and %s exclude each other", m.op, op)
@@ -267,10 +269,7 @@ func (d *detection) fieldItem(key string, n *yaml.Node) (expr, error) {
 		}
 	}
 	if name == "" {
-		if len(names) > 1 || len(names) == 1 && !mods.all {
-			return nil, fmt.Errorf("keywords take no modifier but all")
-		}
-		return d.keywords(nodes, mods.all)
+		return d.keywords(nodes, mods)
 	}
 	if mods.op == "exists" {
 		var want bool
@@ -279,8 +278,13 @@ func (d *detection) fieldItem(key string, n *yaml.Node) (expr, error) {
 		}
 		return exists{d.fields.field(name), want}, nil
 	}
-	t := &test{field: d.fields.field(name), all: mods.all, negate: mods.neq}
-	said := fmt.Appendf(nil, "%q %+v", t.field.Path, mods)
+	return d.test(d.fields.field(name), nodes, mods)
+}
+
+// test compiles the values of one field, or of keywords.
+func (d *detection) test(field Field, nodes []*yaml.Node, mods modifiers) (*test, error) {
+	t := &test{field: field, all: mods.all, negate: mods.neq}
+	said := fmt.Appendf(nil, "%d %q %+v", field.slot, field.Path, mods)
 	texts := oneOf{}
 	for _, n := range nodes {
 		scalars, err := d.values(n, mods)
@@ -291,7 +295,7 @@ func (d *detection) fieldItem(key string, n *yaml.Node) (expr, error) {
 			said = fmt.Appendf(said, " %s %q", n.Tag, n.Value)
 			if n.Tag == "!!null" && !mods.ref {
 				if mods.op != "" || mods.part != "" {
-					return nil, fmt.Errorf("null cannot be compared with %s", strings.Join(names, "|"))
+					return nil, fmt.Errorf("null cannot be compared with %s", strings.Join(mods.names, "|"))
 				}
 				t.absent = true
 				continue
@@ -310,36 +314,75 @@ func (d *detection) fieldItem(key string, n *yaml.Node) (expr, error) {
 	if len(texts) > 0 {
 		t.checks = slices.Insert(t.checks, 0, check(texts))
 	}
+	t.gather()
 	return d.fields.shared(string(said), t), nil
 }
 
-// placeholder is {name}, as Auth0's catalog writes what a reader must fill in.
-// Sigma's own form is %name% with the modifier expand.
-var (
-	placeholder = regexp.MustCompile(`\{([A-Za-z][A-Za-z0-9_.-]*)\}`)
-	expandable  = regexp.MustCompile(`%([A-Za-z][A-Za-z0-9_.-]*)%`)
-)
+// placeholder is {name}, as Auth0's catalog writes what a reader must fill in: a whole
+// value or the host of a URL, in rules for Auth0 only. Sigma's own form is %name% with
+// the modifier expand; without that, braces and percent signs are text.
+var placeholder = regexp.MustCompile(`^(?:https://)?\{([A-Za-z][A-Za-z0-9_.-]*)\}(?:/|$)`)
+
+// pieces cuts a value into texts and the names of variables between them: there is one
+// more text than there are names.
+func (d *detection) pieces(n *yaml.Node, mods modifiers) (texts, names []string) {
+	if mods.expand {
+		return expandable(n.Value)
+	}
+	at := placeholder.FindStringSubmatchIndex(n.Value)
+	switch {
+	case at == nil || mods.op == "re" || !d.doc.forAuth0():
+		return []string{n.Value}, nil
+	case at[2] == 1 && at[3]+1 < len(n.Value): // {name}/…
+		return []string{n.Value}, nil
+	case guid.MatchString(n.Value[at[2]:at[3]]):
+		return []string{n.Value}, nil
+	}
+	return []string{n.Value[:at[2]-1], n.Value[at[3]+1:]}, []string{n.Value[at[2]:at[3]]}
+}
+
+// expandable cuts a value at its placeholders %name%. An escaped \% is a plain percent
+// sign, and so is one that no other follows.
+func expandable(value string) (texts, names []string) {
+	var text []byte
+	for i := 0; i < len(value); i++ {
+		switch {
+		case value[i] == '\\' && i+1 < len(value) && value[i+1] == '%':
+			text = append(text, '%')
+			i++
+			continue
+		case value[i] == '\\' && i+1 < len(value) && value[i+1] == '\\':
+			text = append(text, `\\`...)
+			i++
+			continue
+		case value[i] == '%':
+			if name, _, ok := strings.Cut(value[i+1:], "%"); ok && name != "" && !strings.HasSuffix(name, `\`) {
+				texts, names = append(texts, string(text)), append(names, name)
+				text = nil
+				i += len(name) + 1
+				continue
+			}
+		}
+		text = append(text, value[i])
+	}
+	return append(texts, string(text)), names
+}
 
 // values resolves the placeholders of one value, which may make several of it,
 // or none.
 func (d *detection) values(n *yaml.Node, mods modifiers) ([]*yaml.Node, error) {
-	form := placeholder
-	if mods.expand {
-		form = expandable
-	}
 	switch {
-	case n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Content[1].Tag == "!!null":
+	case n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Content[1].Tag == "!!null" && !mods.expand && d.doc.forAuth0():
 		// {name} without quotes is a YAML map.
 		n = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "{" + n.Content[0].Value + "}", Line: n.Line}
-		form = placeholder
 	case n.Kind != yaml.ScalarNode:
 		return nil, fmt.Errorf("line %d: a value must be a scalar", n.Line)
-	case n.Tag != "!!str" || mods.op == "re" && !mods.expand:
-		return []*yaml.Node{n}, nil // a regular expression has braces of its own
+	case n.Tag != "!!str":
+		return []*yaml.Node{n}, nil
 	}
-	texts, done := []string{""}, 0
-	for _, at := range form.FindAllStringSubmatchIndex(n.Value, -1) {
-		name := n.Value[at[2]:at[3]]
+	pieces, names := d.pieces(n, mods)
+	texts := []string{pieces[0]}
+	for i, name := range names {
 		replacements, ok := d.vars[name]
 		if !ok {
 			d.missing = append(d.missing, name)
@@ -351,14 +394,14 @@ func (d *detection) values(n *yaml.Node, mods modifiers) ([]*yaml.Node, error) {
 		var longer []string
 		for _, text := range texts {
 			for _, r := range replacements {
-				longer = append(longer, text+n.Value[done:at[0]]+escape(r, mods))
+				longer = append(longer, text+escape(r, mods)+pieces[i+1])
 			}
 		}
-		texts, done = longer, at[1]
+		texts = longer
 	}
 	list := make([]*yaml.Node, len(texts))
 	for i, text := range texts {
-		list[i] = &yaml.Node{Kind: yaml.ScalarNode, Tag: n.Tag, Line: n.Line, Value: text + n.Value[done:]}
+		list[i] = &yaml.Node{Kind: yaml.ScalarNode, Tag: n.Tag, Line: n.Line, Value: text}
 	}
 	return list, nil
 }
@@ -404,14 +447,14 @@ func (d *detection) check(n *yaml.Node, mods modifiers) (check, error) {
 		}
 		return fieldRef{other: d.fields.field(n.Value), shape: mods.shape, cased: mods.cased}, nil
 	case mods.part != "" || mods.op == "lt" || mods.op == "lte" || mods.op == "gt" || mods.op == "gte":
-		f, err := strconv.ParseFloat(n.Value, 64)
-		if err != nil || math.IsNaN(f) {
+		f, ok := (&value{kind: kindString, text: []byte(n.Value)}).number()
+		if !ok {
 			return nil, fmt.Errorf("line %d: %q is not a number", n.Line, n.Value)
 		}
 		if mods.part != "" {
-			return timePart{mods.part, ordering{mods.op, f}}, nil
+			return timePart{mods.part, ordering{mods.op, n.Value, f}}, nil
 		}
-		return ordering{mods.op, f}, nil
+		return ordering{mods.op, n.Value, f}, nil
 	case mods.op == "cidr":
 		p, err := netip.ParsePrefix(n.Value)
 		if err != nil {
@@ -440,32 +483,4 @@ func (d *detection) check(n *yaml.Node, mods modifiers) (check, error) {
 		text = slices.Concat([]rune{wildMany}, text)
 	}
 	return newPattern(text, mods.cased), nil
-}
-
-func (d *detection) regex(n *yaml.Node, mods modifiers) (check, error) {
-	flags := ""
-	for _, f := range []struct {
-		on   bool
-		name string
-	}{{mods.ignoreCase, "i"}, {mods.multiline, "m"}, {mods.dotAll, "s"}} {
-		if f.on {
-			flags += f.name
-		}
-	}
-	source := n.Value
-	if flags != "" {
-		source = "(?" + flags + ")" + source
-	}
-	re, err := regexp.Compile(source)
-	if err == nil {
-		return regex{re}, nil
-	}
-	slow, slowErr := regexp2.Compile(source, regexp2.None)
-	if slowErr != nil {
-		return nil, fmt.Errorf("line %d: %w", n.Line, err)
-	}
-	slow.MatchTimeout = regexTimeout
-	d.warnings = append(d.warnings, fmt.Sprintf("%s:%d: the regular expression is outside RE2, so it backtracks, for at most %v an event",
-		d.doc.file, n.Line, regexTimeout))
-	return backtracking{slow}, nil
 }

@@ -3,12 +3,12 @@
 //
 // Load compiles the files of some sources into a Set, and says in a Report what
 // became of each document: what cannot be evaluated as written is refused with
-// its place, and what needs a variable is disabled until that is set. Nothing
-// that is not loaded matches in silence, or fails to. A Set has the rules; a
+// its place, what needs a variable is disabled until that is set, and what is for
+// another product than Auth0 is left out unless Settings say otherwise. A Set has the rules; a
 // Matcher runs its detections over events, one after the other. What happens
 // over time, correlations and alerts, is only described here; package scanner
 // evaluates it. A Matcher also explains how each part of a detection comes out,
-// Lint finds mistakes in rules, and Set.SQL writes a rule as a query for ClickHouse.
+// Settings.Lint finds mistakes in rules, and Set.SQL writes a rule as a query for ClickHouse.
 //
 // # Detections
 //
@@ -18,8 +18,14 @@
 // for one of them. A field may be written with the envelope of a log stream
 // ("data.type") or without, and arrays with "{}"; events may come either way.
 //
-// A placeholder is %name% with the modifier expand, as Sigma has it, or {name},
-// as Auth0's catalog has it.
+// A placeholder is %name% with the modifier expand, as Sigma has it, or, in rules for
+// Auth0, {name} as a whole value, as Auth0's catalog has it.
+//
+// # Speed
+//
+// A Matcher reads of an event what its rules ask for. Rules that demand a type are
+// narrowed to what is left of them for that type; of the others, an index of the texts
+// that they need says which an event may match.
 //
 // # Correlations
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -35,6 +36,7 @@ type document struct {
 	keys   map[string]*yaml.Node
 
 	id, name, title string
+	key             string    // of its id, see idKey
 	replacedBy      *document // of the same id, in a later source, or as an overlay says
 	overlay         *overlay  // what changed it; nil for nothing
 }
@@ -152,6 +154,55 @@ func (d *document) text(key string) string {
 		return strings.TrimSpace(n.Value)
 	}
 	return ""
+}
+
+// guid is the form of the ids that Sigma recommends.
+var guid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+
+// idKey is what two spellings of one id have in common: of a UUID case, braces and
+// urn:uuid: do not matter.
+func idKey(id string) string {
+	base, number, numbered := strings.Cut(id, "#") // see loader.read
+	bare := base
+	if len(bare) > len("urn:uuid:") && strings.EqualFold(bare[:len("urn:uuid:")], "urn:uuid:") {
+		bare = bare[len("urn:uuid:"):]
+	}
+	if strings.HasPrefix(bare, "{") && strings.HasSuffix(bare, "}") {
+		bare = bare[1 : len(bare)-1]
+	}
+	if !guid.MatchString(bare) {
+		return id
+	}
+	if bare = strings.ToLower(bare); numbered {
+		bare += "#" + number
+	}
+	return bare
+}
+
+// SameID reports whether two ids are spellings of one.
+func SameID(a, b string) bool { return a == b || idKey(a) == idKey(b) }
+
+// isCalled reports whether a reference by id or name means the document.
+func (d *document) isCalled(ref string) bool { return ref == d.name || idKey(ref) == d.key }
+
+// product is the log source's product, in lower case; empty where it has none.
+func (d *document) product() string {
+	entries, _ := mapping(d.keys["logsource"])
+	for _, e := range entries {
+		if e.key == "product" && e.value.Tag != "!!null" {
+			return strings.ToLower(strings.TrimSpace(e.value.Value))
+		}
+	}
+	return ""
+}
+
+// productAuth0 is the product of the rules for a tenant's events, ours among them.
+const productAuth0 = "auth0"
+
+// forAuth0 reports whether a rule is for a tenant's events. One without any log source,
+// which no rule of others is, is for ours.
+func (d *document) forAuth0() bool {
+	return d.keys["logsource"] == nil || d.product() == productAuth0
 }
 
 // list returns a top-level value that is text or a list of texts.

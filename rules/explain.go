@@ -84,7 +84,7 @@ type outline struct {
 	leaf   expr
 	search string
 	filter string
-	key    string // of a field, as written; empty for a keyword
+	key    string // as written: a field with its modifiers; of keywords only these
 	want   []Value
 	file   string
 	line   int
@@ -167,24 +167,7 @@ func (d *detection) outlineField(e entry, x expr) (*outline, error) {
 	if e.value.Kind == yaml.SequenceNode {
 		nodes = e.value.Content
 	}
-	name, rest, _ := strings.Cut(e.key, "|")
-	if name == "" {
-		op, list := OpOr, []expr(nil)
-		switch x := x.(type) {
-		case and:
-			op, list = OpAnd, x
-		case or:
-			list = x
-		}
-		o := &outline{op: op, file: d.doc.file, line: e.line}
-		for i, n := range nodes {
-			o.parts = append(o.parts, d.outlineLeaf("", n.Line, n, list[i]))
-		}
-		if len(o.parts) == 1 {
-			return o.parts[0], nil
-		}
-		return o, nil
-	}
+	_, rest, _ := strings.Cut(e.key, "|")
 	var names []string
 	if rest != "" {
 		names = strings.Split(rest, "|")
@@ -252,6 +235,7 @@ func (m *Matcher) Explain(raw []byte, r *Rule) *Explanation {
 	m.scan(raw)
 	m.whole = false
 	m.slots[0].values = append(m.slots[0].values[:0], typ...)
+	m.steps, m.backtracked = 0, 0
 	return m.explain(r.outline)
 }
 
@@ -284,24 +268,23 @@ func (m *Matcher) explainLeaf(e *Explanation, o *outline) {
 		e.Note = "the regular expression took too long, which counts as no match"
 	}
 	e.Expected = o.want
-	if o.key == "" {
-		e.Op = OpKeyword
-		scalars(m.raw, func(v *value) bool {
-			one := Matcher{raw: m.raw}
-			if !one.has(o.leaf, v) {
-				return false
-			}
-			e.Actual = []Value{v.told()}
-			return true
-		})
-		return
-	}
-	e.Op = OpField
 	path, mods, _ := strings.Cut(o.key, "|")
-	e.Field = normalPath(path)
 	if mods != "" {
 		e.Modifiers = strings.Split(mods, "|")
 	}
+	if t, ok := o.leaf.(*test); ok && t.isKeyword() {
+		e.Op = OpKeyword
+		for _, v := range m.valuesAt(t.field) {
+			if e.Holds != t.negate && slices.ContainsFunc(t.checks, func(c check) bool { return c.member(m, &v) }) {
+				e.Actual = []Value{v.told()}
+				break
+			}
+		}
+		return
+	}
+
+	e.Op = OpField
+	e.Field = normalPath(path)
 	var field Field
 	switch x := o.leaf.(type) {
 	case *test:
@@ -316,17 +299,6 @@ func (m *Matcher) explainLeaf(e *Explanation, o *outline) {
 		field = x.field
 	}
 	e.Actual, e.Found = m.slots[field.slot].told()
-}
-
-// has reports whether a keyword, or one of several, is in a scalar.
-func (m *Matcher) has(x expr, v *value) bool {
-	switch x := x.(type) {
-	case keyword:
-		return x.pattern.member(m, v)
-	case or:
-		return slices.ContainsFunc(x, func(x expr) bool { return m.has(x, v) })
-	}
-	return false
 }
 
 // told is what the event has at a field, to be kept.

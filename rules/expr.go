@@ -63,14 +63,21 @@ func (e or) types() types {
 
 func (e not) types() types { return nil }
 
-// test holds one field against a detection item's values.
+// test holds one field against a detection item's values. A keyword is a test of every
+// scalar of the event.
 type test struct {
 	field  Field
 	checks []check
 	all    bool // every check must find a member, not just one of them
 	absent bool // one of the values is null: absent and null will do
 	negate bool // neq
+
+	many   *automaton // of the checks that look for a text anywhere, where there are many
+	others []check    // those that are not in many
 }
+
+// isKeyword reports whether the test is of no field in particular.
+func (t *test) isKeyword() bool { return t.field.slot == everywhere }
 
 // check is one value of a detection item, compiled.
 type check interface {
@@ -78,7 +85,7 @@ type check interface {
 }
 
 func (t *test) eval(m *Matcher) bool {
-	values := m.slots[t.field.slot].values
+	values := m.valuesAt(t.field)
 	if len(values) == 0 && !t.absent { // most fields of most events
 		return t.negate
 	}
@@ -91,6 +98,9 @@ func (t *test) holds(m *Matcher, values []value) bool {
 		if null != t.all || len(t.checks) == 0 {
 			return null
 		}
+	}
+	if t.many != nil {
+		return t.many.inAny(m, values) || slices.ContainsFunc(t.others, func(c check) bool { return anyMember(m, c, values) })
 	}
 	for _, c := range t.checks {
 		if anyMember(m, c, values) != t.all {
@@ -133,24 +143,14 @@ func (t *test) types() types {
 	return union
 }
 
-// exists tests whether a field is there with anything but null.
+// exists tests whether a field is there, with whatever value: null and "" are values.
 type exists struct {
 	field Field
 	want  bool
 }
 
 func (e exists) eval(m *Matcher) bool {
-	there := slices.ContainsFunc(m.slots[e.field.slot].values, func(v value) bool { return v.kind != kindNull })
-	return there == e.want
+	return (len(m.slots[e.field.slot].values) > 0) == e.want
 }
 
 func (e exists) types() types { return nil }
-
-// keyword looks for a pattern in every scalar of the event.
-type keyword struct{ pattern pattern }
-
-func (k keyword) eval(m *Matcher) bool {
-	return scalars(m.raw, func(v *value) bool { return k.pattern.member(m, v) })
-}
-
-func (k keyword) types() types { return nil }

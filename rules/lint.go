@@ -45,8 +45,8 @@ type Finding struct {
 
 // Lint finds mistakes in the documents of some sources. Schemas may be nil. Findings
 // come by file, in the order in which Load reads these, and line.
-func Lint(vars Vars, schemas Schemas, sources ...fs.FS) []Finding {
-	l := load(vars, sources)
+func (s Settings) Lint(schemas Schemas, sources ...fs.FS) []Finding {
+	l := load(s, sources)
 	set, report := l.finish()
 	var list []Finding
 	for i := range report.Documents {

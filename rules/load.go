@@ -9,7 +9,16 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 )
+
+// Settings say how rules are loaded.
+type Settings struct {
+	Vars Vars
+	// AllLogSources has rules run that are for other products than Auth0. They are
+	// about events of another kind, so a tenant's own hardly ever match them.
+	AllLogSources bool
+}
 
 // Vars are the values of the placeholders in rules. A variable that is set to
 // an empty list is set: a test against it is false.
@@ -21,6 +30,15 @@ type Set struct {
 	rules []*Rule
 	root  *node
 	slots int
+	index func() *index // built when first asked for
+}
+
+// newSet returns a set without rules. Its index is built of those that it has when a
+// Matcher is first asked for.
+func newSet(root *node, slots int) *Set {
+	s := &Set{root: root, slots: slots}
+	s.index = sync.OnceValue(func() *index { return newIndex(s, s.wants()) })
+	return s
 }
 
 // Rules returns the rules that can be evaluated; their place is their index.
@@ -28,7 +46,9 @@ func (s *Set) Rules() []*Rule { return s.rules }
 
 // Matcher returns a new Matcher.
 func (s *Set) Matcher() *Matcher {
-	return &Matcher{set: s, programs: map[typeKey]*program{}, slots: make([]slot, s.slots)}
+	m := &Matcher{set: s, programs: map[typeKey]*program{}, slots: make([]slot, s.slots), index: s.index()}
+	m.results = make([]result, m.index.shared)
+	return m
 }
 
 // Status says what became of a document.
@@ -41,6 +61,8 @@ const (
 	Disabled Status = "disabled" // an overlay says so, or it serves nothing that runs
 	Refused  Status = "refused"  // cannot be evaluated
 	Replaced Status = "replaced" // by a document of the same id in a later source, or as an overlay says
+
+	OtherSource Status = "other log source" // for another product than Auth0; see Settings.AllLogSources
 )
 
 // Report says what became of each document, in the order read.
@@ -77,6 +99,7 @@ func (r *Report) Count(list ...Status) int {
 
 // loader compiles documents into a Set.
 type loader struct {
+	all     bool // see Settings.AllLogSources
 	vars    Vars
 	common  Vars // of overlays, for all rules
 	begun   int  // sources whose reading has begun
@@ -118,11 +141,16 @@ const maxChain = 10
 // has the fate of each document. Of documents with the same id, the one in the
 // later source replaces the earlier; within one source, the second gets an id
 // of its own and a warning.
-func Load(vars Vars, sources ...fs.FS) (*Set, *Report) { return load(vars, sources).finish() }
+func (s Settings) Load(sources ...fs.FS) (*Set, *Report) { return load(s, sources).finish() }
 
-// load does all of it but for what nothing needs.
-func load(vars Vars, sources []fs.FS) *loader {
-	l := &loader{vars: vars, fates: map[*document]*Document{}, fields: newFields(), rules: map[*document]*Rule{},
+// Load loads the rules for Auth0, see Settings.Load.
+func Load(vars Vars, sources ...fs.FS) (*Set, *Report) {
+	return Settings{Vars: vars}.Load(sources...)
+}
+
+// load parses, overlays and compiles every document. finish drops what nothing needs.
+func load(s Settings, sources []fs.FS) *loader {
+	l := &loader{all: s.AllLogSources, vars: s.Vars, fates: map[*document]*Document{}, fields: newFields(), rules: map[*document]*Rule{},
 		links: map[*Rule]links{}, errs: map[*document]error{},
 		filters: map[*document][]filter{}, used: map[*document]bool{}, alone: map[*document]bool{},
 		common: Vars{}, overlays: map[string]*overlay{}}
@@ -172,7 +200,7 @@ func (l *loader) read(source fs.FS) {
 	earlier := map[string]*document{}
 	for _, d := range l.docs {
 		if d.id != "" {
-			earlier[d.id] = d
+			earlier[d.key] = d
 		}
 	}
 	seen := map[string]bool{}
@@ -211,19 +239,20 @@ func (l *loader) read(source fs.FS) {
 			if d.kind == kindDetection {
 				base, correlations = d.id, 0
 			}
-			if seen[d.id] {
+			if d.key = idKey(d.id); seen[d.key] {
 				fate.Warnings = append(fate.Warnings, fmt.Sprintf("id %s is taken by another document; the file's name is added", d.id))
 				own := d.id + "@" + path.Base(name)
 				d.id = own
 				for n := 2; seen[d.id]; n++ {
 					d.id = fmt.Sprintf("%s#%d", own, n)
 				}
+				d.key = d.id
 				if d.kind == kindDetection {
 					base = d.id
 				}
 			}
-			seen[d.id] = true
-			if old := earlier[d.id]; old != nil {
+			seen[d.key] = true
+			if old := earlier[d.key]; old != nil {
 				old.replacedBy = d
 			}
 			fate.ID = d.id
@@ -252,7 +281,7 @@ func errorLine(err error, file string) int {
 func (l *loader) find(from *document, ref string) *document {
 	for _, same := range []bool{true, false} {
 		for _, d := range l.docs {
-			if (d.file == from.file) != same || d == from || d.kind == kindFilter || ref != d.id && ref != d.name {
+			if (d.file == from.file) != same || d == from || d.kind == kindFilter || !d.isCalled(ref) {
 				continue
 			}
 			for d.replacedBy != nil {
@@ -298,6 +327,10 @@ func (l *loader) compile(kind string, f func(*document) error) {
 			fate.Status, fate.Reason = Disabled, o.place()+": "+o.reason
 			l.errs[d] = errors.New("it is disabled")
 			continue
+		case d.kind != kindCorrelation && !l.all && d.product() != "" && !d.forAuth0():
+			l.errs[d] = otherSource(d.product())
+			fate.Status, fate.Reason = OtherSource, l.errs[d].Error()
+			continue
 		}
 		err := f(d)
 		switch {
@@ -310,12 +343,22 @@ func (l *loader) compile(kind string, f func(*document) error) {
 			if missing := (missingVars)(nil); errors.As(err, &missing) {
 				fate.Status = Waiting
 			}
+			if other := otherSource(""); errors.As(err, &other) {
+				fate.Status = OtherSource
+			}
 		case o != nil:
 			fate.Status, fate.Reason = Tuned, strings.TrimSuffix("by "+o.place()+": "+o.reason, ": ")
 		default:
 			fate.Status = Enabled
 		}
 	}
+}
+
+// otherSource is the product that a rule is for, which is not Auth0.
+type otherSource string
+
+func (e otherSource) Error() string {
+	return fmt.Sprintf("it is for product %s, whose events these are not; --all-log-sources or TENANTWATCH_ALL_LOG_SOURCES=true runs it all the same", string(e))
 }
 
 // docVars returns the variables, with the document's own defaults beneath.
@@ -360,7 +403,7 @@ func (l *loader) detection(d *document) error {
 		}
 		x = all
 	}
-	r.match, r.outline, r.types = x, o, x.types()
+	r.match, r.readsType, r.outline, r.types = x, readsType(x), o, x.types()
 	if r.types != nil {
 		r.Types = r.types.strings()
 	}
@@ -381,7 +424,7 @@ func (l *loader) correlation(d *document) error {
 	if err != nil {
 		return err
 	}
-	c, err := d.correlation()
+	c, err := d.correlation(func(ref string) *document { return l.find(d, ref) })
 	if err != nil {
 		return err
 	}
@@ -463,25 +506,24 @@ func (l *loader) sources(d *document, c *correlation, r *Rule) (groupBy []Field,
 	if len(values) > 1 && c.typ != ValueCount {
 		return nil, d.errorf(n, "correlation.condition.field: %s is about one field", c.typ)
 	}
-	for alias, fields := range c.aliases {
-		for rule := range fields {
-			if !slices.Contains(c.rules, rule) {
-				return nil, d.errorf(n, "correlation.aliases.%s: %q is not among the correlation's rules", alias, rule)
-			}
-		}
+	aliases, err := l.aliases(d, c)
+	if err != nil {
+		return nil, err
 	}
-	for _, rule := range c.rules {
+	for k := range c.rules {
 		s := Source{}
 		for i, names := range [][]string{groups, values} {
 			for _, name := range names {
 				if name == "" {
 					return nil, d.errorf(n, "correlation: a field has no name")
 				}
-				path := cmp.Or(c.aliases[name][rule], name)
-				if i == 0 {
-					s.GroupBy = append(s.GroupBy, l.fields.field(path))
-				} else {
-					s.Values = append(s.Values, l.fields.field(path))
+				path := cmp.Or(aliases[name][k], name)
+				field := l.fields.field(path)
+				switch {
+				case i == 0:
+					s.GroupBy = append(s.GroupBy, field)
+				case !slices.Contains(s.Values, field):
+					s.Values = append(s.Values, field)
 				}
 			}
 		}
@@ -497,11 +539,35 @@ func (l *loader) sources(d *document, c *correlation, r *Rule) (groupBy []Field,
 	return groupBy, nil
 }
 
+// aliases finds out of which of a correlation's rules each alias speaks: like these, it
+// may do so by id or name. It returns the fields, by alias and rule.
+func (l *loader) aliases(d *document, c *correlation) (map[string]map[int]string, error) {
+	n := d.keys["correlation"]
+	all := map[string]map[int]string{}
+	for _, alias := range slices.Sorted(maps.Keys(c.aliases)) {
+		all[alias] = map[int]string{}
+		for _, rule := range slices.Sorted(maps.Keys(c.aliases[alias])) {
+			meant := l.find(d, rule)
+			k := slices.IndexFunc(c.rules, func(ref string) bool { return meant != nil && l.find(d, ref) == meant })
+			if k < 0 {
+				return nil, d.errorf(n, "correlation.aliases.%s: %q is not among the correlation's rules", alias, rule)
+			}
+			field := c.aliases[alias][rule]
+			if other, ok := all[alias][k]; ok && other != field {
+				return nil, d.errorf(n, "correlation.aliases.%s: of the same rule it is both %s and %s", alias, other, field)
+			}
+			all[alias][k] = field
+		}
+	}
+	return all, nil
+}
+
 // bases resolves a correlation's references. A correlation among them is compiled
 // first.
 func (l *loader) bases(d *document, names []string) ([]*Rule, error) {
 	n := d.keys["correlation"]
 	var list []*Rule
+	var docs []*document
 	for _, name := range names {
 		base := l.find(d, name)
 		switch {
@@ -509,6 +575,8 @@ func (l *loader) bases(d *document, names []string) ([]*Rule, error) {
 			return nil, d.errorf(n, "correlation refers to %q, which no rule is called", name)
 		case slices.Contains(l.busy, base):
 			return nil, d.errorf(n, "correlation refers to %q, which refers to it", name)
+		case slices.Contains(docs, base):
+			return nil, d.errorf(n, "correlation refers to %q and to %q, which are one rule", names[slices.Index(docs, base)], name)
 		case len(l.busy) > maxChain:
 			return nil, d.errorf(n, "correlation of %q: more than %d one above the other", name, maxChain)
 		case base.kind == kindCorrelation && l.rules[base] == nil && l.errs[base] == nil:
@@ -524,7 +592,7 @@ func (l *loader) bases(d *document, names []string) ([]*Rule, error) {
 		case base.kind == kindCorrelation && l.rules[base].Correlation.Type == LastEvents:
 			return nil, d.errorf(n, "correlation of %q: %w", name, notSupported(LastEvents+" as what is counted"))
 		}
-		list = append(list, l.rules[base])
+		list, docs = append(list, l.rules[base]), append(docs, base)
 	}
 	return list, nil
 }
@@ -572,8 +640,9 @@ func (l *loader) filter(d *document) error {
 	return nil
 }
 
-// targets returns the detections that a filter names, or with "any" all of its
-// log source.
+// targets returns those of the detections that a filter names which it fits, or with
+// "any" all of its log source. The others are warnings; without any that it fits, the
+// first of them is an error.
 func (l *loader) targets(d *document, names []string) ([]*document, error) {
 	var list []*document
 	if len(names) == 1 && names[0] == "any" {
@@ -584,17 +653,28 @@ func (l *loader) targets(d *document, names []string) ([]*document, error) {
 		}
 		return list, nil
 	}
+	var first error
 	for _, name := range names {
 		t := l.find(d, name)
+		var err error
 		switch {
 		case t == nil:
-			return nil, d.errorf(d.keys["filter"], "filter refers to %q, which no rule is called", name)
+			err = d.errorf(d.keys["filter"], "filter refers to %q, which no rule is called", name)
 		case t.kind != kindDetection:
-			return nil, d.errorf(d.keys["filter"], "filter of the correlation %q: %w", name, notSupported("a filter of correlations"))
+			err = d.errorf(d.keys["filter"], "filter of the correlation %q: %w", name, notSupported("a filter of correlations"))
 		case !sameSource(d, t):
-			return nil, d.errorf(d.keys["logsource"], "%q is a rule for another log source", name)
+			err = d.errorf(d.keys["logsource"], "%q is a rule for another log source", name)
+		case !slices.Contains(list, t):
+			list = append(list, t)
 		}
-		list = append(list, t)
+		if err != nil {
+			l.fates[d].Warnings = append(l.fates[d].Warnings, err.Error())
+			first = cmp.Or(first, err)
+		}
+	}
+	if len(list) == 0 {
+		l.fates[d].Warnings = nil
+		return nil, first
 	}
 	return list, nil
 }
@@ -632,7 +712,7 @@ func (l *loader) finish() (*Set, *Report) {
 		}
 	}
 	l.fields.root.seal()
-	set := &Set{root: l.fields.root, slots: len(l.fields.slots)}
+	set := newSet(l.fields.root, len(l.fields.slots))
 	index := map[*Rule]int{}
 	for _, r := range l.order {
 		if r.Alert != nil || needed[r] {

@@ -93,6 +93,8 @@ func TestEquality(t *testing.T) {
 			no:  []string{`{"a":2000}`, `{"a":20}`, `{"a":"0200"}`, `{"a":-200}`, `{"a":true}`, `{"a":"200 "}`, `{"a":""}`}},
 		{name: "neighbours above 2^53 are not equal", rule: item(`a: 9007199254740993`),
 			yes: []string{`{"a":9007199254740993}`, `{"a":"9007199254740993"}`}, no: []string{`{"a":9007199254740992}`, `{"a":9007199254740994}`}},
+		{name: "a large whole number with a point", rule: item(`a: 9007199254740993.0`), yes: []string{`{"a":9007199254740993}`, `{"a":9007199254740993.00}`}, no: []string{`{"a":9007199254740992}`, `{"a":9007199254740994.0}`}},
+		{name: "zero", rule: item(`a: 0`), yes: []string{`{"a":0}`, `{"a":0.0}`, `{"a":-0.0}`, `{"a":0e5}`}, no: []string{`{"a":""}`, `{"a":1e-300}`}},
 		{name: "fraction", rule: item(`a: 0.5`), yes: []string{`{"a":0.5}`, `{"a":"0.50"}`, `{"a":5e-1}`}, no: []string{`{"a":0.51}`, `{"a":".5x"}`}},
 		{name: "a text in digits is compared as written", rule: item(`a: "200"`), yes: []string{`{"a":200}`, `{"a":"200"}`}, no: []string{`{"a":200.0}`, `{"a":2e2}`}},
 		{name: "boolean", rule: item(`a: true`), yes: []string{`{"a":true}`, `{"a":"true"}`, `{"a":"TRUE"}`}, no: []string{`{"a":false}`, `{"a":1}`, `{"a":"yes"}`}},
@@ -100,8 +102,10 @@ func TestEquality(t *testing.T) {
 		{name: "neq", rule: item(`a|neq: x`), yes: []string{`{"a":"y"}`, `{}`, `{"a":null}`}, no: []string{`{"a":"x"}`, `{"a":"X"}`, `{"a":["y","x"]}`}},
 		{name: "neq of a list", rule: item("a|neq: [x, y]"), yes: []string{`{"a":"z"}`}, no: []string{`{"a":"x"}`, `{"a":"y"}`}},
 		{name: "neq null", rule: item(`a|neq: null`), yes: []string{`{"a":"x"}`, `{"a":""}`}, no: []string{`{}`, `{"a":null}`}},
-		{name: "exists", rule: item(`a|exists: true`), yes: []string{`{"a":""}`, `{"a":0}`, `{"a":[]}`, `{"a":{}}`, `{"a":false}`}, no: []string{`{}`, `{"a":null}`, `{"b":1}`}},
-		{name: "exists not", rule: item(`a|exists: false`), yes: []string{`{}`, `{"a":null}`}, no: []string{`{"a":""}`, `{"a":[]}`}},
+		{name: "exists", rule: item(`a|exists: true`), yes: []string{`{"a":""}`, `{"a":0}`, `{"a":[]}`, `{"a":{}}`, `{"a":false}`, `{"a":null}`, `{"a":[null]}`}, no: []string{`{}`, `{"b":1}`}},
+		{name: "exists not", rule: item(`a|exists: false`), yes: []string{`{}`, `{"b":null}`}, no: []string{`{"a":""}`, `{"a":[]}`, `{"a":null}`}},
+		{name: "exists below null", rule: item(`a.b|exists: true`), yes: []string{`{"a":{"b":null}}`, `{"a.b":null}`, `{"a":[{},{"b":null}]}`}, no: []string{`{"a":null}`, `{"a":{}}`, `{"a":[]}`}},
+		{name: "exists, of the type", rule: item(`type|exists: true`), yes: []string{`{"type":"s"}`, `{"type":null}`, `{"type":""}`, `{"type":[]}`}, no: []string{`{}`, `{"a":1}`}},
 		{name: "all of a list, in any members", rule: item("a|all: [x, y]"), yes: []string{`{"a":["x","y"]}`, `{"a":["Y","z","X"]}`}, no: []string{`{"a":"x"}`, `{"a":["x"]}`, `{}`}},
 	} {
 		c.run(t)
@@ -151,6 +155,12 @@ func TestModifiers(t *testing.T) {
 		{name: "lte", rule: item(`n|lte: 10`), yes: []string{`{"n":10}`, `{"n":1e1}`}, no: []string{`{"n":10.01}`}},
 		{name: "gt", rule: item(`n|gt: 10`), yes: []string{`{"n":11}`, `{"n":"1e3"}`}, no: []string{`{"n":10}`, `{"n":"Inf"}`, `{"n":"NaN"}`, `{"n":"ten"}`}},
 		{name: "gte", rule: item(`n|gte: -1.5`), yes: []string{`{"n":-1.5}`, `{"n":0}`}, no: []string{`{"n":-1.6}`}},
+		{name: "gt, beyond what a floating-point number tells apart", rule: item(`n|gt: 9007199254740992`),
+			yes: []string{`{"n":9007199254740993}`, `{"n":"9007199254740993"}`, `{"n":9007199254740992.5}`, `{"n":9.007199254740993e15}`, `{"n":1e300}`}, no: []string{`{"n":9007199254740992}`, `{"n":9007199254740991}`, `{"n":-9007199254740993}`}},
+		{name: "lte, the same", rule: item(`n|lte: 9007199254740992`), yes: []string{`{"n":9007199254740992}`, `{"n":9007199254740991}`, `{"n":9007199254740992.0}`}, no: []string{`{"n":9007199254740993}`, `{"n":9007199254740992.0000001}`}},
+		{name: "lt, of a negative one", rule: item(`n|lt: -9007199254740992`), yes: []string{`{"n":-9007199254740993}`}, no: []string{`{"n":-9007199254740992}`, `{"n":-9007199254740991}`}},
+		{name: "gte, of one with forty digits", rule: item(`n|gte: 1234567890123456789012345678901234567891`), yes: []string{`{"n":1234567890123456789012345678901234567891}`, `{"n":1234567890123456789012345678901234567892}`}, no: []string{`{"n":1234567890123456789012345678901234567890}`}},
+		{name: "gt, of a fraction", rule: item(`n|gt: 0.1`), yes: []string{`{"n":0.10000000000000000001}`, `{"n":1.1e-1}`}, no: []string{`{"n":0.1}`, `{"n":0.0999999999999999999999}`, `{"n":1e-1}`, `{"n":0.10}`}},
 		{name: "a range", rule: item("n|gte: 10\nn|lt: 20"), yes: []string{`{"n":10}`, `{"n":19}`}, no: []string{`{"n":9}`, `{"n":20}`}},
 		{name: "hour", rule: item(`date|hour: 23`), yes: []string{`{"date":"2026-03-04T23:10:00.000Z"}`, `{"date":"2026-03-05T01:10:00+02:00"}`}, no: []string{`{"date":"2026-03-04T22:59:59.999Z"}`, `{"date":"23"}`, `{"date":23}`, `{}`}},
 		{name: "minute, gte", rule: item(`date|minute|gte: 30`), yes: []string{`{"date":"2026-03-04T23:30:00Z"}`}, no: []string{`{"date":"2026-03-04T23:29:59Z"}`}},
@@ -221,7 +231,10 @@ func TestConditions(t *testing.T) {
 		{"1 of s*", func(a, b, c, d bool) bool { return a || b || c }},
 		{"all of s?", func(a, b, c, d bool) bool { return a && b && c }},
 		{"1 of _s*", func(a, b, c, d bool) bool { return d }},
-		{"all of *", func(a, b, c, d bool) bool { return a && b && c && d }},
+		{"all of *", func(a, b, c, d bool) bool { return a && b && c }},
+		{"1 of *1", func(a, b, c, d bool) bool { return a }},
+		{"1 of *s*", func(a, b, c, d bool) bool { return a || b || c }},
+		{"all of _*", func(a, b, c, d bool) bool { return d }},
 		{"all of s1", func(a, b, c, d bool) bool { return a }},
 		{"not 1 of them", func(a, b, c, d bool) bool { return !(a || b || c) }},
 		{"s1 and not all of s*", func(a, b, c, d bool) bool { return a && !(a && b && c) }},
@@ -285,12 +298,24 @@ func TestFields(t *testing.T) {
 }
 
 func TestVariables(t *testing.T) {
-	vars := rules.Vars{"one": {"x"}, "two": {"x", "Y"}, "none": {}, "star": {`a*?\`}, "net": {"192.0.2.0/24", "2001:db8::/32"}, "dot": {"a.b"}}
+	vars := rules.Vars{"one": {"x"}, "two": {"x", "Y"}, "none": {}, "star": {`a*?\`}, "net": {"192.0.2.0/24", "2001:db8::/32"}, "dot": {"a.b"},
+		"2 of Them-é.x": {"v"}, " of ": {"/"}}
 	for _, c := range []cases{
 		{name: "braces", rule: item(`a: '{two}'`), yes: []string{`{"a":"X"}`, `{"a":"y"}`}, no: []string{`{"a":"{two}"}`, `{"a":"z"}`}},
 		{name: "braces without quotes are a map to YAML", rule: item(`a: {two}`), yes: []string{`{"a":"X"}`}, no: []string{`{"a":"two"}`}},
 		{name: "in a list", rule: item(`a: ['{two}', z]`), yes: []string{`{"a":"y"}`, `{"a":"z"}`}, no: []string{`{"a":"a"}`}},
-		{name: "within text", rule: item(`a: 'p-{two}-{one}'`), yes: []string{`{"a":"p-y-x"}`, `{"a":"p-x-x"}`}, no: []string{`{"a":"p-x-y"}`}},
+		{name: "within text, braces are text", rule: item(`a: 'p-{two}-{one}'`), yes: []string{`{"a":"p-{two}-{one}"}`}, no: []string{`{"a":"p-y-x"}`, `{"a":"p-x-x"}`}},
+		{name: "the host of a URL, as Auth0's catalog has it", rule: item(`a: 'https://{two}/api'`), yes: []string{`{"a":"https://x/api"}`, `{"a":"https://y/api"}`}, no: []string{`{"a":"https://{two}/api"}`}},
+		{name: "before other text", rule: item(`a: '{two}/x'`), yes: []string{`{"a":"{two}/x"}`}, no: []string{`{"a":"x/x"}`}},
+		{name: "a GUID", rule: item(`a: '{B1B2C3D4-0000-4000-8000-0000000000FF}'`), yes: []string{`{"a":"{b1b2c3d4-0000-4000-8000-0000000000ff}"}`}},
+		{name: "a shell's variable", rule: item(`a|contains: '${IFS}'`), yes: []string{`{"a":"x${ifs}y"}`}},
+		{name: "for another product", rule: strings.Replace(item(`a: '{two}'`), "product: auth0", "category: proxy", 1), yes: []string{`{"a":"{two}"}`}, no: []string{`{"a":"x"}`}},
+		{name: "expand: a name with anything but percent", rule: item(`a|expand: '%2 of Them-é.x%'`), yes: []string{`{"a":"v"}`}, no: []string{`{"a":"%2 of them-é.x%"}`}},
+		{name: "expand: escaped", rule: item(`a|expand: '\%two%one%'`), yes: []string{`{"a":"%twox"}`}, no: []string{`{"a":"\\%twox"}`, `{"a":"%two%one%"}`}},
+		{name: "expand: an escaped backslash before", rule: item(`a|expand: 'c:\\%one%'`), yes: []string{`{"a":"c:\\x"}`}, no: []string{`{"a":"c:\\%one%"}`}},
+		{name: "expand: both ends escaped", rule: item(`a|expand: '\%one\%'`), yes: []string{`{"a":"%one%"}`}, no: []string{`{"a":"x"}`}},
+		{name: "expand: one that is alone", rule: item(`a|expand: '100% of %one%%'`), yes: []string{`{"a":"100/one%%"}`}},
+		{name: "expand, re", rule: item(`a|expand|re: '^\%%one%\d$'`), yes: []string{`{"a":"%x7"}`}, no: []string{`{"a":"x7"}`}},
 		{name: "expand", rule: item(`a|expand: '%two%!'`), yes: []string{`{"a":"y!"}`}, no: []string{`{"a":"%two%!"}`}},
 		{name: "expand leaves braces", rule: item(`a|expand: '{two}%one%'`), yes: []string{`{"a":"{two}x"}`}},
 		{name: "percent signs without expand", rule: item(`a: '%two%'`), yes: []string{`{"a":"%two%"}`}, no: []string{`{"a":"x"}`}},
@@ -356,22 +381,26 @@ func TestValue(t *testing.T) {
 	}
 	m := set.Matcher()
 	for _, tt := range []struct {
-		event, text string
-		quoted      bool
+		event string
+		want  []string
 	}{
-		{`{"a":1,"u":{"v":"x\ty"}}`, "x\ty", true},
-		{`{"a":1,"u":{"v":12.50}}`, "12.50", false},
-		{`{"a":1,"u":{"v":true}}`, "true", false},
-		{`{"a":1,"u":{"v":[null,{},[],"Second",3]}}`, "Second", true},
-		{`{"a":1,"u":{"v":""}}`, "", true},
-		{`{"a":1,"u":{"v":null}}`, "", true},
-		{`{"a":1}`, "", true},
+		{`{"a":1,"u":{"v":"x\ty"}}`, []string{"x\ty true"}},
+		{`{"a":1,"u":{"v":12.50}}`, []string{"12.50 false"}},
+		{`{"a":1,"u":{"v":true}}`, []string{"true false"}},
+		{`{"a":1,"u":{"v":[null,{},[],"Second",3]}}`, []string{"Second true", "3 false"}},
+		{`{"a":1,"u":{"v":""}}`, []string{" true"}}, // not as if there were nothing
+		{`{"a":1,"u":{"v":null}}`, nil},
+		{`{"a":1}`, nil},
 	} {
 		if len(m.Match([]byte(tt.event))) != 1 {
 			t.Errorf("%s does not match", tt.event)
 		}
-		if text, quoted := m.Value(by[0]); string(text) != tt.text || quoted != tt.quoted {
-			t.Errorf("%s: got %q, %v", tt.event, text, quoted)
+		var got []string
+		for _, text := range m.AppendTexts(nil, by[0]) {
+			got = append(got, fmt.Sprintf("%s %v", text.Text, text.Quoted))
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.event, diff)
 		}
 	}
 }
@@ -419,5 +448,151 @@ func TestRegexTimeout(t *testing.T) {
 	}
 	if m.Match([]byte(`{"a":"c"}`)); m.Timeouts() != 1 {
 		t.Errorf("%d timeouts", m.Timeouts())
+	}
+}
+
+// TestKeywordModifiers has the values of keywords modified as those of fields are.
+func TestKeywordModifiers(t *testing.T) {
+	for _, c := range []cases{
+		{name: "contains", rule: item("'|contains': Needle"), yes: []string{`{"a":"a NEEDLE."}`, `{"a":{"b":[1,"needles"]}}`}, no: []string{`{"needle":1}`, `{"a":"need"}`}},
+		{name: "contains, all, in different places", rule: item("'|contains|all': [x1, y1]"), yes: []string{`{"a":"x1","b":"y1"}`, `{"a":"y1 x1"}`}, no: []string{`{"a":"x1"}`, `{"x1":"y1"}`}},
+		{name: "startswith", rule: item("'|startswith': ab"), yes: []string{`{"a":"ABC"}`}, no: []string{`{"a":"xab"}`}},
+		{name: "endswith", rule: item("'|endswith': [ab, .exe]"), yes: []string{`{"a":"xAB"}`, `{"b":"y.EXE"}`}, no: []string{`{"a":"abx"}`}},
+		{name: "cased", rule: item("'|cased': Needle"), yes: []string{`{"a":"xNeedle"}`}, no: []string{`{"a":"needle"}`}},
+		{name: "re", rule: item("'|re': '^n[ei]+dle$'"), yes: []string{`{"a":"needle"}`, `{"a":["x",["nidle"]]}`}, no: []string{`{"a":"xneedle"}`, `{"a":"NEEDLE"}`}},
+		{name: "re, i", rule: item("'|re|i': 'needle\\d'"), yes: []string{`{"a":"xNEEDLE1"}`}, no: []string{`{"a":"needle"}`}},
+		{name: "re that backtracks", rule: item("'|re': 'n(?!x)e'"), yes: []string{`{"a":"ne"}`}, no: []string{`{"a":"nx"}`}},
+		{name: "base64offset", rule: item("'|base64offset|contains': http://evil"), yes: []string{`{"a":"x eGh0dHA6Ly9ldmlsISE="}`}, no: []string{`{"a":"http://evil"}`}},
+		{name: "windash", rule: item("'|windash|contains': ' -enc'"), yes: []string{`{"a":"x /enc"}`, `{"a":"x -ENC"}`}, no: []string{`{"a":"x enc"}`}},
+		{name: "wide, base64", rule: item("'|wide|base64offset|contains': cmd"), yes: []string{`{"a":"eABjAG0AZAA="}`}, no: []string{`{"a":"cmd"}`}},
+		{name: "cidr", rule: item("'|cidr': 192.0.2.0/24"), yes: []string{`{"x":{"y":"192.0.2.9"}}`}, no: []string{`{"x":"192.0.3.9"}`}},
+		{name: "gt", rule: item("'|gt': 100"), yes: []string{`{"x":101}`}, no: []string{`{"x":100,"y":"x"}`, `{"x":true}`}},
+		{name: "neq", rule: item("'|neq': needle"), yes: []string{`{"a":"x"}`, `{}`}, no: []string{`{"a":"x","b":["a needle"]}`}},
+		{name: "expand", rule: item("'|expand': '%names%'"), vars: rules.Vars{"names": {"ann", "bob"}}, yes: []string{`{"a":"x Ann"}`, `{"b":"bob"}`}, no: []string{`{"a":"%names%"}`}},
+		{name: "wildcards", rule: item("'|all': ['a*b', '?x']"), yes: []string{`{"a":"-a-b-","c":"yx"}`}, no: []string{`{"a":"ab","c":"x"}`}},
+		{name: "a number", rule: item("'': 4625"), yes: []string{`{"a":4625}`, `{"a":"x4625x"}`}, no: []string{`{"4625":1}`}},
+	} {
+		c.run(t)
+	}
+}
+
+// TestIDs compares ids as UUIDs wherever one refers to a rule.
+func TestIDs(t *testing.T) {
+	const lower, upper, braces, urn = "0aef3c00-1111-4abc-8def-00000000000a", "0AEF3C00-1111-4ABC-8DEF-00000000000A", "'{0AEF3C00-1111-4abc-8def-00000000000a}'", "urn:UUID:0aef3c00-1111-4ABC-8def-00000000000a"
+	rule := func(id string) string {
+		return "title: base\nid: " + id + "\nlogsource: {product: auth0}\nlevel: low\ndetection:\n  s: {type: fp}\n  condition: s\n"
+	}
+	for _, ref := range []string{lower, upper, braces, urn} {
+		text := rule(upper) + "---\ntitle: c\nid: c\nlevel: low\ncorrelation: {type: event_count, rules: [" + ref + "], group-by: [who], aliases: {who: {" + ref + ": ip}}, timespan: 1h, condition: {gte: 2}}\n" +
+			"---\ntitle: f\nlogsource: {product: auth0}\nfilter:\n  rules: [" + ref + "]\n  s: {ip: x}\n  condition: not s\n"
+		set := mustLoad(t, nil, text)
+		if len(set.Rules()) != 2 || set.Rules()[0].ID != upper || set.Rules()[1].Correlation.Sources[0].GroupBy[0].Path != "ip" {
+			t.Errorf("%s: %+v", ref, set.Rules())
+		}
+		if m := set.Matcher(); len(m.Match([]byte(`{"type":"fp","ip":"x"}`))) != 0 {
+			t.Errorf("%s: the filter tunes another rule", ref)
+		}
+
+		// A later source, and an overlay, mean the same rule.
+		_, report := rules.Load(nil, fstest.MapFS{"a.yml": file(rule(lower))}, fstest.MapFS{"b.yml": file(rule(ref))})
+		if report.Count(rules.Replaced) != 1 {
+			t.Errorf("%s does not replace %s", ref, lower)
+		}
+		_, report = rules.Load(nil, fstest.MapFS{"a.yml": file(rule(lower)), "o.overlay.yml": file("rules:\n  " + ref + ": {enabled: false, reason: Why.}\n")})
+		if report.Count(rules.Disabled) != 1 {
+			t.Errorf("%s: the overlay changes another rule: %+v", ref, report.Documents)
+		}
+		_, report = rules.Load(nil, source(rule(lower)+"---\n"+rule(ref)))
+		if !slices.ContainsFunc(report.Documents, func(d rules.Document) bool {
+			return strings.Contains(strings.Join(d.Warnings, ""), "is taken by another document")
+		}) {
+			t.Errorf("%s and %s are two rules", lower, ref)
+		}
+	}
+	if !rules.SameID(upper, urn) || rules.SameID("A", "a") || rules.SameID(lower, strings.Replace(lower, "0a", "0b", 1)) {
+		t.Error("other ids than UUIDs are compared as they are written")
+	}
+}
+
+// TestNamesAndIDs calls rules by id in one place and by name in another.
+func TestNamesAndIDs(t *testing.T) {
+	base := func(id, name, typ string) string {
+		return "title: " + name + "\nid: " + id + "\nname: " + name + "\nlogsource: {product: auth0}\nlevel: low\ndetection:\n  s: {type: " + typ + "}\n  condition: s\n---\n"
+	}
+	both := base("id-a", "left", "a") + base("id-b", "right", "b")
+	for _, rest := range []string{
+		"rules: [id-a, id-b], aliases: {who: {left: actor, right: owner}}",
+		"rules: [left, right], aliases: {who: {id-a: actor, id-b: owner}}",
+		"rules: [left, id-b], aliases: {who: {id-a: actor, right: owner}}",
+		"rules: [id-a, id-b], aliases: {who: {left: actor, right: owner}}, condition: left and right",
+		"rules: [left, right], aliases: {who: {left: actor, id-a: actor, right: owner}}, condition: all of *t",
+		"aliases: {who: {left: actor, right: owner}}, condition: id-a and right",
+	} {
+		set := mustLoad(t, nil, both+"title: c\nid: c\nlevel: low\ncorrelation: {type: temporal, timespan: 1h, group-by: [who], "+rest+"}")
+		c := set.Rules()[2].Correlation
+		if got := []string{c.Sources[0].GroupBy[0].Path, c.Sources[1].GroupBy[0].Path}; !slices.Equal(got, []string{"actor", "owner"}) {
+			t.Errorf("%s: grouped by %v", rest, got)
+		}
+		if c.Need != nil && (c.Need.Met(1) || !c.Need.Met(3)) {
+			t.Errorf("%s: the condition means something else", rest)
+		}
+	}
+	for rest, want := range map[string]string{
+		"rules: [id-a, left]": `correlation refers to "id-a" and to "left", which are one rule`,
+		"rules: [id-a, id-b], aliases: {who: {left: x, id-a: y}}": "of the same rule it is both",
+		"rules: [id-a], aliases: {who: {right: x}}":               `"right" is not among the correlation's rules`,
+		"rules: [id-a, id-b], condition: left and nobody":         `"nobody" is not among the correlation's rules`,
+		"rules: [id-a, id-b], condition: left and not id-a":       `it says nothing of the rule "right"`,
+	} {
+		_, report := rules.Load(nil, source(both+"title: c\nid: c\nlevel: low\ncorrelation: {type: temporal, timespan: 1h, group-by: [who], "+rest+"}"))
+		if d := report.Documents[2]; d.Status != rules.Refused || !strings.Contains(d.Reason, want) {
+			t.Errorf("%s: %s %s", rest, d.Status, d.Reason)
+		}
+	}
+}
+
+// TestFilterOfSome tunes those of a filter's rules that it fits and warns of the others.
+func TestFilterOfSome(t *testing.T) {
+	rule := func(id, source string) string {
+		return "title: " + id + "\nid: " + id + "\nlogsource: " + source + "\nlevel: low\ndetection:\n  s: {a: 1}\n  condition: s\n---\n"
+	}
+	text := rule("fits", "{product: auth0, service: x}") + rule("other", "{product: auth0, service: y}") +
+		"title: c\nid: c\nlevel: low\ngenerate: true\ncorrelation: {type: event_count, rules: [other], timespan: 1h, condition: {gte: 2}}\n---\n" +
+		"title: f\nid: f\nlogsource: {product: auth0, service: x}\nfilter:\n  rules: [nobody, c, other, fits]\n  own: {ip: x}\n  condition: not own"
+	set, report := rules.Load(nil, source(text))
+	d := report.Documents[3]
+	if d.Status != rules.Enabled || len(d.Warnings) != 3 {
+		t.Fatalf("%s %s %q", d.Status, d.Reason, d.Warnings)
+	}
+	for i, want := range []string{`"nobody", which no rule is called`, `filter of the correlation "c"`, `"other" is a rule for another log source`} {
+		if !strings.Contains(d.Warnings[i], want) {
+			t.Errorf("warning %q, want %q", d.Warnings[i], want)
+		}
+	}
+	if got := set.Matcher().Match([]byte(`{"a":1,"ip":"x"}`)); !slices.Equal(got, []int{1}) {
+		t.Errorf("matches %v, want only the rule that is not tuned", got)
+	}
+}
+
+// TestOtherLogSources has rules of other products not run unless that is asked for.
+func TestOtherLogSources(t *testing.T) {
+	rule := func(id, source string) string {
+		return "title: " + id + "\nid: " + id + "\nlevel: low\n" + source + "detection:\n  s: {a: 1}\n  condition: s\n---\n"
+	}
+	text := rule("none", "") + rule("ours", "logsource: {product: Auth0}\n") + rule("category", "logsource: {category: proxy}\n") + rule("windows", "logsource: {product: windows, category: x}\n") +
+		rule("okta", "logsource: {product: okta, service: okta}\n") + "title: c\nid: c\nlevel: low\ngenerate: true\ncorrelation: {type: temporal, rules: [ours, okta], timespan: 1h}\n---\n" +
+		"title: broken\nid: broken\nlogsource: {product: linux}\ndetection:\n  s: {a|like: 1}\n  condition: s\n"
+	set, report := rules.Load(nil, source(text))
+	status := map[string]rules.Status{}
+	for _, d := range report.Documents {
+		status[d.ID] = d.Status
+	}
+	want := map[string]rules.Status{"none": rules.Enabled, "ours": rules.Enabled, "category": rules.Enabled, "windows": rules.OtherSource, "okta": rules.OtherSource, "c": rules.OtherSource, "broken": rules.OtherSource}
+	if diff := cmp.Diff(want, status); diff != "" || len(set.Matcher().Match([]byte(`{"a":1}`))) != 3 {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	set, report = rules.Settings{AllLogSources: true}.Load(source(text))
+	if report.Count(rules.OtherSource) != 0 || report.Count(rules.Refused) != 1 || len(set.Matcher().Match([]byte(`{"a":1}`))) != 5 {
+		t.Errorf("all: %+v", report.Documents)
 	}
 }

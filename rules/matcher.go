@@ -4,18 +4,26 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // maxScratch bounds the unescaped and lower-cased text that a Matcher keeps room
 // for, in bytes.
 const maxScratch = 256 << 10
 
+// maxScalars bounds the scalars of an event that a Matcher keeps room for.
+const maxScalars = 4096
+
 // A Matcher runs a Set's detections over events, one at a time, without
 // allocating in the common case. It belongs to one goroutine; make one for each.
 type Matcher struct {
 	set      *Set
 	programs map[typeKey]*program
-	anyType  *program  // see plain
+	anyType  *program // see plain
+	index    *index   // of the set
+	due      []uint64 // see index.due
+	found    []uint64 // the event in which each text was last found
+	queue    []candidate
 	wants    [][]Field // see Set.wants
 	slots    []slot
 	touched  []int // slots that the current event filled
@@ -23,16 +31,21 @@ type Matcher struct {
 	event    uint64 // counts events
 	results  []result
 	matched  []int
-	at       int // in program.list
+	at       int // in the list that is run
 	broken   map[int]string
 	timeouts uint64
+
+	steps       int           // that regular expressions have taken of the current event, see mostSteps
+	backtracked time.Duration // the same of those that backtrack, see regexBudget
 
 	raw     []byte // the event being scanned
 	root    *node  // of the fields that are asked for, as far as the type is known
 	pos     int
 	stop    bool
-	retyped bool // there was another type before the one that counts
-	whole   bool // every field is read, whatever the type
+	retyped bool    // there was another type before the one that counts
+	all     []value // every scalar of the event, see scalars
+	allOf   uint64  // the event that they are of
+	whole   bool    // every field is read, whatever the type
 	scratch []byte
 	quote   []byte
 }
@@ -46,8 +59,12 @@ func (m *Matcher) Match(raw []byte) []int {
 	if cap(m.scratch) > maxScratch {
 		m.scratch = nil
 	}
+	if cap(m.all) > maxScalars {
+		m.all = nil
+	}
 	m.scratch = m.scratch[:0]
 	m.event++
+	m.steps, m.backtracked = 0, 0
 	m.scan(raw)
 	if m.retyped { // what was read is what the first type asks for
 		m.reset()
@@ -58,30 +75,52 @@ func (m *Matcher) Match(raw []byte) []int {
 	return m.evaluate()
 }
 
-// evaluate runs the program of the event that was scanned.
+// evaluate runs the program of the event that was scanned, and what the index says of it.
 func (m *Matcher) evaluate() []int {
 	if m.program == nil {
 		m.program = m.programFor(nil)
 	}
-	for m.at = 0; !m.run(); {
+	m.run(m.program.list)
+	if len(m.index.list) > 0 {
+		before := len(m.matched)
+		m.queue = m.index.due(m, m.queue[:0])
+		m.run(m.queue)
+		if before > 0 {
+			slices.Sort(m.matched)
+		}
 	}
 	return m.matched
 }
 
-// run goes on with the program, and reports whether that came to its end: a rule that
+// run holds the event against some detections.
+func (m *Matcher) run(list []candidate) {
+	for m.at = 0; !m.runOn(list); m.at++ {
+	}
+}
+
+// runOn continues with a list, and reports whether that came to its end: a rule that
 // panics is a fault of ours, which is to cost that rule and no other.
-func (m *Matcher) run() (done bool) {
+func (m *Matcher) runOn(list []candidate) (done bool) {
 	defer func() {
 		if !done {
-			m.breaks(m.program.list[m.at].rule, recover())
+			m.breaks(list[m.at].rule, recover())
 		}
 	}()
-	for ; m.at < len(m.program.list); m.at++ {
-		if c := &m.program.list[m.at]; c.match == nil || c.match.eval(m) {
+	for ; m.at < len(list); m.at++ {
+		c := &list[m.at]
+		if m.broken != nil && m.isBroken(c.rule) {
+			continue
+		}
+		if c.match == nil || c.match.eval(m) {
 			m.matched = append(m.matched, c.rule)
 		}
 	}
 	return true
+}
+
+func (m *Matcher) isBroken(rule int) bool {
+	_, broken := m.broken[rule]
+	return broken
 }
 
 // breaks leaves a rule out from now on.
@@ -90,15 +129,6 @@ func (m *Matcher) breaks(rule int, why any) {
 		m.broken = map[int]string{}
 	}
 	m.broken[rule] = fmt.Sprint(why)
-	without := func(p *program) {
-		p.list = slices.DeleteFunc(p.list, func(c candidate) bool { return c.rule == rule })
-	}
-	for _, p := range m.programs {
-		without(p)
-	}
-	if m.anyType != nil {
-		without(m.anyType)
-	}
 }
 
 // Broken are the rules that no longer run since they panicked, as indexes into
@@ -113,21 +143,41 @@ func (m *Matcher) reset() {
 	m.touched, m.matched, m.program = m.touched[:0], m.matched[:0], nil
 }
 
-// Value returns the first scalar that the last event has at f, as text. It is
-// empty when there is none; quoted tells a string from a number or a boolean. f is a
-// field of a rule that matches, or of a correlation that counts one: others are not
-// read of every event.
-func (m *Matcher) Value(f Field) (text []byte, quoted bool) {
-	for i := range m.slots[f.slot].values {
-		if v := &m.slots[f.slot].values[i]; v.kind > kindContainer {
-			return v.text, v.kind == kindString
-		}
-	}
-	return nil, true
+// Text is a scalar of an event, as text. Quoted tells a string from a number or a
+// boolean.
+type Text struct {
+	Text   []byte
+	Quoted bool
 }
 
-// Timeouts returns how often a backtracking regular expression was given up on
-// because it took too long; such an event counts as not matching.
+// AppendTexts appends the scalars that the last event has at f, all members of an array;
+// null is none. f is a field of a rule that matches, or of a correlation that counts
+// one: others are not read of every event.
+func (m *Matcher) AppendTexts(list []Text, f Field) []Text {
+	for i := range m.slots[f.slot].values {
+		if v := &m.slots[f.slot].values[i]; v.kind > kindContainer {
+			list = append(list, Text{v.text, v.kind == kindString})
+		}
+	}
+	return list
+}
+
+// everywhere stands for the slot of a keyword, which is not about one field.
+const everywhere = -1
+
+// valuesAt is what the event has at a field, or all of its scalars.
+func (m *Matcher) valuesAt(f Field) []value {
+	if f.slot != everywhere {
+		return m.slots[f.slot].values
+	}
+	if m.allOf != m.event {
+		m.all, m.allOf = m.scalars(m.all[:0]), m.event
+	}
+	return m.all
+}
+
+// Timeouts returns how often a regular expression was given up on because it took too
+// long; such an event counts as not matching.
 func (m *Matcher) Timeouts() uint64 { return m.timeouts }
 
 // low returns v's text in lower case.

@@ -167,7 +167,7 @@ func (l *loader) readOverlayFile(source fs.FS, name string) error {
 	}
 	for _, o := range list {
 		o.fate = fate
-		l.overlays[o.id] = o
+		l.overlays[idKey(o.id)] = o
 	}
 	maps.Copy(l.common, vars)
 	return nil
@@ -177,10 +177,10 @@ func (l *loader) readOverlayFile(source fs.FS, name string) error {
 func (l *loader) overlay() {
 	for _, id := range slices.Sorted(maps.Keys(l.overlays)) {
 		o := l.overlays[id]
-		i := slices.IndexFunc(l.docs, func(d *document) bool { return d.id == id && d.replacedBy == nil })
+		i := slices.IndexFunc(l.docs, func(d *document) bool { return d.key == id && d.replacedBy == nil })
 		if i < 0 {
 			if !o.optional {
-				o.fate.Warnings = append(o.fate.Warnings, fmt.Sprintf("%s: no rule has the id %s", o.place(), id))
+				o.fate.Warnings = append(o.fate.Warnings, fmt.Sprintf("%s: no rule has the id %s", o.place(), o.id))
 			}
 			continue
 		}
@@ -198,6 +198,7 @@ func (l *loader) overlayOne(o *overlay, i int) error {
 		both = append(both, l.docs[i+1])
 	} else if o.correlation != nil && d.kind == kindDetection {
 		c := &document{source: d.source, file: d.file, line: d.line, index: d.index, kind: kindCorrelation, keys: maps.Clone(d.keys), id: d.id + "#1", title: d.title}
+		c.key = idKey(c.id)
 		delete(c.keys, "detection")
 		delete(c.keys, "id")
 		delete(c.keys, "name")
@@ -206,7 +207,7 @@ func (l *loader) overlayOne(o *overlay, i int) error {
 		both = append(both, c)
 	}
 	if o.replacedBy != "" {
-		k := slices.IndexFunc(l.docs, func(other *document) bool { return other.id == o.replacedBy && other.replacedBy == nil })
+		k := slices.IndexFunc(l.docs, func(other *document) bool { return other.key == idKey(o.replacedBy) && other.replacedBy == nil })
 		if k < 0 || slices.Contains(both, l.docs[k]) {
 			return fmt.Errorf("replaced_by: no rule has the id %s", o.replacedBy)
 		}

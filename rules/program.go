@@ -11,9 +11,9 @@ const (
 	maxTypeText = 256  // bytes of a type's name
 )
 
-// program is what a Matcher runs over the events of one type: the detections that
-// such an event can match, each without what the type decides already, and the
-// fields that these look at. The type is a field of nearly every detection, and a
+// program is what a Matcher runs over the events of one type: of the detections that say
+// something of it those that such an event can match, each without what the type decides
+// already, and the fields that these and the others look at. The type is a field of nearly every detection, and a
 // tenant's events are of a few types, so little is left.
 type program struct {
 	root *node
@@ -51,12 +51,13 @@ func (m *Matcher) programFor(typ []value) *program {
 	}
 	p := &program{root: &node{slot: -1}}
 	p.root.add(Field{Path: typeField})
-	r := reducer{m: &Matcher{}, typ: slices.Clone(typ), uses: map[*test]int{}}
+	each(m.index.fields, p.root.add)
+	r := reducer{m: &Matcher{}, typ: slices.Clone(typ), uses: map[*test]int{}, first: m.index.shared}
 	if m.wants == nil {
 		m.wants = m.set.wants()
 	}
 	for i, rule := range m.set.rules {
-		if _, broken := m.broken[i]; broken || rule.Correlation != nil {
+		if rule.Correlation != nil || !rule.readsType {
 			continue
 		}
 		x, holds := r.reduce(rule.match)
@@ -74,7 +75,7 @@ func (m *Matcher) programFor(typ []value) *program {
 			p.list[i].match, _ = r.arrange(c.match)
 		}
 	}
-	m.results = append(m.results, make([]result, max(0, len(r.shared)-len(m.results)))...)
+	m.results = append(m.results, make([]result, max(0, r.first+len(r.shared)-len(m.results)))...)
 	p.root.seal()
 	m.programs[typeKey{v.kind, string(v.text)}] = p
 	return p
@@ -85,7 +86,7 @@ func (m *Matcher) plain() *program {
 	if m.anyType == nil {
 		m.anyType = &program{root: m.set.root}
 		for i, rule := range m.set.rules {
-			if _, broken := m.broken[i]; !broken && rule.Correlation == nil {
+			if rule.Correlation == nil && rule.readsType {
 				m.anyType.list = append(m.anyType.list, candidate{i, rule.match})
 			}
 		}
@@ -124,6 +125,7 @@ type reducer struct {
 	typ    []value
 	uses   map[*test]int // by the detections of one program
 	shared map[*test]int // their places in Matcher.results
+	first  int           // of these places
 }
 
 // reduce returns what is left of an expression for events of the type; nil where
@@ -147,8 +149,7 @@ func (r *reducer) reduce(x expr) (rest expr, holds bool) {
 		r.uses[x]++
 	case exists:
 		if x.field.slot == 0 {
-			there := slices.ContainsFunc(r.typ, func(v value) bool { return v.kind != kindNull })
-			return nil, there == x.want
+			return nil, (len(r.typ) > 0) == x.want
 		}
 	}
 	return x, false
@@ -217,8 +218,6 @@ func (r *reducer) arrange(x expr) (expr, int) {
 		return not{inner}, cost + 1 // what is there is rarer than what is not
 	case exists:
 		return x, 1
-	case keyword:
-		return x, 1000
 	case *test:
 		cost := 1
 		for _, c := range x.checks {
@@ -233,7 +232,7 @@ func (r *reducer) arrange(x expr) (expr, int) {
 				if r.shared == nil {
 					r.shared = map[*test]int{}
 				}
-				n = len(r.shared)
+				n = r.first + len(r.shared)
 				r.shared[x] = n
 			}
 			return once{x, n}, cost

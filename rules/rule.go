@@ -41,9 +41,10 @@ type Rule struct {
 	Alert          *Alert       // how it alerts; nil when it only serves correlations
 	Correlation    *Correlation // nil for a detection
 
-	match   expr
-	outline *outline // of match
-	types   types
+	match     expr
+	readsType bool
+	outline   *outline // of match
+	types     types
 }
 
 // Alert is how a rule alerts.
@@ -160,7 +161,7 @@ func (d *document) alert(r *Rule, f *fields, groupBy []Field, threshold float64)
 		return nil, d.errorf(n, "%s.levels: a ratio is from 0 to 1", keyAlert)
 	case c != nil && belowSet && !c.Rises():
 		return nil, d.errorf(n, "%s.resolve_below: only counts with one lower bound have it", keyAlert)
-	case a.ResolveBelow > threshold:
+	case belowSet && a.ResolveBelow > threshold:
 		return nil, d.errorf(n, "%s.resolve_below: %v is above the threshold %v", keyAlert, a.ResolveBelow, threshold)
 	case a.ResolveBelow == 0 && (c == nil || c.Rises()):
 		a.ResolveBelow = halfOf(threshold)

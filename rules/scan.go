@@ -242,7 +242,7 @@ func (m *Matcher) add(n *node, v value, flat bool) {
 			m.retyped = m.program != nil && !m.whole
 			m.program = m.programFor(s.values)
 			if !m.whole {
-				m.root, m.stop = m.program.root, m.retyped || len(m.program.list) == 0
+				m.root, m.stop = m.program.root, m.retyped || len(m.program.list) == 0 && len(m.index.list) == 0
 			}
 		}
 		return
@@ -384,38 +384,35 @@ func (m *Matcher) skipContainer() bool {
 	return false
 }
 
-// scalars calls yield for every scalar of an event, at any depth, until it
-// returns true, and reports whether it did. Object keys are not values.
-func scalars(raw []byte, yield func(*value) bool) bool {
-	m := Matcher{raw: raw}
-	for m.pos < len(raw) {
-		switch c := raw[m.pos]; c {
+// scalars appends every scalar of the event, at any depth. Object keys are not values,
+// nor is null.
+func (m *Matcher) scalars(list []value) []value {
+	m.pos = 0
+	for m.pos < len(m.raw) {
+		switch c := m.raw[m.pos]; c {
 		case '{', '}', '[', ']', ',', ':', ' ', '\t', '\n', '\r':
 			m.pos++
 		case '"':
 			text, escaped, ok := m.quoted()
 			if !ok {
-				return false
+				return list
 			}
 			if m.next() == ':' {
 				continue // a key
 			}
 			if escaped {
-				m.scratch = m.scratch[:0]
 				text = m.unquote(text)
 			}
-			if yield(&value{kind: kindString, text: text}) {
-				return true
-			}
+			list = append(list, value{kind: kindString, text: text})
 		default:
 			start := m.pos
 			if !m.skip() {
-				return false
+				return list
 			}
-			if c != 'n' && yield(&value{kind: kindNumber, text: raw[start:m.pos]}) {
-				return true
+			if c != 'n' {
+				list = append(list, value{kind: kindNumber, text: m.raw[start:m.pos]})
 			}
 		}
 	}
-	return false
+	return list
 }

@@ -113,7 +113,7 @@ func TestScanAgreesWithDecoder(t *testing.T) {
 		wanted = append(wanted, fields.field(p))
 	}
 	fields.root.seal()
-	set := &Set{root: fields.root, slots: len(fields.slots)}
+	set := newSet(fields.root, len(fields.slots))
 	m := set.Matcher()
 	r := rand.New(rand.NewPCG(1, 2))
 	found := 0

@@ -19,13 +19,27 @@ import (
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
 )
 
-const schemasDir = "../../shared/data/sigma-schemas"
+// The folders of Sigma's official schemas, and of those written for these tests.
+const (
+	schemasDir    = "../../shared/data/sigma-schemas"
+	ownSchemasDir = "testdata/schemas"
+)
+
+// ownSchemas are those written for these tests.
+func ownSchemas(t *testing.T) rules.Schemas {
+	t.Helper()
+	schemas, err := rules.LoadSchemas(os.DirFS(ownSchemasDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schemas
+}
 
 // sigmaSchemas are the official ones.
 func sigmaSchemas(t *testing.T) rules.Schemas {
 	t.Helper()
 	if _, err := os.Stat(schemasDir); err != nil {
-		t.Skipf("Sigma's JSON Schemas are not beside the repository: %v", err)
+		t.Skipf("not proven: that our rules keep to Sigma's own schemas, and that its samples load; smaller schemas are tested: %v", err)
 	}
 	schemas, err := rules.LoadSchemas(os.DirFS(schemasDir))
 	if err != nil {
@@ -64,14 +78,23 @@ func kindOf(doc map[string]any) string {
 	return ""
 }
 
-// TestSchemas holds the rules that we ship, and Auth0's, against Sigma's own schemas.
+// TestSchemas holds the rules that we ship, and others, against schemas written for this.
 func TestSchemas(t *testing.T) {
+	for _, f := range (rules.Settings{Vars: catalogVars}).Lint(ownSchemas(t), builtin.FS(), os.DirFS(mannerDir)) {
+		if f.Check == "schema" {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// TestSigmaSchemas holds them, and Auth0's, against Sigma's own schemas.
+func TestSigmaSchemas(t *testing.T) {
 	schemas := sigmaSchemas(t)
 	sources := []fs.FS{builtin.FS()}
 	if _, err := os.Stat(catalogDir); err == nil {
 		sources = append(sources, os.DirFS(catalogDir))
 	}
-	for _, f := range rules.Lint(catalogVars, schemas, sources...) {
+	for _, f := range (rules.Settings{Vars: catalogVars}).Lint(schemas, sources...) {
 		if f.Check == "schema" {
 			t.Errorf("%+v", f)
 		}
@@ -80,7 +103,12 @@ func TestSchemas(t *testing.T) {
 
 // TestSchemaFindings is what the schemas find, with where it is.
 func TestSchemaFindings(t *testing.T) {
-	schemas := sigmaSchemas(t)
+	t.Run("ours", func(t *testing.T) { schemaFindings(t, ownSchemas(t)) })
+	t.Run("Sigma's own", func(t *testing.T) { schemaFindings(t, sigmaSchemas(t)) })
+}
+
+func schemaFindings(t *testing.T, schemas rules.Schemas) {
+	t.Helper()
 	const text = `title: t
 id: a
 status: good
@@ -159,7 +187,7 @@ func TestSampleDocuments(t *testing.T) {
 				named.WriteString("---\ntitle: named\nname: '" + rule.(string) + "'\nid: id-" + rule.(string) + source + "\ndetection:\n  s: {a: b}\n  condition: s\n")
 			}
 		}
-		_, report := rules.Load(nil, source(strings.TrimRight(string(data), "\n")+"\n"+named.String()))
+		_, report := rules.Settings{AllLogSources: true}.Load(source(strings.TrimRight(string(data), "\n") + "\n" + named.String()))
 		d := report.Documents[0]
 		if filepath.Base(name) == "value_percentile.yml" {
 			if d.Status != rules.Refused || !strings.Contains(d.Reason, "percentile") {

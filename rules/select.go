@@ -29,7 +29,7 @@ func (s *Set) Select(keep func(*Rule) bool) *Set {
 			need(i)
 		}
 	}
-	out := &Set{root: &node{slot: -1}, slots: s.slots}
+	out := newSet(&node{slot: -1}, s.slots)
 	out.root.add(Field{Path: typeField})
 	index := make([]int, len(s.rules))
 	for i, r := range s.rules {
@@ -112,7 +112,9 @@ func reads(x expr, add func(Field)) {
 	case exists:
 		add(x.field)
 	case *test:
-		add(x.field)
+		if !x.isKeyword() {
+			add(x.field)
+		}
 		for _, c := range x.checks {
 			if ref, ok := c.(fieldRef); ok {
 				add(ref.other)
@@ -131,8 +133,8 @@ func searchesAll(x expr) bool {
 		return slices.ContainsFunc(x, searchesAll)
 	case not:
 		return searchesAll(x.x)
-	case keyword:
-		return true
+	case *test:
+		return x.isKeyword()
 	}
 	return false
 }

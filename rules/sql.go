@@ -127,8 +127,8 @@ var sqlHelpers = []struct{ name, about, text string }{
 		"(json, path) -> scalars(unfold(values_at(json, path)))"},
 	{"member", "what has no column of its own, such as a number, is elsewhere",
 		"(column, elsewhere, name) -> if(column = '', texts(elsewhere, [name]), [toString(column)])"},
-	{"present", "anything but null",
-		"(json, path) -> arrayExists(v -> v != 'null', values_at(json, path))"},
+	{"present", "anything, also null",
+		"(json, path) -> notEmpty(values_at(json, path))"},
 	{"missing", "nothing, or null",
 		"(json, path) -> empty(values_at(json, path)) OR has(unfold(values_at(json, path)), 'null')"},
 	{"everywhere", "the texts of all strings, numbers and booleans at any depth; keys are no values",
@@ -140,6 +140,8 @@ var sqlHelpers = []struct{ name, about, text string }{
 		`x -> if(match(x, '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$') AND isFinite(toFloat64OrZero(x)), toFloat64OrZero(x), nan)`},
 	{"same_number", "whole ones by their digits, others by their value",
 		`(x, n) -> x = n OR number(x) = toFloat64(n) AND NOT (match(x, '^-?[0-9]+$') AND match(n, '^-?[0-9]+$'))`},
+	{"order", "of a number to a whole one that is large; nan for none",
+		`(x, n) -> if(match(x, '^-?[0-9]{1,76}$'), toFloat64(multiIf(toInt256OrZero(x) = toInt256OrZero(n), 0, toInt256OrZero(x) < toInt256OrZero(n), -1, 1)), number(x) - toFloat64(n))`},
 	{"time_of", "",
 		`x -> if(match(x, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$'), parseDateTime64BestEffortOrNull(x, 3, 'UTC'), NULL)`},
 }
@@ -147,7 +149,7 @@ var sqlHelpers = []struct{ name, about, text string }{
 // sqlHelpersOf are the helpers that one calls itself.
 var sqlHelpersOf = map[string][]string{
 	"values_at": {"unfold"}, "texts": {"scalars", "values_at"}, "member": {"texts"}, "present": {"values_at"},
-	"missing": {"values_at"}, "same_number": {"number"},
+	"missing": {"values_at"}, "same_number": {"number"}, "order": {"number"},
 }
 
 // use notes that a helper is called, and returns its name.

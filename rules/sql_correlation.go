@@ -37,7 +37,7 @@ type sqlChain struct {
 	detections []int             // as indexes into Set.Rules
 	flags      map[int]string    // by detection: the column of matched that says whether it matches; empty where all do
 	fields     []Field           // that are read
-	columns    map[string]string // by path: the column of matched that has the first text there
+	columns    map[string]string // by path: the column of matched that has the texts there
 	held       map[int]string    // by correlation: that it holds at an event
 	subqueries []string
 }
@@ -67,7 +67,11 @@ func (b *sqlBuilder) correlation(r *Rule) (string, error) {
 		names = append(names, alias)
 		columns = append(columns, fmt.Sprintf("key%d AS %s", i+1, sqlName(alias)))
 	}
-	return b.with(c.subqueries...) + "SELECT " + strings.Join(columns, ", ") + ", value\nFROM " + name + "\nWHERE at > " +
+	distinct := ""
+	if r.Correlation.looksAtValues() {
+		distinct = "DISTINCT " // an event stands once for each of its values
+	}
+	return b.with(c.subqueries...) + "SELECT " + distinct + strings.Join(columns, ", ") + ", value\nFROM " + name + "\nWHERE at > " +
 		b.query.Since.sql() + " AND " + holds + "\nORDER BY at, log_id\n", nil
 }
 
@@ -141,7 +145,7 @@ func (c *sqlChain) matched(lookback time.Duration) error {
 	}
 	for _, f := range c.fields {
 		c.columns[f.Path] = c.named("event_", f.Path, "")
-		columns = append(columns, c.texts(f, false)+"[1] AS "+c.columns[f.Path])
+		columns = append(columns, c.texts(f, true)+" AS "+c.columns[f.Path])
 	}
 	c.subqueries = append(c.subqueries, "  -- the events that matter; an event's place is by its date and, of those at the same time, by its log_id\n"+
 		"  matched AS (\n    SELECT "+strings.Join(columns, ",\n      ")+"\n    FROM events\n    WHERE "+
@@ -241,16 +245,18 @@ func (c *sqlChain) counted(k *Correlation) (string, error) {
 		where = append(where, eitherOf(any))
 	}
 	for i, f := range k.Sources[0].GroupBy {
-		columns = append(columns, fmt.Sprintf("%s AS key%d", c.columns[f.Path], i+1))
-		where = append(where, c.columns[f.Path]+" != ''")
+		list := "arrayDistinct(" + c.columns[f.Path] + ")"
+		for range i - slices.Index(k.Sources[0].GroupBy, f) {
+			list = "arrayReverse(" + list + ")" // equal arrays are joined as one
+		}
+		columns = append(columns, fmt.Sprintf("arrayJoin(%s) AS key%d", list, i+1))
 	}
 	var values []string
 	for _, f := range k.Sources[0].Values {
 		values = append(values, c.columns[f.Path])
 	}
-	if of, has := c.valueOf(k, values); of != "" {
-		columns = append(columns, of+" AS of")
-		where = append(where, has)
+	if lists := c.valuesOf(k, values); lists != nil {
+		columns = append(columns, joinedArrays(lists)+" AS of")
 	}
 	query := "    SELECT " + strings.Join(columns, ", ") + "\n    FROM matched"
 	if len(where) > 0 {
@@ -259,27 +265,38 @@ func (c *sqlChain) counted(k *Correlation) (string, error) {
 	return query, nil
 }
 
-// valueOf is what is looked at in an event, made of some texts, and the condition
-// that there is such a thing; empty where events are only counted.
-func (c *sqlChain) valueOf(k *Correlation, texts []string) (of, has string) {
+// looksAtValues reports whether the condition is about a field's values.
+func (k *Correlation) looksAtValues() bool {
+	return k.Type == ValueCount || k.Type == ValueSum || k.Type == ValueAvg || k.Type == ValuePercentile
+}
+
+// valuesOf are lists of what is looked at in an event, made of lists of texts; nil where
+// events are only counted. They are written otherwise than a key's, for the same reason.
+func (c *sqlChain) valuesOf(k *Correlation, texts []string) (lists []string) {
 	switch k.Type {
 	case ValueCount:
-		var there []string
-		for _, text := range texts {
-			there = append(there, text+" != ''")
+		for _, list := range texts {
+			lists = append(lists, "arraySort(arrayDistinct("+list+"))")
 		}
-		if has = strings.Join(there, " AND "); len(texts) == 1 {
-			return texts[0], has
-		}
-		return "(" + strings.Join(texts, ", ") + ")", has
 	case ValueSum, ValueAvg, ValuePercentile:
-		of = c.use("amount") + "(" + texts[0] + ")"
 		if k.Type != ValuePercentile {
 			c.note(noteSum)
 		}
-		return of, "NOT isNaN(" + of + ")"
+		lists = []string{"arrayFilter(x -> NOT isNaN(x), arrayMap(x -> " + c.use("amount") + "(x), " + texts[0] + "))"}
 	}
-	return "", ""
+	return lists
+}
+
+// joinedArrays stands for each combination of members of some lists.
+func joinedArrays(lists []string) string {
+	if len(lists) == 1 {
+		return "arrayJoin(" + lists[0] + ")"
+	}
+	var parts []string
+	for _, list := range lists {
+		parts = append(parts, "arrayJoin("+list+")")
+	}
+	return "(" + strings.Join(parts, ", ") + ")"
 }
 
 // countedApart is counted where the sources have their fields in different places:
@@ -294,31 +311,46 @@ func (c *sqlChain) countedApart(k *Correlation, is []string) string {
 		rows = append(rows, "("+strings.Join(parts, ", ")+")")
 	}
 	columns := []string{"tenant", "at", "log_id", "place"}
-	by := slices.Clone(columns)
-	var where, values []string
+	inner, by := slices.Clone(columns), slices.Clone(columns)
 	part := 2 // the first is the source
 	for i := range k.Sources[0].GroupBy {
 		key := fmt.Sprintf("key%d", i+1)
-		columns = append(columns, fmt.Sprintf("source.%d AS %s", part, key))
-		by, where = append(by, key), append(where, key+" != ''")
+		inner = append(inner, fmt.Sprintf("arrayJoin(arrayDistinct(source.%d)) AS %s", part, key))
+		by = append(by, key)
 		part++
 	}
-	for range k.Sources[0].Values {
-		values = append(values, fmt.Sprintf("source.%d", part))
-		part++
-	}
+	inner = append(inner, "source")
+	columns = slices.Clone(by)
 	if k.tellsSources() {
 		for i := range is {
 			columns = append(columns, fmt.Sprintf("max(source.1 = %d) AS %s", i+1, sourceColumn(i)))
 		}
 	}
-	if of, has := c.valueOf(k, values); of != "" {
-		columns = append(columns, "argMin("+of+", source.1) AS of")
-		where = append(where, has)
+
+	// Of an event that several sources have, the first that has a value says it.
+	var texts, where []string
+	for range k.Sources[0].Values {
+		texts = append(texts, fmt.Sprintf("source.%d", part))
+		part++
 	}
-	return "    SELECT " + strings.Join(columns, ", ") +
-		"\n    FROM (SELECT *, arrayJoin(arrayFilter(s -> s.1 != 0, [" + strings.Join(rows, ",\n      ") + "])) AS source FROM matched)" +
-		"\n    WHERE " + strings.Join(where, " AND ") + "\n    GROUP BY " + strings.Join(by, ", ")
+	lists := c.valuesOf(k, texts)
+	var chosen []string
+	for i, list := range lists {
+		where = append(where, "notEmpty("+list+")")
+		columns = append(columns, fmt.Sprintf("argMin(%s, source.1) AS of%d", list, i+1))
+		chosen = append(chosen, fmt.Sprintf("of%d", i+1))
+	}
+	query := "SELECT " + strings.Join(columns, ", ") +
+		"\n    FROM (SELECT " + strings.Join(inner, ", ") +
+		"\n      FROM (SELECT *, arrayJoin(arrayFilter(s -> s.1 != 0, [" + strings.Join(rows, ",\n        ") + "])) AS source FROM matched))"
+	if len(where) > 0 {
+		query += "\n    WHERE " + strings.Join(where, " AND ")
+	}
+	query += "\n    GROUP BY " + strings.Join(by, ", ")
+	if len(lists) > 0 {
+		query = "SELECT *, " + joinedArrays(chosen) + " AS of FROM (" + query + ")"
+	}
+	return "    " + query
 }
 
 // sqlValue is how to come from the events that are counted to what the condition is

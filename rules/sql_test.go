@@ -125,16 +125,16 @@ ORDER BY date, log_id
       toUnixTimestamp64Milli(date) + least(row_number() OVER (PARTITION BY tenant, date ORDER BY log_id), 255) / 1024 AS place,
       (lower(type) IN ('fp', 'fu')) AS is_failed_login,
       (lower(type) = 's') AS is_login,
-      member(ip, rest, 'ip')[1] AS event_ip
+      member(ip, raw, 'ip') AS event_ip
     FROM events
     WHERE date > now64(3, 'UTC') - INTERVAL 1505 MINUTE
       AND (is_failed_login OR is_login)
   ),
   -- what is counted for: Many failed
   of_many_failed_counted AS (
-    SELECT tenant, at, log_id, place, event_ip AS key1
+    SELECT tenant, at, log_id, place, arrayJoin(arrayDistinct(event_ip)) AS key1
     FROM matched
-    WHERE is_failed_login AND event_ip != ''
+    WHERE is_failed_login
   ),
   of_many_failed_judged AS (
     SELECT *,
@@ -144,9 +144,9 @@ ORDER BY date, log_id
   ),
   -- what is counted for: Broken into
   of_broken_into_counted AS (
-    SELECT tenant, at, log_id, place, (tenant, log_id) IN (SELECT tenant, log_id FROM of_many_failed_judged WHERE value >= 3) AS source1, is_login AS source2, event_ip AS key1
+    SELECT tenant, at, log_id, place, (tenant, log_id) IN (SELECT tenant, log_id FROM of_many_failed_judged WHERE value >= 3) AS source1, is_login AS source2, arrayJoin(arrayDistinct(event_ip)) AS key1
     FROM matched
-    WHERE (source1 OR source2) AND event_ip != ''
+    WHERE (source1 OR source2)
   ),
   of_broken_into_judged AS (
     SELECT *,

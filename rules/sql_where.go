@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -29,13 +30,11 @@ func (b *sqlBuilder) condition(x expr, indent string) (string, error) {
 	case *test:
 		return b.test(x)
 	case exists:
+		there := b.there(x.field)
 		if x.want {
-			return b.there(x.field), nil
+			return there, nil
 		}
-		return "NOT " + b.there(x.field), nil
-	case keyword:
-		c, err := b.check(x.pattern, "x")
-		return "arrayExists(x -> " + c + ", " + b.use("everywhere") + "(raw))", err
+		return "NOT " + there, nil
 	}
 	return "", fmt.Errorf("%T has no SQL", x)
 }
@@ -197,6 +196,9 @@ func located(f Field) (json, path string) {
 // texts is the list of the texts that an event has at a field; empty says that an
 // empty one matters.
 func (b *sqlBuilder) texts(f Field, empty bool) string {
+	if f.slot == everywhere {
+		return b.use("everywhere") + "(raw)"
+	}
 	elsewhere := "rest"
 	if empty {
 		elsewhere = "raw" // which is longer to read
@@ -220,13 +222,13 @@ func (b *sqlBuilder) texts(f Field, empty bool) string {
 	return fmt.Sprintf("%s(%s, %s)", b.use("texts"), json, path)
 }
 
-// there is the condition that a field is there with anything but null.
+// there is the condition that a field is there, with whatever value.
 func (b *sqlBuilder) there(f Field) string {
 	switch f.Path {
 	case typeField:
-		return "(type != '' OR JSONExtractRaw(raw, 'type') NOT IN ('', 'null'))"
+		return "(type != '' OR JSONHas(raw, 'type'))"
 	case "details":
-		return "(details NOT IN ('', 'null'))"
+		return "(details != '')"
 	}
 	json, path := located(f)
 	text := fmt.Sprintf("%s(%s, %s)", b.use("present"), json, path)
@@ -285,6 +287,12 @@ func (b *sqlBuilder) check(c check, x string) (string, error) {
 	case number:
 		return fmt.Sprintf("%s(%s, %s)", b.use("same_number"), x, schema.Literal(c.text)), nil
 	case ordering:
+		if math.Abs(c.limit) >= 1<<53 { // floating-point numbers are no longer all whole numbers there
+			if integer([]byte(c.text)) {
+				b.use("number")
+				return fmt.Sprintf("%s(%s, %s) %s 0", b.use("order"), x, schema.Literal(c.text), sqlOps[c.op]), nil
+			}
+		}
 		return fmt.Sprintf("%s(%s) %s %s", b.use("number"), x, sqlOps[c.op], sqlFloat(c.limit)), nil
 	case timePart:
 		part := map[string]string{"minute": "toMinute", "hour": "toHour", "day": "toDayOfMonth", "week": "toISOWeek", "month": "toMonth", "year": "toYear"}[c.part]
@@ -299,7 +307,7 @@ func (b *sqlBuilder) check(c check, x string) (string, error) {
 		}
 		return "match(" + x + ", " + schema.Literal(source) + ")", nil
 	case backtracking:
-		return "", fmt.Errorf("the regular expression %s: %w", c.String(), errBacktracks)
+		return "", fmt.Errorf("the regular expression %s: %w", c.source, errBacktracks)
 	case fieldRef:
 		y := "y"
 		low := func(text string) string { return text }

@@ -66,8 +66,10 @@ func (b *Batch) Observe(ev *schema.Event) []*rules.Rule {
 		return alone
 	}
 	fields := e.capture(b.wanted)
-	for i := range fields.texts {
-		fields.texts[i].text = b.once(fields.texts[i].text)
+	for _, texts := range fields.texts {
+		for i := range texts {
+			texts[i].text = b.once(texts[i].text)
+		}
 	}
 	b.facts = append(b.facts, fact{ev.Date.UnixMicro(), b.once(ev.Tenant), ev.LogID, hits, fields})
 	return alone

@@ -3,13 +3,11 @@ package scanner
 import (
 	"cmp"
 	"container/heap"
-	"encoding/binary"
 	"fmt"
 	"hash/maphash"
 	"math"
 	"math/bits"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -76,10 +74,15 @@ type Engine struct {
 	seed    maphash.Seed
 
 	touched []*tracked
-	apart   []*group  // of one rule, scratch space
-	from    *captured // whose fields are read; nil for those that the matcher has
-	past    bool      // from is of another event than the one at hand
-	key     []byte
+	apart   []*group     // of one rule, scratch space
+	from    *captured    // whose fields are read; nil for those that the matcher has
+	past    bool         // from is of another event than the one at hand
+	key     []byte       // of the group at hand, see keyAt
+	quoted  uint64       // its values that are strings, a bit for each
+	parts   []rules.Text // see keys
+	ends    []int
+	texts   []rules.Text // see valuesOf
+	values  []uint64
 	out     []schema.Alert
 	open    int
 	groups  int        // of all rules
@@ -476,9 +479,7 @@ func (e *Engine) judgeRule(t *tracked, c *clock, at int64, id string, pages bool
 	// Its sources may have it in several groups: each is judged when all is in.
 	groups := e.apart[:0]
 	for seen := t.seen; seen != 0; seen &= seen - 1 {
-		if g, _, ok := e.place(t, c, occurrence{at: at, seen: seen & -seen, id: id}); ok && !slices.Contains(groups, g) {
-			groups = append(groups, g)
-		}
+		groups = e.placeAll(groups, t, c, occurrence{at: at, seen: seen & -seen, id: id})
 	}
 	for _, g := range groups {
 		e.weigh(g, g.window.find(at, id), pages)
@@ -558,24 +559,43 @@ func (e *Engine) track(t *tracked, c *clock, o occurrence, pages bool) {
 	if t.broken != "" {
 		return
 	}
-	if g, pos, ok := e.place(t, c, o); ok {
-		e.weigh(g, pos, pages)
+	source := bits.TrailingZeros64(o.seen)
+	if n := e.keys(t, source); n == 1 { // as it nearly always is
+		e.keyAt(c, 0)
+		if g, pos, ok := e.place(t, c, o, source); ok {
+			e.weigh(g, pos, pages)
+		}
+		return
+	}
+	for _, g := range e.placeAll(nil, t, c, o) {
+		e.weigh(g, g.window.find(o.at, o.id), pages)
 	}
 }
 
-// place counts an occurrence in its group. It is false for one that belongs to
-// none, or that was there before.
-func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, ok bool) {
+// placeAll counts an occurrence in each of its groups, and appends those that are not in
+// the list yet.
+func (e *Engine) placeAll(groups []*group, t *tracked, c *clock, o occurrence) []*group {
 	source := bits.TrailingZeros64(o.seen)
-	leads := t.leads == 0 || o.seen&t.leads != 0
-	if g = e.groupOf(t, c, source, leads); g == nil {
-		return nil, 0, false
+	for n := range e.keys(t, source) {
+		e.keyAt(c, n)
+		if g, _, ok := e.place(t, c, o, source); ok && !slices.Contains(groups, g) {
+			groups = append(groups, g)
+		}
 	}
+	return groups
+}
+
+// place counts an occurrence in the group whose key is at hand. It is false for one that
+// has no value to count, that is kept aside, or that was there before.
+func (e *Engine) place(t *tracked, c *clock, o occurrence, source int) (g *group, pos int, ok bool) {
+	leads := t.leads == 0 || o.seen&t.leads != 0
+	var values []uint64
 	if t.distinct || t.valued {
-		if o.value, ok = e.valueOf(t, source); !ok {
+		if values = e.valuesOf(t, source); len(values) == 0 {
 			return nil, 0, false
 		}
 	}
+	g = e.groupAt(t, c, leads)
 	if len(t.wanted) > 0 {
 		o.fields = e.capture(t.wanted)
 	}
@@ -583,7 +603,8 @@ func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, o
 		t.wait(early{maphash.Bytes(e.seed, e.key), o.at, o.seen, o.id, o.fields}, c.now-e.cfg.Lateness.Microseconds())
 		return nil, 0, false
 	}
-	pos, ok = g.window.insert(o, t.distinct)
+
+	pos, ok = g.window.insert(o, values, t.distinct)
 	if ok && t.rule.Correlation != nil && t.rule.Correlation.Type == rules.EventRatio {
 		g.window.countMatches(pos)
 	}
@@ -591,7 +612,7 @@ func (e *Engine) place(t *tracked, c *clock, o occurrence) (g *group, pos int, o
 		key := maphash.Bytes(e.seed, e.key)
 		for _, x := range t.early[t.waiting:] {
 			if x.key == key && x.at >= o.at {
-				g.window.insert(occurrence{at: x.at, seen: x.seen, id: x.id, fields: x.fields}, false)
+				g.window.insert(occurrence{at: x.at, seen: x.seen, id: x.id, fields: x.fields}, nil, false)
 			}
 		}
 		pos = g.window.find(o.at, o.id)
@@ -645,31 +666,13 @@ func (e *Engine) weigh(g *group, pos int, pages bool) {
 	g.window.trim(math.MinInt64, t.limit)
 }
 
-// capture keeps fields of the event at hand.
-func (e *Engine) capture(fields []rules.Field) *captured {
-	c := &captured{fields: fields, texts: make([]fieldText, len(fields))}
-	for i, f := range fields {
-		text, quoted := e.text(f)
-		c.texts[i] = fieldText{string(text), quoted}
-	}
-	return c
-}
-
-// text is a field of the event that is looked at.
-func (e *Engine) text(f rules.Field) (text []byte, quoted bool) {
-	if e.from == nil {
-		return e.matcher.Value(f)
-	}
-	known := e.from.texts[slices.Index(e.from.fields, f)]
-	return []byte(known.text), known.quoted
-}
-
 // judgeWindows judges every window that the occurrence at pos is in, by what it
 // has counted when it ends, the earliest first.
 func (e *Engine) judgeWindows(g *group, pos int, pages bool) {
 	t := g.rule
+	pos = g.window.lastOfEvent(pos)
 	until := g.window[pos].at + t.span
-	for end := pos; end < len(g.window) && g.window[end].at < until; end++ {
+	for end := pos; end < len(g.window) && g.window[end].at < until; end = g.window.lastOfEvent(end + 1) {
 		o := &g.window[end]
 		value, holds, enough := t.judged(g.window, g.window.begin(end, t.span), end)
 		if enough {
@@ -746,91 +749,6 @@ func (e *Engine) judgeLast(g *group, pages bool) {
 	e.closes(g)
 	g.updated = g.window[end].at
 	e.emit(g, schema.Resolved, count, end)
-}
-
-// groupOf finds the state for the group key of the event at hand, as one source of
-// the rule has it. It is nil where a correlation's event lacks a field of the key:
-// it belongs to no group; t.none where there is none yet and make is not set.
-func (e *Engine) groupOf(t *tracked, c *clock, source int, make bool) *group {
-	fields := t.groupBy(source)
-	e.key = append(e.key[:0], c.name...)
-	for _, f := range fields {
-		text, _ := e.text(f)
-		if len(text) == 0 && t.rule.Correlation != nil {
-			return nil
-		}
-		e.appendKey(text)
-	}
-	g := t.groups[string(e.key)]
-	switch {
-	case g != nil:
-		e.warm(g)
-		return g
-	case !make:
-		return &t.none
-	}
-	e.prune(t)
-	g = e.add(&group{rule: t, tenant: c, key: string(e.key)})
-	for i, f := range fields {
-		if _, quoted := e.text(f); quoted {
-			g.quoted |= 1 << i
-		}
-	}
-	return g
-}
-
-// groupBy are the fields of the group key, as one source of the rule has them.
-func (t *tracked) groupBy(source int) []rules.Field {
-	switch r := t.rule; {
-	case r.Correlation == nil:
-		return r.Alert.GroupBy
-	case source < len(r.Correlation.Sources):
-		return r.Correlation.Sources[source].GroupBy
-	default: // it is only looked at
-		return r.Correlation.Sources[0].GroupBy
-	}
-}
-
-// values are the fields of a group's key, for an alert.
-func (g *group) values() []schema.GroupValue {
-	var list []schema.GroupValue
-	rest := []byte(g.key[len(g.tenant.name):])
-	for _, f := range g.rule.rule.Alert.GroupBy {
-		n, width := binary.Uvarint(rest)
-		list = append(list, schema.GroupValue{Field: f.Path, Value: string(rest[width : width+int(n)])})
-		rest = rest[width+int(n):]
-	}
-	return list
-}
-
-// appendKey appends one part of a key, with its length, so that no two keys are
-// mistaken for each other.
-func (e *Engine) appendKey(part []byte) {
-	e.key = binary.AppendUvarint(e.key, uint64(len(part)))
-	e.key = append(e.key, part...)
-}
-
-// valueOf is what value_count tells apart in the event at hand, or the bits of the
-// number that value_sum and its like look at.
-func (e *Engine) valueOf(t *tracked, source int) (uint64, bool) {
-	fields := t.rule.Correlation.Sources[source].Values
-	if t.valued {
-		text, _ := e.text(fields[0])
-		f, err := strconv.ParseFloat(string(text), 64)
-		return math.Float64bits(f), err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
-	}
-	var h maphash.Hash
-	h.SetSeed(e.seed)
-	for _, f := range fields {
-		text, _ := e.text(f)
-		if len(text) == 0 {
-			return 0, false
-		}
-		var n [binary.MaxVarintLen64]byte
-		_, _ = h.Write(binary.AppendUvarint(n[:0], uint64(len(text))))
-		_, _ = h.Write(text)
-	}
-	return h.Sum64(), true
 }
 
 // deadline is when the alert ends if nothing more happens; false for never.

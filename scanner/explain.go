@@ -100,7 +100,8 @@ func (x *Explainer) keysOf(hits []int) (keys []string) {
 	e := x.engine
 	for _, i := range hits {
 		for _, f := range e.feeds[i] {
-			if e.groupOf(x.top, e.clockOf(&x.event), sourceOf(f), false) != nil {
+			for n := range e.keys(x.top, sourceOf(f)) {
+				e.keyAt(e.clockOf(&x.event), n)
 				keys = append(keys, string(e.key))
 			}
 		}
@@ -168,10 +169,10 @@ func (x *Explainer) Query() string {
 	if x.plain() && !x.top.aliased && len(x.keys) > 0 {
 		x.engine.matcher.Match(x.event.Raw)
 		for _, f := range x.top.groupBy(0) {
-			text, _ := x.engine.matcher.Value(f)
-			if len(text) > 0 && slices.Contains(schema.TextColumns[schema.FirstText:], f.Path) {
+			texts := x.engine.matcher.AppendTexts(nil, f)
+			if len(texts) == 1 && slices.Contains(schema.TextColumns[schema.FirstText:], f.Path) {
 				// What is no plain text is in rest.
-				where = append(where, fmt.Sprintf("(%s = %s OR position(rest, %s) > 0)", f.Path, schema.Literal(string(text)), schema.Literal(f.Path+`"`)))
+				where = append(where, fmt.Sprintf("(%s = %s OR position(rest, %s) > 0)", f.Path, schema.Literal(string(texts[0].Text)), schema.Literal(f.Path+`"`)))
 			}
 		}
 	}
@@ -190,8 +191,10 @@ func (x *Explainer) Fingerprints() (list []string) {
 		n = len(c.Sources)
 	}
 	for k := range n {
-		if key := x.keyOf(x.top, k); complete(key) || x.rule.Correlation == nil {
-			list = append(list, fingerprint(&x.event, x.rule, key))
+		for _, key := range x.keysAt(x.top, k) {
+			if complete(key) || x.rule.Correlation == nil {
+				list = append(list, fingerprint(&x.event, x.rule, key))
+			}
 		}
 	}
 	slices.Sort(list)
@@ -210,16 +213,27 @@ func complete(key []Key) bool {
 	return !slices.ContainsFunc(key, func(k Key) bool { return !k.Found })
 }
 
-// keyOf is the group key of the event at hand, as one source of a rule has it.
-func (x *Explainer) keyOf(t *tracked, source int) []Key {
-	var list []Key
+// keysAt are the group keys of the event at hand, as one source of a rule has it, in the
+// order of Engine.keyAt. Where it lacks a field, there is one that says so.
+func (x *Explainer) keysAt(t *tracked, source int) [][]Key {
+	list := [][]Key{nil}
 	for i, f := range t.groupBy(source) {
-		text, _ := x.engine.text(f)
-		k := Key{Field: f.Path, Value: string(text), Found: len(text) > 0}
+		k := Key{Field: f.Path}
 		if a := t.rule.Alert; a != nil && a.GroupBy[i].Path != f.Path {
 			k.Field, k.Path = a.GroupBy[i].Path, f.Path
 		}
-		list = append(list, k)
+		texts := unique(x.engine.appendTexts(nil, f))
+		if k.Found = len(texts) > 0; !k.Found {
+			texts = []rules.Text{{}}
+		}
+		var longer [][]Key
+		for _, text := range texts {
+			for _, key := range list {
+				k.Value = string(text.Text)
+				longer = append(longer, append(slices.Clone(key), k))
+			}
+		}
+		list = longer[:min(len(longer), mostMembers)]
 	}
 	return list
 }

@@ -129,8 +129,13 @@ func orderly(t testing.TB, seed uint64, n int, least time.Duration) []schema.Eve
 		members := map[string]any{"type": types[r.IntN(len(types))], "ip": fmt.Sprintf("203.0.113.%d", r.IntN(2)),
 			"user_name": fmt.Sprintf("user%d", r.IntN(5)), "other": fmt.Sprintf("user%d", r.IntN(5)), "n": r.IntN(7)}
 		for _, name := range []string{"ip", "user_name", "other", "n"} {
-			if r.IntN(20) == 0 {
+			switch r.IntN(40) {
+			case 0, 1:
 				delete(members, name)
+			case 2:
+				members[name] = ""
+			case 3:
+				members[name] = []any{members[name], nil, members["user_name"]}
 			}
 		}
 		ev := eventAt(t, at, i, members)
@@ -287,7 +292,7 @@ func TestExplainReasons(t *testing.T) {
 		{"of none that are counted", "many", []schema.Event{failed(0, 0, "type", "ss")}, 0, `The event is of none of the rules that are counted: "Failed" (type is "ss", wanted is "fp", "fu" (explain.yml:6)).`},
 		{"serves another", "failed", five, 0, "It occurs. The rule does not alert: it only serves Many failed, Many users, Few failed, Sum, Both, Failed and no login, In order, Aliased, Last."},
 		{"no group", "many", []schema.Event{failed(0, 0, "ip", nil)}, 0, "The event has no ip, so it belongs to no group."},
-		{"no alias", "alias", []schema.Event{failed(0, 0, "user_name", "")}, 0, "The event has no user_name, so it belongs to no group."},
+		{"no alias", "alias", []schema.Event{failed(0, 0, "user_name", nil)}, 0, "The event has no user_name, so it belongs to no group."},
 		{"no value", "users", []schema.Event{failed(0, 0, "user_name", nil)}, 0, "The event has no user_name."},
 		{"no number", "sum", []schema.Event{failed(0, 0, "n", "many")}, 0, "The event's n is no number."},
 		{"too few", "many", five[:3], 2, "3 of 4 in the 2m up to the event. It takes 1 more; the event is in the window until 2026-03-04T10:02:20.000Z."},

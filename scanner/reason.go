@@ -127,11 +127,24 @@ func (x *Explainer) absence(s *State, c *rules.Correlation, counts bool) string 
 	return fmt.Sprintf("The value %s is %s; wanted is: %s.", window, number(math.Round(w.Value*1e6)/1e6), s.Condition)
 }
 
-// furthest is the group that got furthest.
+// furthest is the group that got furthest, of those the first.
 func (s *State) furthest() *Group {
+	far := func(g *Group) int {
+		switch {
+		case g.Alert != nil && (g.Alert.Fired || g.Alert.Raised):
+			return 4
+		case g.Alert != nil:
+			return 3
+		case g.Window != nil && g.Window.Holds:
+			return 2
+		case g.Missing == "":
+			return 1
+		}
+		return 0
+	}
 	best := &s.Groups[0]
 	for i := range s.Groups {
-		if g := &s.Groups[i]; best.Missing != "" || g.Alert != nil && best.Alert == nil {
+		if g := &s.Groups[i]; far(g) > far(best) {
 			best = g
 		}
 	}

@@ -28,7 +28,7 @@ func (x *Explainer) state(r *rules.Rule, alerts []schema.Alert) State {
 		s.Match = x.explain(r)
 		s.Occurs = s.Match.Holds
 		if i >= 0 && s.Occurs {
-			s.Groups = []Group{x.group(x.tree[i], 0, alerts)}
+			s.Groups = x.groups(x.tree[i], 0, alerts)
 		}
 		return s
 	}
@@ -46,15 +46,16 @@ func (x *Explainer) state(r *rules.Rule, alerts []schema.Alert) State {
 	s.Condition = x.condition(c)
 	switch {
 	case t.seen == 0 && looked:
-		s.Groups = []Group{x.group(t, bits.UintSize, alerts)}
+		s.Groups = x.groups(t, bits.UintSize, alerts)
 	case t.seen == 0:
 	case !t.aliased:
-		s.Groups = []Group{x.group(t, bits.TrailingZeros64(t.seen), alerts)}
+		s.Groups = x.groups(t, bits.TrailingZeros64(t.seen), alerts)
 	default:
 		for seen := t.seen; seen != 0; seen &= seen - 1 {
-			g := x.group(t, bits.TrailingZeros64(seen), alerts)
-			if !slices.ContainsFunc(s.Groups, func(known Group) bool { return slices.Equal(known.Key, g.Key) }) {
-				s.Groups = append(s.Groups, g)
+			for _, g := range x.groups(t, bits.TrailingZeros64(seen), alerts) {
+				if !slices.ContainsFunc(s.Groups, func(known Group) bool { return slices.Equal(known.Key, g.Key) }) {
+					s.Groups = append(s.Groups, g)
+				}
 			}
 		}
 	}
@@ -114,17 +115,25 @@ func (x *Explainer) condition(c *rules.Correlation) string {
 	return fmt.Sprintf("%s of %s%s", want, strings.Join(x.names(c), ", "), order)
 }
 
-// group tells how the group of the event stands, as one source of a rule has it.
-func (x *Explainer) group(t *tracked, source int, alerts []schema.Alert) Group {
+// groups tell how the groups of the event stand, as one source of a rule has it.
+func (x *Explainer) groups(t *tracked, source int, alerts []schema.Alert) (list []Group) {
+	for n, key := range x.keysAt(t, source) {
+		list = append(list, x.group(t, source, n, key, alerts))
+	}
+	return list
+}
+
+// group tells how one group stands, which is the n-th of the event.
+func (x *Explainer) group(t *tracked, source, n int, key []Key, alerts []schema.Alert) Group {
 	e := x.engine
-	g := Group{Key: x.keyOf(t, source)}
+	g := Group{Key: key}
 	if t.rule.Correlation != nil && !complete(g.Key) {
 		i := slices.IndexFunc(g.Key, func(k Key) bool { return !k.Found })
 		g.Missing = "the event has no " + cmp.Or(g.Key[i].Path, g.Key[i].Field) + ", so it belongs to no group"
 		return g
 	}
 	if t.distinct || t.valued {
-		if _, ok := e.valueOf(t, source); !ok {
+		if len(e.valuesOf(t, source)) == 0 {
 			f := t.rule.Correlation.Sources[source].Values
 			g.Missing = "the event has no " + f[0].Path
 			if t.valued {
@@ -135,7 +144,11 @@ func (x *Explainer) group(t *tracked, source int, alerts []schema.Alert) Group {
 			return g
 		}
 	}
-	state := e.groupOf(t, e.clockOf(&x.event), source, false)
+
+	c := e.clockOf(&x.event)
+	e.keys(t, source)
+	e.keyAt(c, n)
+	state := e.groupAt(t, c, false)
 	if state == &t.none {
 		if t.leads != 0 {
 			g.Missing = "nothing is counted before the first of the order, " + x.names(t.rule.Correlation)[t.ordered[0]] + ", has occurred"
@@ -175,7 +188,7 @@ func (x *Explainer) window(g *group, pos int) *Window {
 		begin = max(begin, pos+1-t.last)
 	}
 	in := g.window[begin : pos+1]
-	w := &Window{After: time.UnixMicro(x.at - t.span).UTC(), Until: time.UnixMicro(x.at).UTC(), Events: len(in),
+	w := &Window{After: time.UnixMicro(x.at - t.span).UTC(), Until: time.UnixMicro(x.at).UTC(), Events: in.events(),
 		LogIDs: in.ids(len(in)-1, mostIDs, t.span, false), LastsUntil: time.UnixMicro(x.at + t.span).UTC(), FirstLeave: time.UnixMicro(in[0].at + t.span).UTC()}
 	if t.last > 0 {
 		w.Value = float64(in.lastMatches(t.last, t.span))
@@ -230,13 +243,17 @@ func (x *Explainer) sources(t *tracked, in window) []Seen {
 // values are the values in a window, the newest last.
 func (t *tracked) values(in window) []Seen {
 	known := map[string]*Seen{}
+	member := 0 // which of its event's values an occurrence has
 	for i := range in {
 		o := &in[i]
+		if member++; i == 0 || !o.sameEvent(&in[i-1]) {
+			member = 0
+		}
 		text := ""
 		if t.valued {
 			text = number(o.number())
 		} else if o.fields != nil {
-			text = o.fields.join(t.rule.Correlation.Sources[min(bits.TrailingZeros64(o.seen), len(t.rule.Correlation.Sources)-1)].Values)
+			text = o.fields.join(t.rule.Correlation.Sources[min(bits.TrailingZeros64(o.seen), len(t.rule.Correlation.Sources)-1)].Values, member)
 		}
 		s := known[text]
 		if s == nil {
@@ -254,11 +271,22 @@ func (t *tracked) values(in window) []Seen {
 	return out
 }
 
-// join is what an event had at some fields.
-func (c *captured) join(fields []rules.Field) string {
+// join is what an event had at some fields: the n-th combination of what it had at each,
+// in the order of Engine.valuesOf.
+func (c *captured) join(fields []rules.Field, n int) string {
 	var texts []string
 	for _, f := range fields {
-		texts = append(texts, c.texts[slices.Index(c.fields, f)].text)
+		var known []string
+		for _, text := range c.texts[slices.Index(c.fields, f)] {
+			if !slices.Contains(known, text.text) {
+				known = append(known, text.text)
+			}
+		}
+		if len(known) == 0 {
+			return ""
+		}
+		texts = append(texts, known[n%len(known)])
+		n /= len(known)
 	}
 	return strings.Join(texts, ", ")
 }

@@ -4,8 +4,6 @@ import (
 	"math"
 	"slices"
 	"sort"
-
-	"github.com/tenantwatch/tenantwatch/rules"
 )
 
 // An occurrence is an event that a rule counts. Times are µs since 1970.
@@ -21,37 +19,43 @@ type occurrence struct {
 
 func (o *occurrence) number() float64 { return math.Float64frombits(o.value) }
 
-// captured are fields of an event that is gone.
-type captured struct {
-	fields []rules.Field
-	texts  []fieldText // of each
-}
-
-type fieldText struct {
-	text   string
-	quoted bool
-}
-
 // window is what one group of a rule has counted lately, by rising time and, at
 // the same time, by log_id, so that it does not depend on the order of arrival.
 type window []occurrence
 
-// insert puts o in its place. It returns false for an event that is there already
-// and is of no other source than before.
-func (w *window) insert(o occurrence, distinct bool) (pos int, ok bool) {
+// sameEvent reports whether two occurrences are of one event.
+func (o *occurrence) sameEvent(other *occurrence) bool { return o.at == other.at && o.id == other.id }
+
+// insert puts o in its place, once for each of the values that its event has, if it is
+// about these. It returns the place of the last, or false for an event that is there
+// already and is of no other source than before.
+func (w *window) insert(o occurrence, values []uint64, distinct bool) (pos int, ok bool) {
 	list := *w
 	pos = len(list)
 	for pos > 0 && (list[pos-1].at > o.at || list[pos-1].at == o.at && list[pos-1].id > o.id) {
 		pos--
 	}
-	if pos > 0 && list[pos-1].at == o.at && list[pos-1].id == o.id {
-		known := &list[pos-1]
-		if known.seen|o.seen == known.seen {
-			return 0, false
-		}
-		known.seen |= o.seen
-		return pos - 1, true
+	for k := pos - 1; k >= 0 && list[k].sameEvent(&o); k-- {
+		ok = ok || list[k].seen|o.seen != list[k].seen
+		list[k].seen |= o.seen
 	}
+	if pos > 0 && list[pos-1].sameEvent(&o) {
+		return pos - 1, ok
+	}
+	if len(values) == 0 {
+		w.insertAt(pos, o, distinct)
+		return pos, true
+	}
+	for i, value := range values {
+		o.value = value
+		w.insertAt(pos+i, o, distinct)
+	}
+	return pos + len(values) - 1, true
+}
+
+// insertAt puts one occurrence into a place, between those with the same value.
+func (w *window) insertAt(pos int, o occurrence, distinct bool) {
+	list := *w
 	o.prev, o.next = math.MinInt64, math.MaxInt64
 	if distinct {
 		for i := pos - 1; i >= 0; i-- {
@@ -68,7 +72,25 @@ func (w *window) insert(o occurrence, distinct bool) (pos int, ok bool) {
 		}
 	}
 	*w = slices.Insert(list, pos, o)
-	return pos, true
+}
+
+// lastOfEvent is the place of the last occurrence that is of the same event as the one at
+// a place. Beyond the end, it is that.
+func (w window) lastOfEvent(pos int) int {
+	for pos+1 < len(w) && w[pos].sameEvent(&w[pos+1]) {
+		pos++
+	}
+	return pos
+}
+
+// events is how many there are.
+func (w window) events() (n int) {
+	for i := range w {
+		if i == 0 || !w[i].sameEvent(&w[i-1]) {
+			n++
+		}
+	}
+	return n
 }
 
 // find is the place of an occurrence that is there.
@@ -206,7 +228,7 @@ func (w window) lastMatches(n int, span int64) (count uint64) {
 func (w window) ids(end, n int, span int64, matches bool) []string {
 	var list []string
 	for i := end; i >= 0 && len(list) < n && w[i].at > w[end].at-max(span, 1); i-- {
-		if !matches || w[i].seen != 0 {
+		if again := i < end && w[i].sameEvent(&w[i+1]); !again && (!matches || w[i].seen != 0) {
 			list = append(list, w[i].id)
 		}
 	}

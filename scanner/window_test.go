@@ -40,7 +40,7 @@ func TestWindowAgreesWithNaive(t *testing.T) {
 		var all []occurrence
 		for i := range 60 {
 			o := occurrence{at: int64(r.IntN(80)), value: uint64(r.IntN(6)), id: fmt.Sprint(i)}
-			pos, ok := w.insert(o, distinct)
+			pos, ok := w.insert(o, nil, distinct)
 			if !ok {
 				t.Fatalf("seed %d: a new event was taken for a repeat", seed)
 			}
@@ -51,7 +51,7 @@ func TestWindowAgreesWithNaive(t *testing.T) {
 			if !slices.IsSortedFunc(w, func(a, b occurrence) int { return int(a.at - b.at) }) {
 				t.Fatalf("seed %d: not sorted", seed)
 			}
-			if _, again := w.insert(o, distinct); again {
+			if _, again := w.insert(o, nil, distinct); again {
 				t.Fatalf("seed %d: a repeat was counted", seed)
 			}
 			want := uint64(0)
@@ -88,7 +88,7 @@ func TestWindowAgreesWithNaive(t *testing.T) {
 func TestWindowTrim(t *testing.T) {
 	var w window
 	for i := range 10 {
-		w.insert(occurrence{at: int64(i), id: fmt.Sprint(i)}, false)
+		w.insert(occurrence{at: int64(i), id: fmt.Sprint(i)}, nil, false)
 	}
 	w.trim(3, 100)
 	if len(w) != 7 || w[0].at != 3 {

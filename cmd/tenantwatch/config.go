@@ -51,6 +51,7 @@ type Config struct {
 	RateShare string         `env:"TENANTWATCH_RATE_SHARE" envDefault:"0.3"`
 	Poll      string         `env:"TENANTWATCH_POLL" envDefault:"1s"`
 	Rules     []string       `env:"TENANTWATCH_RULES"`
+	AllRules  allLogSources  `env:"TENANTWATCH_ALL_LOG_SOURCES"`
 	Retention string         `env:"TENANTWATCH_RETENTION" envDefault:"forever"`
 	SQLMemory string         `env:"TENANTWATCH_SQL_MAX_MEMORY" envDefault:"4GiB"`
 	SQLTime   string         `env:"TENANTWATCH_SQL_MAX_TIME" envDefault:"10m"`

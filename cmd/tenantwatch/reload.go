@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -18,19 +19,37 @@ import (
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
 )
 
+// allLogSources has rules for other products run, too.
+type allLogSources bool
+
+// UnmarshalText takes a setting.
+func (s *allLogSources) UnmarshalText(text []byte) error {
+	on, err := strconv.ParseBool(string(text))
+	if err != nil {
+		return fmt.Errorf("TENANTWATCH_ALL_LOG_SOURCES: %q is neither true nor false", text)
+	}
+	*s = allLogSources(on)
+	return nil
+}
+
+// ruleSettings is how rules are loaded.
+func (c *Config) ruleSettings() rules.Settings {
+	return rules.Settings{Vars: c.ruleVars(), AllLogSources: bool(c.AllRules)}
+}
+
 // ruleFiles are the rules of a running instance and where they come from.
 type ruleFiles struct {
-	vars    rules.Vars
-	sources []fs.FS
-	log     *slog.Logger
-	byState *prometheus.GaugeVec
-	reloads *prometheus.CounterVec
-	read    [sha256.Size]byte // what the sources were when last read
+	settings rules.Settings
+	sources  []fs.FS
+	log      *slog.Logger
+	byState  *prometheus.GaugeVec
+	reloads  *prometheus.CounterVec
+	read     [sha256.Size]byte // what the sources were when last read
 }
 
 func newRuleFiles(c *Config, log *slog.Logger, reg prometheus.Registerer) *ruleFiles {
 	f := promauto.With(reg)
-	r := &ruleFiles{vars: c.ruleVars(), sources: []fs.FS{builtin.FS()}, log: log,
+	r := &ruleFiles{settings: c.ruleSettings(), sources: []fs.FS{builtin.FS()}, log: log,
 		byState: f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_rules_documents", Help: "Documents of the rules' files, by what became of them; those that are refused do not run."}, []string{"status"}),
 		reloads: f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_rules_reloads_total", Help: "Times that the rules were read anew while running; refused ones left the old rules in force."}, []string{"result"})}
 	for _, dir := range c.Rules {
@@ -46,7 +65,7 @@ func newRuleFiles(c *Config, log *slog.Logger, reg prometheus.Registerer) *ruleF
 // evaluated is said, and the rest runs.
 func (r *ruleFiles) load() *rules.Set {
 	r.read = r.digest()
-	set, report := rules.Load(r.vars, r.sources...)
+	set, report := r.settings.Load(r.sources...)
 	r.tell(report)
 	return set
 }
@@ -56,12 +75,15 @@ func (r *ruleFiles) tell(report *rules.Report) {
 		if d.Status == rules.Refused || d.Status == rules.Waiting || d.Status == rules.Disabled {
 			r.log.Warn("rule does not run", "status", d.Status, "file", d.File, "line", d.Line, "title", d.Title, "reason", d.Reason)
 		}
+		if d.Kind == "filter" && len(d.Warnings) > 0 {
+			r.log.Warn("filter does not fit all of its rules", "file", d.File, "line", d.Line, "title", d.Title, "reasons", d.Warnings)
+		}
 	}
-	for _, s := range []rules.Status{rules.Enabled, rules.Tuned, rules.Waiting, rules.Disabled, rules.Refused, rules.Replaced} {
+	for _, s := range []rules.Status{rules.Enabled, rules.Tuned, rules.Waiting, rules.Disabled, rules.Refused, rules.Replaced, rules.OtherSource} {
 		r.byState.WithLabelValues(string(s)).Set(float64(report.Count(s)))
 	}
 	r.log.Info("rules loaded", "enabled", report.Count(rules.Enabled, rules.Tuned), "waiting", report.Count(rules.Waiting),
-		"disabled", report.Count(rules.Disabled, rules.Replaced), "refused", report.Count(rules.Refused))
+		"disabled", report.Count(rules.Disabled, rules.Replaced), "refused", report.Count(rules.Refused), "other_log_source", report.Count(rules.OtherSource))
 }
 
 // lookEvery is how often the files are looked at.
@@ -93,7 +115,7 @@ func (r *ruleFiles) watch(ctx context.Context, apply func(*rules.Set)) error {
 // a document is refused, none. The old ones go on then.
 func (r *ruleFiles) reload(apply func(*rules.Set)) {
 	r.read = r.digest()
-	set, report := rules.Load(r.vars, r.sources...)
+	set, report := r.settings.Load(r.sources...)
 	if refused := report.Count(rules.Refused); refused > 0 {
 		for _, d := range report.Documents {
 			if d.Status == rules.Refused {

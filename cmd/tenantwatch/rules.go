@@ -45,13 +45,15 @@ type ruleSources struct {
 	Rules   []string          `placeholder:"DIR" help:"Folders with Sigma rules, besides those of TENANTWATCH_RULES."`
 	Builtin bool              `default:"true" negatable:"" help:"The built-in rules."`
 	Var     map[string]string `placeholder:"NAME=VALUE,…" mapsep:"none" help:"A variable of the rules: one value, or several separated by commas."`
+
+	AllLogSources bool `help:"Run rules for other products than Auth0, too."`
 }
 
-// read finds the variables and the folders.
-func (s *ruleSources) read(a *app) (rules.Vars, []fs.FS, error) {
+// read finds the settings and the folders.
+func (s *ruleSources) read(a *app) (rules.Settings, []fs.FS, error) {
 	c, err := loadConfig(a.environ, need{})
 	if err != nil {
-		return nil, nil, err
+		return rules.Settings{}, nil, err
 	}
 	var sources []fs.FS
 	if s.Builtin {
@@ -59,24 +61,25 @@ func (s *ruleSources) read(a *app) (rules.Vars, []fs.FS, error) {
 	}
 	for _, dir := range append(c.Rules, s.Rules...) {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return nil, nil, usageError(fmt.Sprintf("--rules: %s is not a folder", dir))
+			return rules.Settings{}, nil, usageError(fmt.Sprintf("--rules: %s is not a folder", dir))
 		}
 		sources = append(sources, os.DirFS(dir))
 	}
-	vars := c.ruleVars()
+	settings := c.ruleSettings()
 	for name, values := range s.Var {
-		vars[name] = strings.Split(values, ",")
+		settings.Vars[name] = strings.Split(values, ",")
 	}
-	return vars, sources, nil
+	settings.AllLogSources = settings.AllLogSources || s.AllLogSources
+	return settings, sources, nil
 }
 
 // load compiles the rules.
 func (s *ruleSources) load(a *app) (*rules.Set, *rules.Report, []fs.FS, error) {
-	vars, sources, err := s.read(a)
+	settings, sources, err := s.read(a)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	set, report := rules.Load(vars, sources...)
+	set, report := settings.Load(sources...)
 	return set, report, sources, nil
 }
 
@@ -164,13 +167,7 @@ func (c *rulesScanCmd) Run(ctx context.Context, a *app) error {
 	} else {
 		s.table = newTableRows(out, []string{"kind", "level", "rule", "at", "about"})
 	}
-	refused := 0
-	for _, d := range report.Documents {
-		if d.Status == rules.Refused {
-			refused++
-			fmt.Fprintf(a.stderr, "rule refused: %s\n", d.Reason)
-		}
-	}
+	left := tellLeft(a.stderr, report)
 	for _, file := range c.Files {
 		if err := s.file(ctx, file); err != nil {
 			return err
@@ -201,8 +198,34 @@ func (c *rulesScanCmd) Run(ctx context.Context, a *app) error {
 		return fmt.Errorf("%d events could not be read", s.bad)
 	case len(broken) > 0:
 		return fmt.Errorf("%d rules failed", len(broken))
+	}
+	return left
+}
+
+// tellLeft names the rules that are to run but cannot, each on a line, and what filters do
+// not fit. The error counts the former; it is nil where there are none.
+func tellLeft(w io.Writer, report *rules.Report) error {
+	for _, d := range report.Documents {
+		switch d.Status {
+		case rules.Refused:
+			fmt.Fprintf(w, "rule refused: %s\n", d.Reason)
+		case rules.Waiting:
+			fmt.Fprintf(w, "rule waits: %s:%d: %s: %s\n", d.File, d.Line, d.Title, d.Reason)
+		}
+		if d.Kind == "filter" {
+			for _, warning := range d.Warnings {
+				fmt.Fprintf(w, "filter: %s\n", warning)
+			}
+		}
+	}
+	refused, waiting := report.Count(rules.Refused), report.Count(rules.Waiting)
+	switch {
+	case refused > 0 && waiting > 0:
+		return fmt.Errorf("%d rules were refused, %d wait", refused, waiting)
 	case refused > 0:
 		return fmt.Errorf("%d rules were refused", refused)
+	case waiting > 0:
+		return fmt.Errorf("%d rules wait for variables", waiting)
 	}
 	return nil
 }
@@ -268,10 +291,11 @@ type rulesTestCmd struct {
 
 // Run runs every case and says which failed.
 func (c *rulesTestCmd) Run(a *app) error {
-	set, _, sources, err := c.load(a)
+	set, report, sources, err := c.load(a)
 	if err != nil {
 		return err
 	}
+	left := tellLeft(a.stderr, report)
 	var all []timeline.Result
 	for _, source := range sources {
 		results, err := timeline.Run(set, source)
@@ -297,7 +321,7 @@ func (c *rulesTestCmd) Run(a *app) error {
 	if failed > 0 {
 		return foundError(fmt.Sprintf("%d cases failed", failed))
 	}
-	return nil
+	return left
 }
 
 // The elements of JUnit's XML.

@@ -128,7 +128,7 @@ func findRule(set *rules.Set, report *rules.Report, name string) (*rules.Documen
 			break
 		}
 		for _, d := range all {
-			if strings.EqualFold(of(d), name) {
+			if text := of(d); strings.EqualFold(text, name) || rules.SameID(text, name) {
 				found = append(found, d)
 			}
 		}

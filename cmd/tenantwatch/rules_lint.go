@@ -23,7 +23,7 @@ func (c *rulesLintCmd) Run(a *app) error {
 			return usageError(fmt.Sprintf("--schemas: %v", err))
 		}
 	}
-	vars, sources, err := c.read(a)
+	settings, sources, err := c.read(a)
 	if err != nil {
 		return err
 	}
@@ -32,7 +32,7 @@ func (c *rulesLintCmd) Run(a *app) error {
 		return err
 	}
 	found := 0
-	for _, f := range rules.Lint(vars, schemas, sources...) {
+	for _, f := range settings.Lint(schemas, sources...) {
 		if f.Severity.AtLeast(rules.Severity(c.FailLevel)) {
 			found++
 		}

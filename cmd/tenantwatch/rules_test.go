@@ -126,6 +126,19 @@ func TestRulesCommands(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Join(scanEvents(t), "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	folder := func(name, text string) string {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	quiet := filepath.Join(folder("quiet.ndjson", "{\"log_id\":\"1\",\"date\":\"2026-01-01T00:00:00Z\",\"type\":\"none\"}\n"), "quiet.ndjson")
+	waits := folder("waits.yml", "title: Waits\nid: waits\nlogsource: {product: auth0}\ndetection:\n  s: {user_name|expand: ['%admins%', 'x%more than one word%']}\n  condition: s\n")
+	const windowsRule = "title: Of Windows\nid: windows\nname: w\nlevel: high\nlogsource: {product: Windows, category: x}\ndetection:\n  s: {type: fp}\n  condition: s\n---\n"
+	windows := folder("windows.yml", windowsRule+"title: Counted\nid: counted\nlevel: low\ngenerate: true\ncorrelation: {type: event_count, rules: [w], timespan: 1h, condition: {gte: 9}}\n---\n"+
+		"title: Of any product\nid: any\nlevel: low\nlogsource: {category: proxy}\ndetection:\n  s: {type: fp}\n  condition: s\n---\n"+
+		"title: Filter of Windows\nlogsource: {product: windows}\nfilter:\n  rules: any\n  s: {type: none}\n  condition: not s\n")
 	for _, tt := range []struct {
 		name string
 		args []string
@@ -137,6 +150,15 @@ func TestRulesCommands(t *testing.T) {
 		{"list of the built-in", []string{"list"}, []string{"Leaked", "enabled"}, exitOK},
 		{"a table", []string{"scan", "--rules", dir, "--no-builtin", file}, []string{"Broken into", "user_name ada", "rule refused: broken.yml:4"}, exitFound},
 		{"a refused rule", []string{"scan", "--rules", dir, "--no-builtin", "--fail-level", "critical", file}, []string{"1 rules were refused"}, exitFailed},
+		{"a rule that waits", []string{"scan", "--rules", waits, "--no-builtin", quiet}, []string{"rule waits: waits.yml:1: Waits: set the variables admins, more than one word", "1 rules wait for variables"}, exitFailed},
+		{"a rule that waits, and findings", []string{"scan", "--rules", waits, "--rules", dir, "--no-builtin", file}, []string{"rule waits: waits.yml:1: Waits"}, exitFound},
+		{"one that waits and one that is refused", []string{"scan", "--rules", waits, "--rules", dir, "--no-builtin", quiet}, []string{"1 rules were refused, 2 wait"}, exitFailed},
+		{"one that waits no longer", []string{"scan", "--rules", waits, "--no-builtin", "--var", "admins=x", "--var", "more than one word=y", quiet}, nil, exitOK},
+		{"tests of a rule that waits", []string{"test", "--rules", waits, "--no-builtin"}, []string{"rule waits: waits.yml:1: Waits", "0 of 0 cases"}, exitFailed},
+		{"tests of a rule that is refused", []string{"test", "--rules", dir, "--no-builtin"}, []string{"rule refused: broken.yml:4"}, exitFailed},
+		{"list of other log sources", []string{"list", "--rules", windows, "--builtin=false", "--output", "csv"}, []string{"other log source,detection,windows,Of Windows,windows.yml,1,", "--all-log-sources", "other log source,correlation,counted,Counted", "enabled,detection,any,Of any product"}, exitOK},
+		{"other log sources are not run", []string{"scan", "--rules", windows, "--no-builtin", "--fail-level", "high", file}, nil, exitOK},
+		{"other log sources are run when asked for", []string{"scan", "--rules", windows, "--no-builtin", "--all-log-sources", "--fail-level", "high", file}, []string{"Of Windows"}, exitFound},
 		{"the built-in over an export", []string{"scan", file}, nil, exitOK},
 		{"no folder", []string{"scan", "--rules", filepath.Join(dir, "none"), file}, []string{"none is not a folder"}, exitUsage},
 		{"no file", []string{"scan", filepath.Join(dir, "none")}, []string{"none: no such file"}, exitUsage},
@@ -170,7 +192,7 @@ func TestRulesTest(t *testing.T) {
 	junit := filepath.Join(dir, "junit.xml")
 	run := func(args ...string) (int, string) {
 		var out, said strings.Builder
-		code := execute(t.Context(), append([]string{"rules", "test", "--rules", dir}, args...), &app{stdout: &out, stderr: &said})
+		code := execute(t.Context(), append([]string{"rules", "test", "--rules", dir, "--var", "odd=odd"}, args...), &app{stdout: &out, stderr: &said})
 		return code, out.String() + said.String()
 	}
 	if code, out := run("--builtin=false", "--junit", junit); code != exitOK || out != "2 of 2 cases in 1 files passed\n" {

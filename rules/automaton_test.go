@@ -1,0 +1,193 @@
+package rules
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// FuzzAutomaton holds what an automaton finds against a search for each text.
+func FuzzAutomaton(f *testing.F) {
+	for _, seed := range [][2]string{{"he,she,his,hers", "ushers"}, {"a,aa,aaa", "aaaa"}, {"ab,bc,abcd,c", "abcabcd"}, {"x", ""}, {"é,\xff,\xc3", "é\xff"}, {"ab,ab", "ab"}, {"abab,ba", "ababab"}} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, list, text string) {
+		texts := slices.DeleteFunc(strings.Split(list, ","), func(s string) bool { return s == "" })
+		a := newAutomaton(texts)
+		want, got := map[string]int{}, map[string]int{}
+		for i := range text {
+			for _, s := range slices.Compact(slices.Sorted(slices.Values(texts))) {
+				if strings.HasPrefix(text[i:], s) {
+					want[s]++
+				}
+			}
+		}
+		for i := 1; i < len(text); i++ { // range goes by characters
+			if text[i]&0xC0 == 0x80 {
+				for _, s := range slices.Compact(slices.Sorted(slices.Values(texts))) {
+					if !validStart(text, i) && strings.HasPrefix(text[i:], s) {
+						want[s]++
+					}
+				}
+			}
+		}
+		a.find([]byte(text), func(found int32) bool { got[texts[found]]++; return false })
+		if !maps.Equal(want, got) || a.in([]byte(text)) != (len(want) > 0) {
+			t.Errorf("%q in %q: found %v, want %v", texts, text, got, want)
+		}
+	})
+}
+
+// validStart reports whether range over a text stops at an index.
+func validStart(text string, at int) bool {
+	for i := range text {
+		if i == at {
+			return true
+		}
+	}
+	return false
+}
+
+// TestManyTexts is a long list of texts that may be anywhere, also beside other values.
+func TestManyTexts(t *testing.T) {
+	var list []string
+	for i := range 2000 {
+		list = append(list, fmt.Sprintf("'Needle%04d'", i))
+	}
+	m := loaded(t, "a|contains: ["+strings.Join(list, ", ")+", 'x*z', '']", "a|contains|cased: ["+strings.Join(list, ", ")+"]", "'|re': '^needle1999$'", "'': ["+strings.Join(list, ", ")+"]",
+		"a|contains|neq: ["+strings.Join(list, ", ")+"]")
+	if m.set.rules[0].match.(*test).many == nil || m.set.rules[3].match.(*test).many == nil || m.set.rules[1].match.(*test).many != nil {
+		t.Error("the lists have other automatons than expected")
+	}
+	for _, tt := range []struct {
+		event string
+		want  []int
+	}{
+		{`{"a":"-NEEDLE1999-"}`, []int{0, 3}},
+		{`{"a":"-Needle0000-"}`, []int{0, 1, 3}},
+		{`{"a":["y","needle1999"]}`, []int{0, 2, 3}},
+		{`{"b":{"c":["needle1999"]}}`, []int{2, 3, 4}},
+		{`{"a":"xyz"}`, []int{0, 4}},
+		{`{"a":"needle2000"}`, []int{0, 4}}, // the empty text is everywhere
+		{`{"needle0001":1}`, []int{4}},
+		{`{}`, []int{4}},
+	} {
+		if got := m.Match([]byte(tt.event)); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: matches %v, want %v", tt.event, got, tt.want)
+		}
+	}
+}
+
+// TestIndexAgrees holds what the index leaves to be tried against the rules as they are
+// written, for random rules of every kind that say nothing of the type.
+func TestIndexAgrees(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 9))
+	pick := func(list ...string) string { return list[r.IntN(len(list))] }
+	text := func() string {
+		return pick("abc", "AbCd", "bcd", "k", "s", "", "é", "x-1", "10.0.0.7", "3", "3.0", "9007199254740993", "true", "ſ", "K", "a b")
+	}
+	field := func() string { return pick("f1", "f2", "f3.g", "f4", "type2") }
+	item := func() string {
+		name := field()
+		switch r.IntN(16) {
+		case 0:
+			return name + ": '" + text() + "'"
+		case 1:
+			return name + ": [null, '" + text() + "']"
+		case 2:
+			return fmt.Sprintf("%s|%s: ['%s', '%s']", name, pick("contains", "startswith", "endswith", "contains|all", "contains|cased", "contains|neq", "endswith|all"), text(), text())
+		case 3:
+			return name + "|exists: " + pick("true", "false")
+		case 4:
+			return name + ": " + pick("'a*d'", "'*b?d*'", "'?'", "'*'", "'*é'", "'**'")
+		case 5:
+			return name + "|re" + pick("", "|i") + ": '" + pick("b+cd?", "(abc|bcd)", "^(?:ab)*k", "ks", "S$", "a.c", "(?:bc){2,3}|x", "[bc]d", "^$", "(?!x)abc", "a{0}b", "(a|b)c{1,2}") + "'"
+		case 6:
+			return name + "|" + pick("gt", "lte") + ": 2"
+		case 7:
+			return name + ": " + pick("3", "9007199254740992", "[3, abc]", "true")
+		case 8:
+			return name + "|cidr: 10.0.0.0/8"
+		case 9:
+			return name + "|fieldref: " + field()
+		case 10:
+			return "'" + pick("", "|all", "|re", "|cased", "|startswith", "|neq") + "': ['" + pick("abc", "bc", "3", "é", "k") + "', '" + pick("b", "cd", "10") + "']"
+		case 11:
+			return name + "|base64offset|contains: '" + pick("abc", "x") + "'"
+		case 12:
+			return name + "|windash|contains: '" + pick(" -a", "-x") + "'"
+		case 13:
+			return name + "|contains: [" + strings.Repeat("'zz"+text()+"', ", 9) + "'" + text() + "']"
+		}
+		return name + ": ['" + text() + "', '" + text() + "']"
+	}
+	search := func() string {
+		if r.IntN(4) == 0 {
+			return "\n    - " + item() + "\n    - " + item() + "\n    - " + pick("abc", "K", "a b")
+		}
+		a, b := item(), item()
+		if ka, _, _ := strings.Cut(a, ":"); strings.HasPrefix(b, ka+":") {
+			return "\n    " + a
+		}
+		return "\n    " + a + "\n    " + b
+	}
+	value := func() string {
+		one := func() string {
+			if r.IntN(4) == 0 {
+				return pick("null", "3", "3.0", "true", "9007199254740993", "{}", "[]", `{"g":"abc"}`)
+			}
+			return `"` + pick("", "x") + text() + pick("", "y", "d") + `"`
+		}
+		if r.IntN(4) == 0 {
+			return "[" + one() + "," + one() + "]"
+		}
+		return one()
+	}
+
+	matched, tried, all := 0, 0, 0
+	for range 20 {
+		var rules strings.Builder
+		for i := range 60 {
+			fmt.Fprintf(&rules, "title: r%d\nid: r%d\nlevel: low\ndetection:\n  s: %s\n  t: %s\n  u: %s\n  condition: %s\n---\n", i, i, search(), search(), search(),
+				pick("s", "s", "s and t", "s or t", "s and not t", "not s", "1 of them", "all of them", "s and (t or not u)", "not (s and t)"))
+		}
+		set, report := Load(nil, fstest.MapFS{"r.yml": {Data: []byte(rules.String())}})
+		if len(set.rules) < 30 {
+			t.Fatalf("%d rules run: %+v", len(set.rules), report.Documents[0])
+		}
+		m := set.Matcher()
+		for range 300 {
+			event := []byte(`{"f1":` + value() + `,"f2":` + value() + `,"f3":{"g":` + value() + `},"x":` + value() + pick("", `,"f4":`+value(), `,"type":"t"`) + `}`)
+			got := slices.Clone(m.Match(event))
+			tried += len(m.queue)
+			want := m.asWritten()
+			if !slices.Equal(got, want) {
+				only := slices.IndexFunc(want, func(i int) bool { return !slices.Contains(got, i) })
+				t.Fatalf("%s\nmatches %v, as written %v (%d)\n%s", event, got, want, only, rules.String())
+			}
+			matched, all = matched+len(got), all+len(set.rules)
+		}
+	}
+	if matched < 20_000 || tried > all*3/4 {
+		t.Errorf("%d matches, %d of %d tried: that shows nothing", matched, tried, all)
+	}
+}
+
+// TestIndexLeavesOut has an event cost no more for rules that it cannot match.
+func TestIndexLeavesOut(t *testing.T) {
+	var items []string
+	for i := range 500 {
+		items = append(items, fmt.Sprintf("CommandLine|contains|all: ['tool%04d.exe', ' -x']", i))
+	}
+	m := loaded(t, items...)
+	if got := m.Match([]byte(`{"CommandLine":"C:\\TOOL0042.EXE -x"}`)); len(got) != 1 || got[0] != 42 || len(m.queue) != 1 {
+		t.Errorf("matches %v, of %d tried", got, len(m.queue))
+	}
+	if got := m.Match([]byte(`{"CommandLine":"other -x","Image":"tool0042.exe"}`)); len(got) != 0 || len(m.queue) != 0 {
+		t.Errorf("matches %v, of %d tried", got, len(m.queue))
+	}
+}
