@@ -40,6 +40,7 @@ type Page struct {
 	Events [][]byte  // each as received; they share memory
 	Next   string    // the log_id that the tenant says to go on from, may be empty
 	Date   time.Time // when the answer was made, by the tenant's clock, to the second; zero when it does not say
+	Came   time.Time // when it came, by ours
 	Limit  Limit
 }
 

@@ -16,6 +16,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -227,12 +228,14 @@ func readStream(item []byte) (ingest.LogStream, error) {
 
 // page calls GET /api/v2/logs.
 func (c *Client) page(ctx context.Context, query url.Values) (ingest.Page, error) {
+	var came time.Time
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { came = time.Now() }})
 	body, header, limit, err := c.get(ctx, pathLogs, query)
 	if err != nil {
 		return ingest.Page{}, err
 	}
 	date, _ := http.ParseTime(header.Get("Date"))
-	page := ingest.Page{Next: nextID(header), Date: date, Limit: limit}
+	page := ingest.Page{Next: nextID(header), Date: date, Came: came, Limit: limit}
 	if page.Events, err = schema.SplitArray(body); err == nil {
 		return page, nil
 	}
