@@ -370,6 +370,9 @@ func (p *Puller) observe(page Page) {
 	m := p.cfg.Metrics
 	m.pages.WithLabelValues(p.cfg.Tenant).Inc()
 	p.compareClocks(page)
+	if used := page.Limit.Known && page.Limit.Remaining <= 0 && page.Limit.Reset > longestHold; used != p.usedUp.Swap(used) && used {
+		p.cfg.Log.Warn("the tenant's rate limit is used up for long; we look again every two minutes", "limit", page.Limit.Limit, "reset", page.Limit.Reset)
+	}
 	if page.Limit.Known {
 		m.limit.WithLabelValues(p.cfg.Tenant).Set(float64(page.Limit.Limit))
 		m.remaining.WithLabelValues(p.cfg.Tenant).Set(float64(page.Limit.Remaining))

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,6 +49,8 @@ type Puller struct {
 	checkpoints Producer
 	kept        Kept
 	self        chan schema.Record // events about what we found out ourselves
+
+	usedUp atomic.Bool // the limit, for longer than we wait at once
 
 	// What follows is made anew by each Run.
 
