@@ -31,6 +31,7 @@ type Checkpoint struct {
 	Backfill bool      `json:"backfill,omitempty"` // the tail itself is still at what was there at the first start
 	Oldest   string    `json:"oldest,omitempty"`   // the first event that it pulled
 	SeenAt   time.Time `json:"seen_at,omitzero"`   // when the tenant last had nothing more, by its clock
+	Domain   string    `json:"domain,omitempty"`   // where the tenant is called
 	Ahead    float64   `json:"ahead,omitempty"`    // how many seconds our clock is ahead of the tenant's
 
 	// Of audits only.

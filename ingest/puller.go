@@ -28,6 +28,7 @@ type Producer interface {
 // PullerConfig is how one tenant is pulled.
 type PullerConfig struct {
 	Tenant       string        // its name in the data
+	Domain       string        // where it is called; kept, so that it is not pulled under another name too
 	Backfill     time.Duration // how far back at the first start; negative for all there is, 0 for nothing
 	Chains       int           // that pull the past side by side; default 16
 	Poll         time.Duration // pause after all there is was pulled; default 1 s
@@ -245,7 +246,7 @@ func (p *Puller) begin(ctx context.Context, state Checkpoints) error {
 	}
 	tail, known := state.Of(p.cfg.Tenant, ChainTail)
 	if !known {
-		tail = Checkpoint{Tenant: p.cfg.Tenant, Chain: ChainTail, LiveFrom: now}
+		tail = Checkpoint{Tenant: p.cfg.Tenant, Domain: p.cfg.Domain, Chain: ChainTail, LiveFrom: now}
 		tail.LogID = schema.SyntheticID(now)
 		tail.Behind = tail.LogID
 		first := schema.SyntheticID(now.Add(-p.cfg.Backfill))
@@ -274,6 +275,7 @@ func (p *Puller) begin(ctx context.Context, state Checkpoints) error {
 		}
 		return p.settleBegin(ctx, tail, undone)
 	}
+	tail.Domain = p.cfg.Domain
 	p.cfg.Log.Info("pulling goes on", "log_id", tail.LogID, "events", tail.Events, "chains", len(undone))
 	p.mu.Lock()
 	p.owed = stretch{tail.Behind, tail.LogID}

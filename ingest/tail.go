@@ -193,8 +193,9 @@ func (p *Puller) acked(next Checkpoint, last pulled) {
 	if p.owed.from != "" {
 		next.Behind = p.owed.from
 	}
+	next.Domain = p.cfg.Domain
 	next.Ahead = math.Round(p.ahead.Seconds())
-	moved := math.Abs(next.Ahead-p.at.Ahead) > clockNoise.Seconds() || next.LogID != p.at.LogID || next.Backfill != p.at.Backfill || next.Behind != p.at.Behind
+	moved := next.Domain != p.at.Domain || math.Abs(next.Ahead-p.at.Ahead) > clockNoise.Seconds() || next.LogID != p.at.LogID || next.Backfill != p.at.Backfill || next.Behind != p.at.Behind
 	if last.fresh {
 		seen := last.at.Add(-p.ahead).UTC()
 		moved = moved || seen.Sub(p.at.SeenAt) > seenEvery

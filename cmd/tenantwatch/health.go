@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/scanner/health"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -67,14 +66,10 @@ func (p *pipeline) seen(ctx context.Context) (map[string]health.Seen, error) {
 
 // tails are the newest checkpoints of the tenants' tails.
 func (p *pipeline) tails(ctx context.Context) (map[string]health.Tail, error) {
-	all, err := ingest.ReadCheckpoints(ctx, func(ctx context.Context, yield func(schema.Record) error) error {
-		return p.backend.kafka.ReadAll(ctx, p.backend.topics.Checkpoints, yield)
-	})
+	newest, err := tails(ctx, p.backend.kafka, p.backend.topics.Checkpoints)
 	found := map[string]health.Tail{}
-	for _, c := range all {
-		if c.Chain == ingest.ChainTail {
-			found[c.Tenant] = health.Tail{Written: c.UpdatedAt, Ahead: time.Duration(c.Ahead * float64(time.Second))}
-		}
+	for tenant, c := range newest {
+		found[tenant] = health.Tail{Written: c.UpdatedAt, Ahead: time.Duration(c.Ahead * float64(time.Second))}
 	}
 	return found, err
 }
