@@ -105,6 +105,9 @@ func (p *Puller) watchFresh(ctx context.Context, state Checkpoints) error {
 	p.mu.Lock()
 	begin := p.at.LiveFrom
 	p.mu.Unlock()
+	if err := p.accepting(ctx); err != nil {
+		return err
+	}
 	c, known := state.Of(p.cfg.Tenant, chainAudit+auditFresh)
 	if !known {
 		c = newAudit(p.cfg.Tenant, auditFresh, begin.Truncate(time.Hour), begin, true)
@@ -114,7 +117,7 @@ func (p *Puller) watchFresh(ctx context.Context, state Checkpoints) error {
 		if err := p.backfill.idle(ctx); err != nil {
 			return err
 		}
-		over := time.Now().Add(-auditLag).Truncate(time.Hour)
+		over := p.now().Add(-auditLag).Truncate(time.Hour)
 		if until := schema.SyntheticID(over); higher(until, c.LogID) {
 			c.Until, c.Done = until, false
 			done, err := p.runAudit(ctx, c, Audit)
@@ -123,7 +126,7 @@ func (p *Puller) watchFresh(ctx context.Context, state Checkpoints) error {
 			}
 			c = done
 		}
-		if !sleep(ctx, time.Until(over.Add(time.Hour+auditLag))) {
+		if !sleep(ctx, over.Add(time.Hour+auditLag).Sub(p.now())) {
 			return ctx.Err()
 		}
 	}
@@ -132,6 +135,9 @@ func (p *Puller) watchFresh(ctx context.Context, state Checkpoints) error {
 // watchAll audits all that the tenant still has, round after round: what is
 // deleted behind our back is found and healed.
 func (p *Puller) watchAll(ctx context.Context, state Checkpoints) error {
+	if err := p.accepting(ctx); err != nil {
+		return err
+	}
 	c, known := state.Of(p.cfg.Tenant, chainAudit+auditRound)
 	c.Done = c.Done || !known
 	for {
@@ -140,7 +146,7 @@ func (p *Puller) watchAll(ctx context.Context, state Checkpoints) error {
 		}
 		began := time.Now()
 		if c.Done {
-			c = newAudit(p.cfg.Tenant, auditRound, time.Time{}, began.Add(-auditLag), true)
+			c = newAudit(p.cfg.Tenant, auditRound, time.Time{}, p.byTenant(began).Add(-auditLag), true)
 		}
 		var err error
 		if c, err = p.runAudit(ctx, c, Audit); err != nil {
@@ -161,7 +167,7 @@ func (p *Puller) auditFrom(ctx context.Context) (time.Time, error) {
 	}
 	from, ok := schema.IDTime(oldest)
 	if !ok {
-		from = time.Now()
+		from = p.now()
 	}
 	return p.keptFrom(from).Truncate(time.Hour), nil
 }
@@ -233,7 +239,7 @@ func (p *Puller) runAudit(ctx context.Context, c Checkpoint, class Class) (Check
 func (p *Puller) reached() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if at := schema.SyntheticID(p.status.CaughtUp.Add(-time.Minute)); !p.status.CaughtUp.IsZero() && higher(at, p.at.LogID) {
+	if at := schema.SyntheticID(p.status.CaughtUp.Add(-p.ahead - time.Minute)); !p.status.CaughtUp.IsZero() && higher(at, p.at.LogID) {
 		return at
 	}
 	return p.at.LogID
@@ -393,7 +399,7 @@ func (p *Puller) pullLate(ctx context.Context, events []schema.Event, left []int
 	}
 	var late []int
 	now := time.Now()
-	edge := now.Add(-p.width())
+	edge := p.byTenant(now).Add(-p.width())
 	for _, i := range left {
 		if at, ok := schema.IDTime(events[i].LogID); ok && at.After(edge) && at.After(p.recent.since()) && p.recent.add(events[i].LogID) {
 			late = append(late, i)

@@ -326,7 +326,7 @@ func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 	cursor, room, take := s.at.LogID, int64(minRoom), MaxTake
 	for {
 		// A page's memory is set aside before it comes: so many at once could be large.
-		if err := p.ahead.Acquire(ctx, room); err != nil {
+		if err := p.room.Acquire(ctx, room); err != nil {
 			return err
 		}
 		events, next, err := p.page(ctx, Backfill, cursor, &take)
@@ -343,7 +343,7 @@ func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 				continue // the next slice's
 			}
 			e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Backfill, at
-			p.recent.addPast(e.LogID, at)
+			p.recent.addPast(e.LogID, p.byTenant(at))
 			records = append(records, e.Record())
 		}
 		if len(records) > 0 {
@@ -351,7 +351,7 @@ func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 				return p.describe("delivery of events", err)
 			}
 		}
-		p.ahead.Release(room)
+		p.room.Release(room)
 		if bytes > largePage {
 			take = max(take/2, 1)
 		}

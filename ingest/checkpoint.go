@@ -30,7 +30,9 @@ type Checkpoint struct {
 	LiveFrom time.Time `json:"live_from,omitzero"` // the first start: what was stored before it is backfill
 	Backfill bool      `json:"backfill,omitempty"` // the tail itself is still at what was there at the first start
 	Oldest   string    `json:"oldest,omitempty"`   // the first event that it pulled
-	SeenAt   time.Time `json:"seen_at,omitzero"`   // when the tenant last had nothing more
+	SeenAt   time.Time `json:"seen_at,omitzero"`   // when the tenant last had nothing more, by its clock
+	Domain   string    `json:"domain,omitempty"`   // where the tenant is called
+	Ahead    float64   `json:"ahead,omitempty"`    // how many seconds our clock is ahead of the tenant's
 
 	// Of audits only.
 
@@ -41,7 +43,7 @@ type Checkpoint struct {
 
 // The chains of a tenant.
 const (
-	ChainTail     = "tail"      // from the first start on
+	ChainTail     = "tail"      // from the first start on, see also chainLow
 	chainBackfill = "backfill/" // stretches of the past, side by side
 	chainAudit    = "audit/"    // looks at what is kept
 )

@@ -16,9 +16,9 @@ func (p *Puller) Overlap() time.Duration { return p.width() }
 
 // RoomIsFree reports whether no page is on its way.
 func (p *Puller) RoomIsFree() bool {
-	free := p.ahead.TryAcquire(bytesAhead)
+	free := p.room.TryAcquire(bytesAhead)
 	if free {
-		p.ahead.Release(bytesAhead)
+		p.room.Release(bytesAhead)
 	}
 	return free
 }

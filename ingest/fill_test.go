@@ -328,7 +328,7 @@ func TestFillSerial(t *testing.T) {
 		w.tenant.takes = 100 * time.Millisecond
 		w.tenant.fail = func(_ int, c call) error {
 			if strings.HasSuffix(c.from, strings.Repeat("0", 39)) {
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Kind: ingest.KindClient}
+				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Code: "invalid_query_string", Kind: ingest.KindClient}
 			}
 			return nil
 		}

@@ -24,6 +24,7 @@ type PullMetrics struct {
 	gaps       *prometheus.CounterVec
 	gapSeconds *prometheus.CounterVec
 	streams    *prometheus.GaugeVec
+	clock      *prometheus.GaugeVec
 
 	audited       *prometheus.CounterVec
 	missing       *prometheus.CounterVec
@@ -51,6 +52,7 @@ func NewPullMetrics(reg prometheus.Registerer) *PullMetrics {
 		overlap:    f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_overlap_seconds", Help: "How far back events that show up late are looked for."}, tenant),
 		gaps:       f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_gaps_total", Help: "Times of which the tenant dropped events before they were pulled."}, tenant),
 		gapSeconds: f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_gap_seconds_total", Help: "Their length."}, tenant),
+		clock:      f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_clock_skew_seconds", Help: "How far our clock is ahead of the tenant's, by the Date of its last answer; below 0 when it is behind."}, tenant),
 		streams:    f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_log_stream_active", Help: "1 when a log stream of the tenant is active."}, []string{"tenant", "stream"}),
 
 		audited:       f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_audit_events_total", Help: "Events of the tenant that ClickHouse was held against."}, tenant),
@@ -80,7 +82,7 @@ func (m *PullMetrics) start(tenant string) {
 // one that another process leads by now would seem to stand still.
 func (m *PullMetrics) stop(tenant string) {
 	labels := prometheus.Labels{"tenant": tenant}
-	for _, g := range []*prometheus.GaugeVec{m.position, m.checkpoint, m.limit, m.remaining, m.caughtUp, m.overlap, m.auditPosition, m.streams} {
+	for _, g := range []*prometheus.GaugeVec{m.position, m.checkpoint, m.limit, m.remaining, m.caughtUp, m.overlap, m.auditPosition, m.streams, m.clock} {
 		g.DeletePartialMatch(labels)
 	}
 }

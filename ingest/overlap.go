@@ -25,7 +25,7 @@ func (p *Puller) lookBehind(ctx context.Context) error {
 	p.mu.Unlock()
 	for first := true; ; first = false {
 		if due.from != "" {
-			found, err := p.walk(ctx, due, &take, first)
+			found, _, err := p.walk(ctx, due, &take, first)
 			if err != nil {
 				return err
 			}
@@ -37,6 +37,7 @@ func (p *Puller) lookBehind(ctx context.Context) error {
 		p.mu.Lock()
 		p.owed = stretch{}
 		p.narrow(time.Now())
+		p.looked = true
 		back := p.back
 		p.mu.Unlock()
 		// A wider overlap comes less often, and so costs as much.
@@ -48,36 +49,87 @@ func (p *Puller) lookBehind(ctx context.Context) error {
 		owed := due // the checkpoint keeps it until it is done
 		if p.back > p.cfg.Overlap && p.synthetic {
 			// The marks of a wider overlap are not there yet.
-			if from := schema.SyntheticID(time.Now().Add(-p.back)); higher(due.from, from) {
+			if from := schema.SyntheticID(time.Now().Add(-p.ahead - p.back)); higher(due.from, from) {
 				due.from = from
 			}
 		}
-		if at := p.recent.since(); p.synthetic && !at.IsZero() {
-			if from := schema.SyntheticID(at.Add(time.Second)); higher(from, due.from) {
-				due.from = from
-			}
-		}
-		if end := p.backfill.end(); higher(end, due.from) {
-			due.from = end // not late: the backfill has not come so far
-		}
-		if p.status.CaughtUp.IsZero() {
-			due.from, owed = "", stretch{} // the tail itself is still far behind
+		if due = p.known(due); due.from == "" {
+			owed = stretch{} // the tail itself is still far behind
 		}
 		p.owed = owed
 		p.mu.Unlock()
 	}
 }
 
-// walk re-reads a stretch and hands on what is new. If we die before the acks,
+// known is what of a stretch can be compared with the ids of what was pulled; it has
+// no beginning when that is nothing. mu must be held.
+func (p *Puller) known(due stretch) stretch {
+	if at := p.recent.since(); p.synthetic && !at.IsZero() {
+		if from := schema.SyntheticID(at.Add(time.Second)); higher(from, due.from) {
+			due.from = from
+		}
+	}
+	if end := p.backfill.end(); higher(end, due.from) {
+		due.from = end // not late: the backfill has not come so far
+	}
+	if p.status.CaughtUp.IsZero() {
+		due.from = ""
+	}
+	return due
+}
+
+// The short look behind. An event that is late by less than shortBack is there within
+// fifteen seconds of being visible; the long look would take a minute.
+const (
+	shortBack  = 30 * time.Second
+	shortEvery = 5 * time.Second
+	shortMost  = 10 * time.Second // between looks, however small the limit
+	shortShare = 0.25             // of our calls; of a tenant with so many events that looks take more, they are rarer
+)
+
+// lookShortlyBehind re-reads the last half minute every few seconds, beside the long
+// look and within the same budget.
+func (p *Puller) lookShortlyBehind(ctx context.Context) error {
+	take := MaxTake
+	for pause := shortEvery; sleep(ctx, pause); {
+		p.mu.Lock()
+		due := stretch{until: p.at.LogID}
+		// What was pulled before this start is only known after a long look.
+		if p.synthetic && p.looked {
+			due.from = schema.SyntheticID(time.Now().Add(-p.ahead - shortBack - pause))
+			due = p.known(due)
+		}
+		p.mu.Unlock()
+		var calls int
+		if due.from != "" {
+			found, n, err := p.walk(ctx, due, &take, false)
+			if err != nil {
+				return err
+			}
+			if calls = n; found > 0 {
+				p.cfg.Log.Debug("events showed up late, by less than half a minute", "events", found)
+			}
+		}
+		pause = shortEvery
+		if rate := p.pacer.Use().Rate; rate > 0 {
+			pause = min(max(pause, timeFor(1/shortShare, rate)), shortMost)
+			pause = max(pause, timeFor(float64(calls)/shortShare, rate))
+		}
+	}
+	return ctx.Err()
+}
+
+// walk re-reads a stretch and hands on what is new. calls is how many pages it was. If we die before the acks,
 // the next start walks the same way.
-func (p *Puller) walk(ctx context.Context, due stretch, take *int, first bool) (found int, err error) {
+func (p *Puller) walk(ctx context.Context, due stretch, take *int, first bool) (found, calls int, err error) {
 	for cursor := due.from; higher(due.until, cursor); {
+		calls++
 		events, next, err := p.page(ctx, Overlap, cursor, take)
 		if err != nil {
-			return found, err
+			return found, calls, err
 		}
 		var late []schema.Record
-		now, known := time.Now(), p.recent.since()
+		now, tenantNow, known := time.Now(), p.now(), p.recent.since()
 		for i := range events {
 			e := &events[i]
 			if e.LogID == "" || higher(e.LogID, due.until) {
@@ -90,25 +142,25 @@ func (p *Puller) walk(ctx context.Context, due stretch, take *int, first bool) (
 			e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Overlap, now
 			if p.recent.add(e.LogID) {
 				late = append(late, e.Record())
-				p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(now.Sub(e.Date).Seconds())
+				p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(tenantNow.Sub(e.Date).Seconds())
 				if ok && !first {
-					p.widen(now, now.Sub(at))
+					p.widen(now, tenantNow.Sub(at))
 				}
 			}
 		}
 		if len(late) > 0 {
 			if err := p.produce(ctx, late); err != nil {
-				return found, p.describe("delivery of late events", err)
+				return found, calls, p.describe("delivery of late events", err)
 			}
 			p.count(schema.Overlap, len(late))
 			found += len(late)
 		}
 		if len(events) == 0 || !higher(next, cursor) {
-			return found, nil
+			return found, calls, nil
 		}
 		cursor = next
 	}
-	return found, nil
+	return found, calls, nil
 }
 
 // width is how far back the overlap reaches.

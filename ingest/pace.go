@@ -341,8 +341,8 @@ func (p *Pacer) gate(now time.Time) time.Duration {
 		p.flow.empty()
 	}
 	// Nothing is left but what is not ours. By the reset there is more, or sooner,
-	// since that is told in whole seconds.
-	wait := max(p.last.Reset, shortReset)
+	// since that is told in whole seconds; of a later one than longestHold we ask.
+	wait := min(max(p.last.Reset, shortReset), longestHold)
 	switch {
 	case p.jumps >= surely:
 		wait = p.lastAt.Sub(p.jumped).Truncate(time.Second) + time.Second + jumpMargin

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,7 @@ type Producer interface {
 // PullerConfig is how one tenant is pulled.
 type PullerConfig struct {
 	Tenant       string        // its name in the data
+	Domain       string        // where it is called; kept, so that it is not pulled under another name too
 	Backfill     time.Duration // how far back at the first start; negative for all there is, 0 for nothing
 	Chains       int           // that pull the past side by side; default 16
 	Poll         time.Duration // pause after all there is was pulled; default 1 s
@@ -49,12 +51,14 @@ type Puller struct {
 	kept        Kept
 	self        chan schema.Record // events about what we found out ourselves
 
+	usedUp atomic.Bool // the limit, for longer than we wait at once
+
 	// What follows is made anew by each Run.
 
 	recent   *recent
 	saves    *saver
 	backfill *backfill
-	ahead    *semaphore.Weighted // bytes of pages that Kafka does not have yet
+	room     *semaphore.Weighted // bytes of pages that Kafka does not have yet
 	audits   chan Checkpoint     // that others ask for
 	taken    map[string]bool     // chains, of the goroutine that takes them
 
@@ -62,11 +66,23 @@ type Puller struct {
 	at        Checkpoint // the tail's; acked
 	owed      stretch    // what the last run's overlap had still to look at, until it is done
 	back      time.Duration
-	lateAt    time.Time // when an event last was so late that back had to be as it is
-	synthetic bool      // the tenant takes ids that it has not issued
-	failing   int       // chains whose calls fail right now
-	failingAs string    // what the last failure was like
-	status    PullStatus
+	lateAt    time.Time     // when an event last was so late that back had to be as it is
+	synthetic bool          // the tenant takes ids that it has not issued
+	accepts   chan struct{} // closed once it does
+	newest    string        // the highest id that an event of this run had
+	oddFirst  bool          // before the tenant's oldest id that tells a time there are others, when it was last asked
+	looked    bool          // behind the tail, as far as the overlap reaches
+	lost      string        // the cursor that was last answered with 404, while its time was not
+
+	failing      int       // chains whose calls fail right now
+	failingAs    string    // what the last failure was like
+	failingSince time.Time // and when it began
+	failingSaid  time.Time // and when it was last said
+
+	ahead      time.Duration // our clock's lead over the tenant's
+	aheadSaid  time.Duration // as it was last said
+	tenantDate time.Time     // of the tenant's last answer
+	status     PullStatus
 }
 
 // PullStatus is how a pull goes.
@@ -125,11 +141,13 @@ func (p *Puller) Run(ctx context.Context, state Checkpoints, orders <-chan Check
 	p.recent = newRecent(2*p.width() + p.cfg.OverlapEvery)
 	p.saves = newSaver(p.checkpoints, p.cfg.Log, func() { p.cfg.Metrics.checkpoint.WithLabelValues(p.cfg.Tenant).SetToCurrentTime() })
 	p.backfill.reset()
-	p.ahead = semaphore.NewWeighted(bytesAhead)
+	p.room = semaphore.NewWeighted(bytesAhead)
 	p.audits = make(chan Checkpoint, mostAudits)
 	p.taken = map[string]bool{}
 	p.mu.Lock()
 	p.failing, p.status.Failing = 0, ""
+	p.synthetic, p.accepts = false, make(chan struct{})
+	p.newest, p.lost, p.looked, p.tenantDate, p.ahead = "", "", false, time.Time{}, 0
 	p.at, p.owed, p.status.Running, p.status.CaughtUp = Checkpoint{}, stretch{}, true, time.Time{}
 	p.mu.Unlock()
 	defer func() {
@@ -155,7 +173,7 @@ func (p *Puller) Run(ctx context.Context, state Checkpoints, orders <-chan Check
 		if p.cfg.OrdersOnly {
 			return nil
 		}
-		if p.kept != nil && p.takesSynthetic() {
+		if p.kept != nil {
 			g.Go(func() error { return p.watchFresh(ctx, state) })
 			g.Go(func() error { return p.watchAll(ctx, state) })
 		}
@@ -163,7 +181,10 @@ func (p *Puller) Run(ctx context.Context, state Checkpoints, orders <-chan Check
 		g.Go(func() error { return p.pull(ctx, pages) })
 		g.Go(func() error { return p.deliver(ctx, pages) })
 		g.Go(func() error { return p.lookBehind(ctx) })
+		g.Go(func() error { return p.lookShortlyBehind(ctx) })
 		g.Go(func() error { return p.watchStreams(ctx) })
+		g.Go(func() error { return p.watchAcceptance(ctx) })
+		g.Go(func() error { return p.watchLowIDs(ctx, state) })
 		return nil
 	})
 	return g.Wait()
@@ -205,7 +226,7 @@ func (p *Puller) begin(ctx context.Context, state Checkpoints) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now().UTC().Truncate(time.Second)
+	now := p.beginning()
 	var undone []Checkpoint
 	for _, c := range state {
 		if c.Tenant == p.cfg.Tenant && c.Chain != ChainTail && !c.Done {
@@ -225,7 +246,7 @@ func (p *Puller) begin(ctx context.Context, state Checkpoints) error {
 	}
 	tail, known := state.Of(p.cfg.Tenant, ChainTail)
 	if !known {
-		tail = Checkpoint{Tenant: p.cfg.Tenant, Chain: ChainTail, LiveFrom: now}
+		tail = Checkpoint{Tenant: p.cfg.Tenant, Domain: p.cfg.Domain, Chain: ChainTail, LiveFrom: now}
 		tail.LogID = schema.SyntheticID(now)
 		tail.Behind = tail.LogID
 		first := schema.SyntheticID(now.Add(-p.cfg.Backfill))
@@ -235,7 +256,7 @@ func (p *Puller) begin(ctx context.Context, state Checkpoints) error {
 		switch {
 		case p.cfg.Backfill == 0:
 		case !p.takesSynthetic():
-			p.cfg.Log.Warn("the tenant takes no ids that it has not issued: the backfill is one chain, and events come live once it is done")
+			p.cfg.Log.Warn("the tenant takes no ids that it has not issued: the backfill is one chain, and events come live once it is done; it is asked again from time to time")
 			tail.LogID, tail.Backfill = beforeAll, true
 			if p.cfg.Backfill > 0 {
 				tail.LogID = schema.SyntheticID(now.Add(-p.cfg.Backfill))
@@ -243,11 +264,18 @@ func (p *Puller) begin(ctx context.Context, state Checkpoints) error {
 			tail.Behind = tail.LogID
 		default:
 			undone = append(undone, p.cut(state, planFirst, first, &tail)...)
+			p.mu.Lock()
+			odd := p.oddFirst
+			p.mu.Unlock()
+			if odd && first != "" && p.cfg.Backfill < 0 {
+				undone = append(undone, newSlice(p.cfg.Tenant, planFirst, beforeAll, first))
+			}
 			tail.LiveFrom, _ = schema.IDTime(tail.LogID)
 			tail.Behind = schema.SyntheticID(tail.LiveFrom.Add(-p.cfg.Overlap)) // it may still come late
 		}
 		return p.settleBegin(ctx, tail, undone)
 	}
+	tail.Domain = p.cfg.Domain
 	p.cfg.Log.Info("pulling goes on", "log_id", tail.LogID, "events", tail.Events, "chains", len(undone))
 	p.mu.Lock()
 	p.owed = stretch{tail.Behind, tail.LogID}
@@ -282,10 +310,14 @@ func (p *Puller) cut(state Checkpoints, plan, from string, tail *Checkpoint) []C
 	if end != "" { // we died half-way, or long ago
 		from = end
 	}
-	if from == "" || !higher(tail.LogID, from) {
+	n := p.cfg.Chains
+	if from == "" { // nothing is there, or does not show yet: one chain looks once more
+		from, n = beforeAll, 1
+	}
+	if !higher(tail.LogID, from) {
 		return nil
 	}
-	return cut(p.cfg.Tenant, plan, from, tail.LogID, p.cfg.Chains)
+	return cut(p.cfg.Tenant, plan, from, tail.LogID, n)
 }
 
 // settleBegin makes the tail's beginning durable, after the slices before it.
@@ -303,29 +335,81 @@ func (p *Puller) settleBegin(ctx context.Context, tail Checkpoint, slices []Chec
 // at it; empty when there is none. It also finds out whether the tenant takes ids
 // that it has not issued.
 func (p *Puller) oldest(ctx context.Context) (string, error) {
-	one := 1
-	page, err := p.retry(ctx, Tail, &one, func() (Page, error) { return p.tenant.Logs(ctx, beforeAll, 1) })
-	var refused *CallError
-	p.setSynthetic(!errors.As(err, &refused))
-	if refused != nil {
-		page, err = p.retry(ctx, Tail, &one, func() (Page, error) { return p.tenant.Oldest(ctx) })
-	}
-	if err != nil && !errors.As(err, &refused) {
+	page, accepted, err := p.first(ctx)
+	if err != nil {
 		return "", err
 	}
+	if !accepted {
+		p.setSynthetic(false)
+		one := 1
+		page, err = p.retry(ctx, Tail, &one, func() (Page, error) { return p.tenant.Oldest(ctx) })
+		if refused := new(CallError); err != nil && !errors.As(err, &refused) {
+			return "", err
+		}
+	}
+
 	events := identify(page.Events)
-	lowest, ok := after("", events, "")
-	if !ok {
+	lowest, ok := after("", ours(events), "")
+	if _, known := schema.IDTime(page.Next); !ok && known {
 		lowest = page.Next // an event that cannot be identified
 	}
 	at, ok := schema.IDTime(lowest)
-	switch {
-	case len(events) > 0 && !ok: // of a kind of ids that we do not know
-		p.setSynthetic(false)
-	case ok && refused == nil:
-		return schema.SyntheticID(at), nil
+	p.mu.Lock()
+	p.oddFirst = accepted && ok && len(events) > 0 && events[0].LogID != "" && events[0].LogID != lowest
+	p.mu.Unlock()
+	if accepted {
+		p.setSynthetic(ok || len(events) == 0)
+		if ok {
+			return schema.SyntheticID(at), nil
+		}
+	}
+	if lowest, ok := after("", events, ""); ok {
+		return lowest, nil
 	}
 	return lowest, nil
+}
+
+// ours are the events whose ids tell a time.
+func ours(events []schema.Event) []schema.Event {
+	return slices.DeleteFunc(slices.Clone(events), func(e schema.Event) bool {
+		_, ok := schema.IDTime(e.LogID)
+		return !ok
+	})
+}
+
+// tellsTime reports whether a page has an id that tells a time.
+func tellsTime(page Page) bool {
+	_, ok := schema.IDTime(page.Next)
+	return ok || len(ours(identify(page.Events))) > 0
+}
+
+// first is a page with the oldest event, when the tenant accepts an id that it has
+// not issued. That there is none is only believed when it is said again.
+func (p *Puller) first(ctx context.Context) (page Page, accepted bool, err error) {
+	take, refusals := 1, 0
+	for empties := 0; ; {
+		asked := take
+		page, err = p.retry(ctx, Tail, &take, func() (Page, error) { return p.tenant.Logs(ctx, beforeAll, asked) })
+		pause := refusedAgain
+		switch refused := new(CallError); {
+		case errors.As(err, &refused):
+			if refusals++; refusals >= refusalsBelieved {
+				return Page{}, false, nil
+			}
+		case err != nil:
+			return Page{}, false, err
+		case len(page.Events) == 0 && empties < emptyBelieved:
+			pause = emptyPause << empties
+			empties++
+		case len(page.Events) > 0 && asked < MaxTake && !tellsTime(page):
+			take, pause = MaxTake, 0 // an odd one out, perhaps: one of ours is looked for behind it
+		default:
+			return page, true, nil
+		}
+		if !sleep(ctx, pause) {
+			return Page{}, false, ctx.Err()
+		}
+	}
 }
 
 // beforeAll is below every id that Auth0 has issued.
@@ -341,6 +425,46 @@ func (p *Puller) setSynthetic(ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.synthetic = ok
+	if ok && p.accepts != nil {
+		close(p.accepts)
+		p.accepts = nil
+	}
+}
+
+// accepting waits until the tenant takes ids that it has not issued.
+func (p *Puller) accepting(ctx context.Context) error {
+	p.mu.Lock()
+	accepts := p.accepts
+	p.mu.Unlock()
+	if accepts == nil {
+		return ctx.Err()
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-accepts:
+		return nil
+	}
+}
+
+// askAgainEvery is how often what a start found out is asked again: one bad answer
+// is not to turn anything off until the next one.
+const askAgainEvery = 5 * time.Minute
+
+// watchAcceptance asks a tenant that refused ids that it has not issued again.
+func (p *Puller) watchAcceptance(ctx context.Context) error {
+	for sleep(ctx, askAgainEvery) {
+		if p.takesSynthetic() {
+			continue
+		}
+		if _, err := p.oldest(ctx); err != nil {
+			return err
+		}
+		if p.takesSynthetic() {
+			p.cfg.Log.Info("the tenant takes ids that it has not issued after all: audits begin, and what is left of a backfill is pulled by several chains")
+		}
+	}
+	return ctx.Err()
 }
 
 // forgetAfter is how long a chain that has come to its end can be read.

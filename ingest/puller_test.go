@@ -102,8 +102,11 @@ func (f *fakeTenant) page(ctx context.Context, c call) (ingest.Page, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.calls = append(f.calls, c)
-	if f.fail != nil {
+	low := c.from == strings.Repeat("0", 56) // a look for ids below all others, which few tests are about
+	if !low {
+		f.calls = append(f.calls, c)
+	}
+	if f.fail != nil && !low {
 		if err := f.fail(len(f.calls), c); err != nil {
 			return ingest.Page{}, err
 		}
@@ -997,7 +1000,7 @@ func TestPullFailingEnds(t *testing.T) {
 			case 1:
 				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
 			case 2:
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Kind: ingest.KindClient}
+				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Code: "invalid_query_string", Kind: ingest.KindClient}
 			}
 			return nil
 		}
@@ -1050,7 +1053,7 @@ func TestPullStuckPage(t *testing.T) {
 		if n := w.log.count("neither ids nor a next link"); n != 1 {
 			t.Errorf("told %d times, want 1", n)
 		}
-		if stuck.calls > 31 {
+		if stuck.calls > 33 { // one looks for an id behind the first event, one for ids below all others
 			t.Errorf("%d calls within five minutes", stuck.calls)
 		}
 	})

@@ -25,7 +25,7 @@ const streamActive = "active"
 func (p *Puller) watchStreams(ctx context.Context) error {
 	known := map[string]string{}
 	told := map[string]time.Time{}
-	allowed := true
+	allowed, trouble := true, ""
 	for {
 		streams, err := p.logStreams(ctx)
 		var refused *CallError
@@ -37,10 +37,15 @@ func (p *Puller) watchStreams(ctx context.Context) error {
 				p.cfg.Log.Info("the tenant's log streams are not watched; that needs the scope read:log_streams")
 			}
 			allowed = false
+		case errors.As(err, &refused) && refused.Kind == KindAnswer:
+			if text := err.Error(); text != trouble {
+				trouble = text
+				p.cfg.Log.Warn("log streams of the tenant cannot be read; the others are watched", "err", err, "others", len(streams))
+			}
 		case err != nil:
 			p.cfg.Log.Debug("the tenant's log streams cannot be read", "err", err)
 		default:
-			allowed = true
+			allowed, trouble = true, ""
 		}
 		now := time.Now()
 		for _, s := range streams {
@@ -60,11 +65,7 @@ func (p *Puller) watchStreams(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		pause := streamsEvery
-		if !allowed {
-			pause = time.Hour
-		}
-		if !sleep(ctx, pause) {
+		if !sleep(ctx, streamsEvery) {
 			return ctx.Err()
 		}
 	}

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -13,6 +14,7 @@ type pulled struct {
 	events []schema.Event
 	next   string // the cursor after them
 	fresh  bool   // nothing more was there
+	jump   string // where to go on instead: what lies between is the chains' to pull
 	bytes  int64
 	at     time.Time
 }
@@ -21,9 +23,10 @@ type pulled struct {
 // Kafka by a bounded number of pages and bytes.
 func (p *Puller) pull(ctx context.Context, pages chan<- pulled) error {
 	p.mu.Lock()
-	cursor := p.at.LogID
+	cursor, live, serial := p.at.LogID, p.at.LiveFrom, p.at.Backfill
 	p.mu.Unlock()
 	take, last := MaxTake, time.Now()
+	quiet := false     // the page before had no events
 	var seen time.Time // when there was last nothing more
 	for {
 		events, next, err := p.page(ctx, Tail, cursor, &take)
@@ -37,12 +40,18 @@ func (p *Puller) pull(ctx context.Context, pages chan<- pulled) error {
 			}
 		}
 		last = at
-		got := pulled{events: events, next: next, at: at, fresh: caughtUp(len(events), next, at)}
+		got := pulled{events: events, next: next, at: at}
+		all := caughtUp(len(events), next, p.byTenant(at))
+		got.fresh = all && (len(events) > 0 || quiet) // one empty page proves nothing
+		quiet = len(events) == 0
+		if serial = serial && !got.fresh && !passed(next, live); serial && p.takesSynthetic() && len(events) > 0 {
+			got.jump, serial = schema.SyntheticID(live), false
+		}
 		for i := range events {
 			got.bytes += int64(len(events[i].Raw))
 		}
 		got.bytes = min(got.bytes, bytesAhead)
-		if err := p.ahead.Acquire(ctx, got.bytes); err != nil {
+		if err := p.room.Acquire(ctx, got.bytes); err != nil {
 			return err
 		}
 		select {
@@ -51,8 +60,13 @@ func (p *Puller) pull(ctx context.Context, pages chan<- pulled) error {
 			return ctx.Err()
 		}
 		cursor = next
+		if got.jump != "" {
+			cursor = got.jump
+		}
 		if got.fresh {
-			seen = at
+			seen = p.byTenant(at)
+		}
+		if all {
 			if !sleep(ctx, max(p.cfg.Poll, p.pacer.Rest())) {
 				return ctx.Err()
 			}
@@ -83,7 +97,7 @@ func caughtUp(n int, last string, now time.Time) bool {
 // pulls the pages again; if between acks and checkpoint, it produces them again.
 func (p *Puller) deliver(ctx context.Context, pages <-chan pulled) error {
 	marks := newMarks(p.width())
-	marks.add(p.at.Behind, time.Now()) // what the last run left unseen is looked for as long as usual
+	marks.add(p.at.Behind, p.now()) // what the last run left unseen is looked for as long as usual
 	for {
 		var batch []pulled
 		select {
@@ -105,33 +119,41 @@ func (p *Puller) deliver(ctx context.Context, pages <-chan pulled) error {
 		var records []schema.Record
 		var bytes int64
 		next, counts := p.at, map[schema.Source]int{}
+		var slices []Checkpoint
 		for _, got := range batch {
+			at := p.byTenant(got.at)
 			for i := range got.events {
 				e := &got.events[i]
 				p.settle(e, got.at, &next)
 				records = append(records, e.Record())
 				counts[e.Source]++
 				if e.LogID != "" && !higher(e.LogID, got.next) {
-					marks.add(e.LogID, got.at) // a quiet tenant's page spans hours
+					marks.add(e.LogID, at) // a quiet tenant's page spans hours
 				}
 			}
 			bytes += got.bytes
 			next.Events += uint64(len(got.events))
 			next.LogID = got.next
 			next.Backfill = next.Backfill && !got.fresh && !passed(got.next, next.LiveFrom)
-			marks.add(got.next, got.at)
+			marks.add(got.next, at)
+			if got.jump != "" {
+				slices = append(slices, cut(p.cfg.Tenant, planFirst, got.next, got.jump, p.cfg.Chains)...)
+				next.LogID, next.Backfill = got.jump, false
+			}
 		}
 		if len(records) > 0 {
 			if err := p.produce(ctx, records); err != nil {
 				return p.describe("delivery of events", err)
 			}
 		}
-		p.ahead.Release(bytes)
+		p.room.Release(bytes)
 		for source, n := range counts {
 			p.count(source, n)
 		}
 		next.Behind = marks.behind(next.LogID)
+		p.saves.put(slices...) // before the tail is beyond them
 		p.acked(next, batch[len(batch)-1])
+		p.backfill.add(slices...)
 	}
 }
 
@@ -147,7 +169,7 @@ func (p *Puller) settle(e *schema.Event, at time.Time, next *Checkpoint) {
 	case !passed(e.LogID, next.LiveFrom):
 		e.Source = schema.Backfill
 	default:
-		p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(at.Sub(e.Date).Seconds())
+		p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(p.byTenant(at).Sub(e.Date).Seconds())
 	}
 	if next.Oldest == "" {
 		next.Oldest = e.LogID
@@ -171,11 +193,14 @@ func (p *Puller) acked(next Checkpoint, last pulled) {
 	if p.owed.from != "" {
 		next.Behind = p.owed.from
 	}
-	moved := next.LogID != p.at.LogID || next.Backfill != p.at.Backfill || next.Behind != p.at.Behind
+	next.Domain = p.cfg.Domain
+	next.Ahead = math.Round(p.ahead.Seconds())
+	moved := next.Domain != p.at.Domain || math.Abs(next.Ahead-p.at.Ahead) > clockNoise.Seconds() || next.LogID != p.at.LogID || next.Backfill != p.at.Backfill || next.Behind != p.at.Behind
 	if last.fresh {
-		moved = moved || last.at.Sub(p.at.SeenAt) > seenEvery
+		seen := last.at.Add(-p.ahead).UTC()
+		moved = moved || seen.Sub(p.at.SeenAt) > seenEvery
 		if moved {
-			next.SeenAt = last.at.UTC()
+			next.SeenAt = seen
 		}
 		p.status.CaughtUp = last.at
 	}

@@ -22,7 +22,8 @@ type Tenant interface {
 	// Oldest returns some of the oldest events. It is the way in where the
 	// tenant refuses ids that it has not issued.
 	Oldest(ctx context.Context) (Page, error)
-	// LogStreams lists the streams by which the tenant sends its log elsewhere.
+	// LogStreams lists the streams by which the tenant sends its log elsewhere. With
+	// an error of KindAnswer come those that could be read.
 	LogStreams(ctx context.Context) ([]LogStream, Limit, error)
 }
 
@@ -36,17 +37,19 @@ type LogStream struct {
 
 // Page is one page of events.
 type Page struct {
-	Events [][]byte // each as received; they share memory
-	Next   string   // the log_id that the tenant says to go on from, may be empty
+	Events [][]byte  // each as received; they share memory
+	Next   string    // the log_id that the tenant says to go on from, may be empty
+	Date   time.Time // when the answer was made, by the tenant's clock, to the second; zero when it does not say
+	Came   time.Time // when it came, by ours
 	Limit  Limit
 }
 
 // Limit is the state of a rate limit as an answer told it.
 type Limit struct {
-	Known     bool
+	Known     bool          // Limit and Remaining were told
 	Limit     int           // the bucket's size
 	Remaining int           // what is left of it
-	Reset     time.Duration // until more is there, by the server's clock; never negative
+	Reset     time.Duration // until more is there, by the server's clock; never negative, 0 when it was not told
 }
 
 // CallError is a call that failed. Its text has no secret in it.
@@ -60,7 +63,14 @@ type CallError struct {
 	Advice     string // what the operator can do; empty when waiting is all there is
 	RetryAfter time.Duration
 	Limit      Limit
+	Whole      bool  // the answer came to its end, but cannot be read
 	Err        error // without a Status: why
+}
+
+// refuses reports whether it is the tenant itself that does not take the cursor:
+// a 400 without its errorCode is a proxy's, and passes.
+func (e *CallError) refuses() bool {
+	return e.Status == http.StatusBadRequest && e.Code == "invalid_query_string"
 }
 
 // Kind is the class of a failed call.

@@ -13,7 +13,7 @@ import (
 type auditCmd struct {
 	span
 	Repair bool   `help:"Pull what is missing, and wait until it is stored."`
-	Tenant string `help:"The tenant's name. Default: all of the settings."`
+	Tenant string `help:"The tenant's name. Default: all of the settings, or the only one that is pulled."`
 	Hours  bool   `help:"List every hour, not only those where something is missing or was healed."`
 	Output string `enum:"table,json,csv" default:"table" help:"table, json (an array of objects) or csv (with a header); these two list every hour."`
 }
@@ -33,11 +33,14 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	tenants, err := c.tenantNames(u.Tenant)
-	if err != nil {
+	if err := c.checkTenant(u.Tenant); err != nil {
 		return err
 	}
 	return withOrders(ctx, a, func(ctx context.Context, o *orders) error {
+		tenants, err := o.tenants(ctx, c, u.Tenant)
+		if err != nil {
+			return err
+		}
 		var list []ingest.Checkpoint
 		name := newOrderName()
 		end := until.Add(time.Second) // ids made from times are cut to seconds

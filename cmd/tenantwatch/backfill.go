@@ -10,7 +10,7 @@ import (
 
 type backfillCmd struct {
 	span
-	Tenant string `help:"The tenant's name. Default: all of the settings."`
+	Tenant string `help:"The tenant's name. Default: all of the settings, or the only one that is pulled."`
 }
 
 // Run has a stretch of the past pulled again. What is kept already stays single.
@@ -23,11 +23,14 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	tenants, err := c.tenantNames(b.Tenant)
-	if err != nil {
+	if err := c.checkTenant(b.Tenant); err != nil {
 		return err
 	}
 	return withOrders(ctx, a, func(ctx context.Context, o *orders) error {
+		tenants, err := o.tenants(ctx, c, b.Tenant)
+		if err != nil {
+			return err
+		}
 		var list []ingest.Checkpoint
 		name := newOrderName()
 		for _, tenant := range tenants {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 )
 
@@ -129,6 +129,7 @@ func loadConfig(environ []string, n need) (*Config, error) {
 		}
 	}
 	names, secrets := settingNames(reflect.TypeFor[Config](), "", vars)
+	tidy(vars, names, secrets, &f)
 	c.readFiles(vars, secrets, &f)
 	reportUnknown(vars, names, secrets, &f)
 	err := env.ParseWithOptions(&c, env.Options{Environment: vars})
@@ -189,6 +190,37 @@ func settingNames(t reflect.Type, prefix string, vars map[string]string) (names,
 		}
 	}
 	return names, secrets
+}
+
+// tidy takes off what env files leave around values. Quotes that are still there were
+// meant to be taken off by somebody else.
+func tidy(vars map[string]string, names, secrets []string, f *faults) {
+	for _, name := range names {
+		value, ok := vars[name]
+		if !ok || slices.Contains(secrets, name) {
+			continue
+		}
+		if value = strings.TrimSpace(value); value == "" {
+			delete(vars, name)
+			continue
+		}
+		vars[name] = value
+		if first, last := value[0], value[len(value)-1]; len(value) > 1 && first == last && (first == '"' || first == '\'') {
+			f.add(name, "%s has quotes around it, which are part of the value here: leave them out", value)
+			vars[name] = value[1 : len(value)-1] // what else is wrong with it is said too
+		}
+	}
+}
+
+// trimmed is a list without the spaces around its members, and without empty ones.
+func trimmed(list []string) []string {
+	var out []string
+	for _, member := range list {
+		if member = strings.TrimSpace(member); member != "" {
+			out = append(out, member)
+		}
+	}
+	return out
 }
 
 // readFiles replaces NAME_FILE by NAME for every secret.
@@ -294,13 +326,28 @@ func (c *Config) checkPull(f *faults) {
 			f.add("TENANTWATCH_RETENTION", "%q: want forever or at least 1d, such as 400d", c.Retention)
 		}
 	}
+	c.Rules = trimmed(c.Rules)
 	for _, dir := range c.Rules {
 		if info, err := os.Stat(dir); err != nil {
 			f.add("TENANTWATCH_RULES", "%v", err)
 		} else if !info.IsDir() {
 			f.add("TENANTWATCH_RULES", "%s is not a folder", dir)
+		} else if err := readable(dir); err != nil {
+			f.add("TENANTWATCH_RULES", "%s cannot be read: %v", dir, err)
 		}
 	}
+}
+
+// readable looks whether a folder's rules can be read, all of them: one that cannot
+// would be missed in silence.
+func readable(dir string) error {
+	return rules.Walk(os.DirFS(dir), func(name string) error {
+		file, err := os.Open(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		return file.Close()
+	})
 }
 
 func (c *Config) checkKafka(f *faults) {
@@ -309,8 +356,9 @@ func (c *Config) checkKafka(f *faults) {
 	if badTLS != nil {
 		f.add("KAFKA_TLS", "%q: want true or false", k.TLS)
 	}
+	k.Brokers = trimmed(k.Brokers)
 	for _, b := range k.Brokers {
-		if _, port, err := net.SplitHostPort(b); err != nil || port == "" {
+		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || !isPort(port) || strings.ContainsAny(b, " /") {
 			f.add("KAFKA_BROKERS", "%q: want host:port, several with commas", b)
 		}
 	}
@@ -385,20 +433,47 @@ func (c *Config) checkClickHouse(f *faults) {
 		}
 		return
 	}
-	u, err := url.Parse(string(c.ClickHouse.DSN))
-	var opts *clickhouse.Options
-	if err == nil {
-		opts, err = clickhouse.ParseDSN(string(c.ClickHouse.DSN))
-	}
+	c.ClickHouse.DSN = Secret(strings.TrimSpace(string(c.ClickHouse.DSN)))
+	const want = "want clickhouse://user:password@host:9000/database"
+	scheme, _, _ := strings.Cut(string(c.ClickHouse.DSN), "://")
+	opts, err := clickhouse.ParseDSN(string(c.ClickHouse.DSN))
 	switch {
-	case err == nil && opts.Protocol == clickhouse.HTTP:
-		f.add("CLICKHOUSE_DSN", "inserts need the native protocol: want clickhouse://user:password@host:9000/database, not %s://", u.Scheme)
-	case err != nil || u.Host == "": // err would repeat the password
-		f.add("CLICKHOUSE_DSN", "want clickhouse://user:password@host:9000/database")
+	case strings.EqualFold(scheme, "http"), strings.EqualFold(scheme, "https"):
+		f.add("CLICKHOUSE_DSN", "inserts need the native protocol: %s, not %s://", want, scheme)
+	case err != nil: // it would repeat the password
+		f.add("CLICKHOUSE_DSN", want)
+	case !slices.Contains([]string{"clickhouse", "native", "tcp"}, scheme):
+		f.add("CLICKHOUSE_DSN", "it does not begin with clickhouse://: "+want)
+	default:
+		checkServers(opts, f)
 	}
 	if c.ClickHouse.CAFile != "" {
 		c.chTLS = c.tlsConfig("CLICKHOUSE_CA_FILE", c.ClickHouse.CAFile, f)
 	}
+}
+
+// checkServers checks the addresses of a DSN. Its ports tell mistakes at once that
+// would otherwise be a handshake that fails.
+func checkServers(opts *clickhouse.Options, f *faults) {
+	for _, addr := range opts.Addr {
+		host, port, err := net.SplitHostPort(addr)
+		switch {
+		case err != nil || host == "" || strings.ContainsAny(host, " /@"):
+			f.add("CLICKHOUSE_DSN", "%q is not host:port; the native protocol has port 9000, or 9440 with ?secure=true", addr)
+		case !isPort(port):
+			f.add("CLICKHOUSE_DSN", "%q: the port is not a number from 1 to 65535", addr)
+		case port == "8123" || port == "8443":
+			f.add("CLICKHOUSE_DSN", "%q: this is the HTTP port; inserts need the native protocol: port 9000, or 9440 with ?secure=true", addr)
+		case port == "9440" && opts.TLS == nil:
+			f.add("CLICKHOUSE_DSN", "%q: this is the port for TLS; add ?secure=true", addr)
+		}
+	}
+}
+
+// isPort reports whether a text is the number of a port that can be called.
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0
 }
 
 func (c *Config) checkRest(f *faults) {

@@ -55,6 +55,13 @@ func TestConfigFaults(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	unreadable := filepath.Join(t.TempDir(), "rules")
+	if err := os.Mkdir(unreadable, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", filepath.Join(unreadable, "gone.yml")); err != nil { // root may read everything that is there
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		environ []string
 		want    []string // variables, each with a part of what is said
@@ -82,6 +89,18 @@ func TestConfigFaults(t *testing.T) {
 		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-3@"), []string{"CLICKHOUSE_DSN: want clickhouse://"}},
 		{wellSet("CLICKHOUSE_DSN=::hush-4"), []string{"CLICKHOUSE_DSN: want clickhouse://"}},
 		{wellSet("CLICKHOUSE_DSN=http://u:hush-5@host:8123/db"), []string{"CLICKHOUSE_DSN: inserts need the native protocol"}},
+		{wellSet("CLICKHOUSE_DSN=mysql://u:hush-6@host:9000/db"), []string{"CLICKHOUSE_DSN: it does not begin with clickhouse://"}},
+		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-7@host/db"), []string{"CLICKHOUSE_DSN: \"host\" is not host:port"}},
+		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-8@host:8123/db"), []string{"CLICKHOUSE_DSN: \"host:8123\": this is the HTTP port"}},
+		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-9@host:9440/db"), []string{"CLICKHOUSE_DSN: \"host:9440\": this is the port for TLS"}},
+		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-9@host:0/db,"), []string{"CLICKHOUSE_DSN: \"host:0\": the port is not a number"}},
+		{wellSet("KAFKA_BROKERS=a:9092 b:9092", "CLICKHOUSE_DSN=https://u:hush-9@host:8443/db"), []string{"KAFKA_BROKERS: ", "CLICKHOUSE_DSN: inserts need the native protocol"}},
+		{wellSet("KAFKA_BROKERS=a:70000,:9092,a:kafka"), []string{"KAFKA_BROKERS: \"a:70000\"", "KAFKA_BROKERS: \":9092\"", "KAFKA_BROKERS: \"a:kafka\""}},
+		{[]string{"AUTH0_DOMAIN=\"acme.eu.auth0.com\"", "AUTH0_CLIENT_ID='abc'", "AUTH0_CLIENT_SECRET=hush"}, []string{"AUTH0_DOMAIN: \"acme.eu.auth0.com\" has quotes",
+			"AUTH0_CLIENT_ID: 'abc' has quotes"}},
+		{wellSet("AUTH0_DOMAIN=https://\"acme\".eu.auth0.com"), []string{"AUTH0_DOMAIN: "}},
+		{wellSet("AUTH0_DOMAIN=https://[2001:db8::1]"), []string{"AUTH0_DOMAIN: \"https://[2001:db8::1]\" makes no name for the tenant's data; set TENANTWATCH_TENANT"}},
+		{wellSet("TENANTWATCH_RULES=" + dir + "," + unreadable), []string{"TENANTWATCH_RULES: " + unreadable + " cannot be read: "}},
 		{wellSet("CLICKHOUSE_CA_FILE=" + empty), []string{"CLICKHOUSE_CA_FILE: has no use"}},
 		{wellSet("PROBE_USERNAME=u", "PROBE_INTERVAL=1ms"), []string{"PROBE_CLIENT_ID: is not set", "PROBE_PASSWORD: is not set", "PROBE_INTERVAL: "}},
 	} {
@@ -127,6 +146,43 @@ func TestConfigSecretsFromFiles(t *testing.T) {
 	for _, form := range []string{"%v", "%+v", "%#v", "%s"} {
 		if text := fmt.Sprintf(form, c); strings.Contains(text, "BEGIN") {
 			t.Errorf("%s tells the key: %s", form, text)
+		}
+	}
+}
+
+// TestConfigSpellings: what means the same is the same.
+func TestConfigSpellings(t *testing.T) {
+	for _, tt := range []struct{ domain, url, name string }{
+		{"ACME.eu.Auth0.com", "https://acme.eu.auth0.com", "acme"},
+		{"acme.eu.auth0.com:443", "https://acme.eu.auth0.com", "acme"},
+		{"acme.eu.auth0.com.", "https://acme.eu.auth0.com", "acme"},
+		{"HTTPS://Acme.eu.auth0.com.:443/", "https://acme.eu.auth0.com", "acme"},
+		{"  acme.eu.auth0.com\r", "https://acme.eu.auth0.com", "acme"},
+		{"login.example.com:8443", "https://login.example.com:8443", "login"},
+		{"http://[::1]:8080", "http://[::1]:8080", "localhost"},
+		{"http://LOCALHOST:80", "http://localhost", "localhost"},
+		{"http://127.0.0.1:4711", "http://127.0.0.1:4711", "127.0.0.1"},
+	} {
+		c, err := loadConfig([]string{"AUTH0_DOMAIN=" + tt.domain, "AUTH0_CLIENT_ID= abc ", "AUTH0_CLIENT_SECRET=hush"}, need{tenant: true})
+		if err != nil {
+			t.Errorf("%q: %v", tt.domain, err)
+			continue
+		}
+		if got := c.Tenants[0]; got.baseURL.String() != tt.url || got.Name != tt.name || got.ClientID != "abc" {
+			t.Errorf("%q: %s, name %s, client %q; want %s, %s", tt.domain, got.baseURL, got.Name, got.ClientID, tt.url, tt.name)
+		}
+	}
+	c, err := loadConfig(wellSet("AUTH0_AUDIENCE=https://ACME.eu.auth0.com:443/api/v2/", "KAFKA_BROKERS= a:9092, b:9093 ,", "TENANTWATCH_RULES= , "), need{tenant: true})
+	if err != nil || c.Tenants[0].Audience != "https://acme.eu.auth0.com/api/v2/" || strings.Join(c.Kafka.Brokers, "|") != "a:9092|b:9093" || len(c.Rules) != 0 {
+		t.Errorf("%v %+v", err, c)
+	}
+}
+
+// TestConfigSeveralServers: a DSN may have more than one.
+func TestConfigSeveralServers(t *testing.T) {
+	for _, dsn := range []string{"clickhouse://u:p@a:9000,b:9000/db", "clickhouse://u:p@[::1]:9000", "native://a:9440?secure=true", "tcp://a:19000/db"} {
+		if _, err := loadConfig(wellSet("CLICKHOUSE_DSN="+dsn), need{tenant: true}); err != nil {
+			t.Errorf("%s: %v", dsn, err)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/scanner/health"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -34,7 +33,7 @@ func (p *pipeline) makeHealth() *health.Monitor {
 		}
 		tenants = append(tenants, one)
 	}
-	return health.New(tenants, health.Sources{Store: p.seen, Checkpoints: p.tailsWritten, DeadLetters: p.followDeadLetters},
+	return health.New(tenants, health.Sources{Store: p.seen, Checkpoints: p.tails, DeadLetters: p.followDeadLetters},
 		p.producer(p.backend.topics.Events), p.log.With("part", "health"), p.reg)
 }
 
@@ -65,18 +64,14 @@ func (p *pipeline) seen(ctx context.Context) (map[string]health.Seen, error) {
 	return found, rows.Err()
 }
 
-// tailsWritten is when each tenant's tail last wrote its checkpoint.
-func (p *pipeline) tailsWritten(ctx context.Context) (map[string]time.Time, error) {
-	all, err := ingest.ReadCheckpoints(ctx, func(ctx context.Context, yield func(schema.Record) error) error {
-		return p.backend.kafka.ReadAll(ctx, p.backend.topics.Checkpoints, yield)
-	})
-	written := map[string]time.Time{}
-	for _, c := range all {
-		if c.Chain == ingest.ChainTail {
-			written[c.Tenant] = c.UpdatedAt
-		}
+// tails are the newest checkpoints of the tenants' tails.
+func (p *pipeline) tails(ctx context.Context) (map[string]health.Tail, error) {
+	newest, err := tails(ctx, p.backend.kafka, p.backend.topics.Checkpoints)
+	found := map[string]health.Tail{}
+	for tenant, c := range newest {
+		found[tenant] = health.Tail{Written: c.UpdatedAt, Ahead: time.Duration(c.Ahead * float64(time.Second))}
 	}
-	return written, err
+	return found, err
 }
 
 // followDeadLetters tells of each dead letter that comes.

@@ -28,6 +28,9 @@ const checkTimeout = 5 * time.Second
 // stopGrace is how long a stop waits for requests that are under way.
 const stopGrace = time.Second
 
+// readTimeout bounds a request with its body, also of those who are not let in.
+const readTimeout = 30 * time.Second
+
 // web is what an address serves.
 type web struct {
 	listener net.Listener
@@ -113,7 +116,7 @@ func answer(w http.ResponseWriter, ok bool, text string) {
 
 // run serves until ctx ends.
 func (w *web) run(ctx context.Context, h http.Handler) error {
-	w.server = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	w.server = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: readTimeout, IdleTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() {
 		// Those who have sent something get their answer.
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)

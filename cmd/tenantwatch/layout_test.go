@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"rules":                      {"schema"},
 	"rules/builtin":              {},
 	"ingest":                     {"schema"},
-	"ingest/auth0":               {"ingest"},
+	"ingest/auth0":               {"ingest", "schema"},
 	"ingest/auth0sim":            {},
 	"ingest/kafka":               {"schema"},
 	"ingest/kafka/kafkatest":     {},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -57,21 +58,96 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q: want a time ago such as 24h or 7d, or a time such as 2026-11-20 or 2026-11-20T10:00:00Z", text)
 }
 
-// tenants are those that a command is about: the named one, or all of the settings.
-func (c *Config) tenantNames(name string) ([]string, error) {
+// checkTenant refuses a tenant that the settings do not have, where they have some.
+func (c *Config) checkTenant(name string) error {
+	names := c.tenantNames()
+	if name != "" && len(names) > 0 && !slices.Contains(names, name) {
+		return usageError(fmt.Sprintf("--tenant %s: the settings have %s", name, strings.Join(names, ", ")))
+	}
+	return nil
+}
+
+func (c *Config) tenantNames() []string {
 	var names []string
 	for _, t := range c.Tenants {
 		names = append(names, t.Name)
 	}
+	return names
+}
+
+// tenants are those that a command is about: the named one, or all of the settings,
+// or the only one that is pulled. One that nobody pulls is refused: its order would
+// wait for ever.
+func (o *orders) tenants(ctx context.Context, c *Config, name string) ([]string, error) {
+	names := c.tenantNames()
+	if o.alone {
+		if name != "" {
+			names = []string{name} // the settings have it
+		}
+		return names, nil
+	}
+
+	found, err := tails(ctx, o.kafka, o.topic)
+	if err != nil {
+		return nil, err
+	}
+	pulled := slices.Sorted(maps.Keys(found))
+	some := strings.Join(pulled, ", ")
 	switch {
-	case name != "" && len(names) > 0 && !slices.Contains(names, name):
-		return nil, usageError(fmt.Sprintf("--tenant %s: the settings have %s", name, strings.Join(names, ", ")))
 	case name != "":
-		return []string{name}, nil
+		names = []string{name}
+	case len(names) == 0 && len(pulled) > 1:
+		return nil, usageError("which tenant? want --tenant with one of " + some)
 	case len(names) == 0:
-		return nil, usageError("no tenant: set AUTH0_DOMAIN or TENANTWATCH_TENANT as for run, or --tenant")
+		names = pulled
+	}
+	if len(names) == 0 {
+		return nil, usageError("no tenant is pulled yet")
+	}
+	for _, n := range names {
+		if len(pulled) > 0 && !slices.Contains(pulled, n) {
+			return nil, usageError(fmt.Sprintf("--tenant %s: nobody pulls that; there is %s", n, some))
+		}
 	}
 	return names, nil
+}
+
+// tails are the newest checkpoints of the tenants' tails, by tenant.
+func tails(ctx context.Context, k *kafka.Client, topic string) (map[string]ingest.Checkpoint, error) {
+	all, err := ingest.ReadCheckpoints(ctx, func(ctx context.Context, yield func(schema.Record) error) error {
+		return k.ReadAll(ctx, topic, yield)
+	})
+	found := map[string]ingest.Checkpoint{}
+	for _, c := range all {
+		if c.Chain == ingest.ChainTail {
+			found[c.Tenant] = c
+		}
+	}
+	return found, err
+}
+
+// checkNames refuses to pull a tenant under another name than it is kept under: all
+// of it would come a second time.
+func (c *Config) checkNames(kept map[string]ingest.Checkpoint) error {
+	var f faults
+	for i := range c.Tenants {
+		t := &c.Tenants[i]
+		if _, known := kept[t.Name]; known || t.baseURL == nil {
+			continue
+		}
+		for _, other := range slices.Sorted(maps.Keys(kept)) {
+			if kept[other].Domain != t.baseURL.Host || slices.Contains(c.tenantNames(), other) {
+				continue
+			}
+			f.add(t.nameVariable, "the events of %s are kept here under the name %s, not %s, and all would be pulled and kept a second time: "+
+				"set %s=%s, or another TENANTWATCH_DATA_DIR (with servers of your own, another KAFKA_TOPIC_PREFIX and database)",
+				t.baseURL.Host, other, t.Name, t.nameVariable, other)
+		}
+	}
+	if len(f) > 0 {
+		return f
+	}
+	return nil
 }
 
 // runningBrokers are the brokers that a command can ask: those of KAFKA_BROKERS,

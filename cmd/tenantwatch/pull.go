@@ -48,7 +48,7 @@ func (p *pipeline) makePullers(ordersOnly bool) error {
 		if err != nil {
 			return err
 		}
-		p.pulls = append(p.pulls, ingest.NewPuller(ingest.PullerConfig{Tenant: t.Name, Backfill: c.backfill, Poll: c.poll, OrdersOnly: ordersOnly,
+		p.pulls = append(p.pulls, ingest.NewPuller(ingest.PullerConfig{Tenant: t.Name, Domain: t.baseURL.Host, Backfill: c.backfill, Poll: c.poll, OrdersOnly: ordersOnly,
 			Retention: c.retention, Log: p.log.With("part", "pull", "tenant", t.Name), Metrics: metrics},
 			tenant, ingest.NewPacer(c.rateShare), events, checkpoints, archive))
 	}

@@ -135,6 +135,13 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 	}
 	topics := p.backend.topics
 	if p.has(rolePull) {
+		kept, err := tails(ctx, p.backend.kafka, topics.Checkpoints)
+		if err == nil {
+			err = c.checkNames(kept)
+		}
+		if err != nil {
+			return nil, err
+		}
 		if err := p.makePullers(ordersOnly); err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
@@ -48,13 +49,15 @@ type tenantConfig struct {
 	ReceiveToken Secret      `env:"RECEIVE_TOKEN"`
 	Probe        probeConfig `envPrefix:"PROBE_"`
 
-	baseURL *url.URL
+	baseURL      *url.URL
+	nameVariable string // the setting of its name
 }
 
 // checkTenants checks the one tenant of AUTH0_…, or those of TENANTS_….
 func (c *Config) checkTenants(vars map[string]string, n need, f *faults) {
 	single := tenantConfig{Name: c.Tenant, Domain: c.Auth0.Domain, Audience: c.Auth0.Audience, ClientID: c.Auth0.ClientID,
 		ClientSecret: c.Auth0.ClientSecret, PrivateKey: c.Auth0.PrivateKey, ReceiveToken: c.Receive.Token, Probe: c.Probe}
+	c.reportGaps(vars, f)
 	if len(c.Tenants) == 0 {
 		single.check(n, f, func(name string) string {
 			switch name {
@@ -89,9 +92,35 @@ func (c *Config) checkTenants(vars map[string]string, n need, f *faults) {
 	}
 }
 
+// tenantVar is a setting of one of several tenants.
+var tenantVar = regexp.MustCompile(`^TENANTS_(\d+)_`)
+
+// reportGaps finds tenants that nobody reads: they are counted from 0 on, without a gap.
+func (c *Config) reportGaps(vars map[string]string, f *faults) {
+	missing := fmt.Sprintf("TENANTS_%d_DOMAIN", len(c.Tenants))
+	seen := map[string]bool{}
+	for _, name := range slices.Sorted(keysOf(vars)) {
+		match := tenantVar.FindStringSubmatch(name)
+		told := slices.ContainsFunc(*f, func(fault string) bool { return strings.HasPrefix(fault, name+": ") })
+		if match == nil || seen[match[1]] || told {
+			continue
+		}
+		if n, err := strconv.Atoi(match[1]); err == nil && n < len(c.Tenants) {
+			continue
+		}
+		seen[match[1]] = true
+		if len(c.Tenants) == 0 && c.Auth0.Domain != "" {
+			f.add(name, "AUTH0_DOMAIN is set too, and %s is not: make that tenant TENANTS_0_… (TENANTS_0_DOMAIN, TENANTS_0_CLIENT_ID, …)", missing)
+			continue
+		}
+		f.add(name, "%s is not set; tenants are counted from 0 on without a gap", missing)
+	}
+}
+
 // check reports what is wrong with a tenant. variable is the full name of one of
 // its settings.
 func (t *tenantConfig) check(n need, f *faults, variable func(string) string) {
+	t.nameVariable = variable("NAME")
 	if t.Domain != "" {
 		var err error
 		if t.baseURL, err = auth0.ParseDomain(t.Domain); err != nil {
@@ -101,7 +130,11 @@ func (t *tenantConfig) check(n need, f *faults, variable func(string) string) {
 		f.add(variable("DOMAIN"), "is not set; want the tenant's domain, such as acme.eu.auth0.com")
 	}
 	if t.Audience != "" {
-		if u, err := url.Parse(t.Audience); err != nil || u.Host == "" || !strings.HasSuffix(u.Path, "/api/v2/") {
+		if u, err := url.Parse(t.Audience); err == nil && u.Host != "" && strings.HasSuffix(u.Path, "/api/v2/") && !strings.ContainsAny(t.Audience, " \"'") {
+			// It is compared as text, so it has the one spelling that Auth0 knows.
+			u.Host = strings.TrimSuffix(strings.ToLower(u.Host), ":443")
+			t.Audience = u.String()
+		} else {
 			f.add(variable("AUDIENCE"), "%q is not of the form https://TENANT.REGION.auth0.com/api/v2/ (with the slash at its end)", t.Audience)
 		}
 	}
@@ -119,9 +152,9 @@ func (t *tenantConfig) check(n need, f *faults, variable func(string) string) {
 		}
 	}
 	if t.Name == "" && t.baseURL != nil {
-		t.Name = t.baseURL.Hostname()
-		if net.ParseIP(t.Name) == nil {
-			t.Name, _, _ = strings.Cut(t.Name, ".")
+		if t.Name = nameOf(t.baseURL.Hostname()); !tenantName.MatchString(t.Name) {
+			f.add(variable("DOMAIN"), "%q makes no name for the tenant's data; set %s", t.Domain, variable("NAME"))
+			return
 		}
 	}
 	if t.Name != "" && !tenantName.MatchString(t.Name) {
@@ -139,6 +172,19 @@ func (t *tenantConfig) check(n need, f *faults, variable func(string) string) {
 			f.add(variable(name), "is not set; the probe needs %s, %s and %s, or none of them", variable("PROBE_CLIENT_ID"), variable("PROBE_USERNAME"), variable("PROBE_PASSWORD"))
 		}
 	}
+}
+
+// nameOf is the name of a tenant in the data, when none is set.
+func nameOf(host string) string {
+	ip := net.ParseIP(host)
+	switch {
+	case ip == nil:
+		label, _, _ := strings.Cut(host, ".")
+		return label
+	case ip.IsLoopback() && ip.To4() == nil:
+		return "localhost"
+	}
+	return host
 }
 
 // minToken keeps guesses out.

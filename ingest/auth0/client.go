@@ -16,7 +16,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,10 +26,10 @@ import (
 	"time"
 
 	"github.com/auth0/go-auth0/management"
-	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/oauth2"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 const (
@@ -65,28 +67,48 @@ const roomMax = 1 << 20
 var errTooLarge = fmt.Errorf("the page is larger than %d MB", maxBody>>20)
 
 // ParseDomain reads a tenant's domain: acme.eu.auth0.com or a custom domain,
-// with or without https://. Plain http:// is only for loopback addresses.
+// with or without https://. Plain http:// is only for loopback addresses. The
+// result has one spelling, since the audience is made of it and compared as text:
+// small letters, no dot at the end, no port that goes without saying.
 func ParseDomain(domain string) (*url.URL, error) {
 	text := strings.TrimSuffix(strings.TrimSpace(domain), "/")
+	if strings.ContainsAny(text, "\"'`") {
+		return nil, fmt.Errorf("%q has quotes in it; they are part of the value in an env file: want acme.eu.auth0.com without them", domain)
+	}
 	if !strings.Contains(text, "://") {
 		text = "https://" + text
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
+	if err != nil || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return nil, fmt.Errorf("%q is not a domain such as acme.eu.auth0.com", domain)
+	}
+	host, port := strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), u.Port()
+	ip := net.ParseIP(host)
+	if host == "" || ip == nil && !hostName.MatchString(host) || strings.HasSuffix(u.Host, ":") {
+		return nil, fmt.Errorf("%q is not a domain such as acme.eu.auth0.com", domain)
+	}
+	if port == map[string]string{"https": "443", "http": "80"}[u.Scheme] {
+		port = ""
+	}
+	if u.Host = host; strings.Contains(host, ":") {
+		u.Host = "[" + host + "]"
+	}
+	if port != "" {
+		u.Host = net.JoinHostPort(host, port)
 	}
 	switch u.Scheme {
 	case "https":
 		return u, nil
 	case "http":
-		host := u.Hostname()
-		if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		if host == "localhost" || ip != nil && ip.IsLoopback() {
 			return u, nil
 		}
 		return nil, fmt.Errorf("%q: plain http is only for a simulated tenant on 127.0.0.1; write https", domain)
 	}
 	return nil, fmt.Errorf("%q: want https", domain)
 }
+
+var hostName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
 
 // New returns a client. It calls nothing until it is asked to.
 func New(cfg Config) (*Client, error) {
@@ -124,13 +146,15 @@ func (h home) RoundTrip(r *http.Request) (*http.Response, error) {
 // connect makes a go-auth0 client that has no token yet.
 func (c *Client) connect() (*management.Management, error) {
 	hc := &http.Client{Transport: c.cfg.Transport, Timeout: requestTimeout}
-	ctx := context.WithValue(context.Background(), oauth2.HTTPClient, hc)
-	credentials := management.WithClientCredentialsAndAudience(ctx, c.cfg.ClientID, c.cfg.ClientSecret, c.cfg.Audience)
+	credentials := management.WithStaticToken("replaced by authorized")
+	calls := http.RoundTripper(authorized{c.cfg.Transport, newTokens(hc, c.cfg)})
 	if c.cfg.PrivateKey != "" {
+		ctx := context.WithValue(context.Background(), oauth2.HTTPClient, hc)
 		credentials = management.WithClientCredentialsPrivateKeyJwtAndAudience(ctx, c.cfg.ClientID, c.cfg.PrivateKey, "RS256", c.cfg.Audience)
+		calls = c.cfg.Transport
 	}
 	opts := []management.Option{credentials, management.WithNoRetries(),
-		management.WithClient(&http.Client{Transport: c.cfg.Transport, Timeout: requestTimeout})}
+		management.WithClient(&http.Client{Transport: calls, Timeout: requestTimeout})}
 	if c.cfg.UserAgent != "" {
 		opts = append(opts, management.WithUserAgent(c.cfg.UserAgent))
 	}
@@ -155,29 +179,78 @@ func (c *Client) Oldest(ctx context.Context) (ingest.Page, error) {
 }
 
 // LogStreams lists the tenant's log streams. It needs the scope read:log_streams.
+// Where some items cannot be read, the others come with an error that says so.
 func (c *Client) LogStreams(ctx context.Context) ([]ingest.LogStream, ingest.Limit, error) {
 	body, _, limit, err := c.get(ctx, pathStreams, nil)
 	if err != nil {
 		return nil, limit, err
 	}
-	var list []ingest.LogStream
-	if err := json.Unmarshal(body, &list); err != nil {
+	items, err := schema.SplitArray(body)
+	if err != nil {
 		return nil, limit, unreadable(pathStreams, limit, ingest.KindAnswer, fmt.Errorf("the answer is not an array of log streams: %w", err))
+	}
+	var list []ingest.LogStream
+	var odd []string
+	for i, item := range items {
+		stream, err := readStream(item)
+		if err != nil {
+			odd = append(odd, fmt.Sprintf("item %d: %v", i+1, err))
+			continue
+		}
+		list = append(list, stream)
+	}
+	if len(odd) > 0 {
+		return list, limit, unreadable(pathStreams, limit, ingest.KindAnswer,
+			fmt.Errorf("%d of %d log streams cannot be read: %s", len(odd), len(items), clip(strings.Join(odd, "; "))))
 	}
 	return list, limit, nil
 }
 
+// readStream reads one log stream. Of an odd name or type the rest is still of use.
+func readStream(item []byte) (ingest.LogStream, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(item, &members); err != nil || members == nil {
+		return ingest.LogStream{}, errors.New("it is not an object")
+	}
+	text := func(name string) string {
+		var value string
+		if json.Unmarshal(members[name], &value) != nil {
+			return ""
+		}
+		return value
+	}
+	stream := ingest.LogStream{ID: text("id"), Name: text("name"), Type: text("type"), Status: text("status")}
+	if stream.ID == "" || stream.Status == "" {
+		return stream, errors.New("its id or its status is not a text")
+	}
+	return stream, nil
+}
+
 // page calls GET /api/v2/logs.
 func (c *Client) page(ctx context.Context, query url.Values) (ingest.Page, error) {
+	var came time.Time
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { came = time.Now() }})
 	body, header, limit, err := c.get(ctx, pathLogs, query)
 	if err != nil {
 		return ingest.Page{}, err
 	}
-	events, err := splitArray(body)
-	if err != nil {
-		return ingest.Page{}, unreadable(pathLogs, limit, ingest.KindAnswer, fmt.Errorf("the answer (200, %s) is not an array of events: %w", header.Get("Content-Type"), err))
+	date, _ := http.ParseTime(header.Get("Date"))
+	page := ingest.Page{Next: nextID(header), Date: date, Came: came, Limit: limit}
+	if page.Events, err = schema.SplitArray(body); err == nil {
+		return page, nil
 	}
-	return ingest.Page{Events: events, Next: nextID(header), Limit: limit}, nil
+
+	// An event whose own brackets or quotes do not match hides where the next begins.
+	// Asked for alone it is all there is between the array's brackets.
+	text := bytes.TrimSpace(body)
+	whole := page.Next != "" && len(text) > 2 && text[0] == '[' && text[len(text)-1] == ']'
+	if whole && query.Get("take") == "1" {
+		page.Events = [][]byte{bytes.TrimSpace(text[1 : len(text)-1])}
+		return page, nil
+	}
+	e := unreadable(pathLogs, limit, ingest.KindAnswer, fmt.Errorf("the answer (200, %s) is not an array of events: %w", header.Get("Content-Type"), err))
+	e.Whole = whole
+	return ingest.Page{}, e
 }
 
 // get calls one endpoint. A token that is refused is replaced once.
@@ -276,33 +349,6 @@ func do(api *management.Management, req *http.Request) (*http.Response, error) {
 	}
 }
 
-// splitArray cuts a JSON array into its elements without changing a byte of
-// them. Names that repeat and text that is not Unicode are the events' affair.
-func splitArray(body []byte) ([][]byte, error) {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	if tok, err := dec.ReadToken(); err != nil {
-		return nil, err
-	} else if tok.Kind() != '[' {
-		return nil, errors.New("it begins with " + tok.Kind().String())
-	}
-	events := make([][]byte, 0, ingest.MaxTake)
-	for dec.PeekKind() != ']' {
-		value, err := dec.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		end := int(dec.InputOffset())
-		events = append(events, body[end-len(value):end:end])
-	}
-	if _, err := dec.ReadToken(); err != nil {
-		return nil, err
-	}
-	if _, err := dec.ReadToken(); err != io.EOF {
-		return nil, errors.New("more text follows it")
-	}
-	return events, nil
-}
-
 // nextID is the from parameter of the Link header with rel="next". Only the id
 // is taken from it: where we call is up to us.
 func nextID(h http.Header) string {
@@ -322,24 +368,56 @@ func nextID(h http.Header) string {
 	return ""
 }
 
-// limitOf reads the x-ratelimit headers. The reset is a time of the server's
-// clock, so it is held against the server's Date.
+// limitOf reads the x-ratelimit headers. Some answers tell only the reset.
 func limitOf(h http.Header) ingest.Limit {
+	l := ingest.Limit{Reset: resetOf(h)}
 	size, err1 := strconv.Atoi(h.Get("X-RateLimit-Limit"))
 	remaining, err2 := strconv.Atoi(h.Get("X-RateLimit-Remaining"))
-	if err1 != nil || err2 != nil {
-		return ingest.Limit{}
-	}
-	l := ingest.Limit{Known: true, Limit: size, Remaining: remaining}
-	if reset, err := strconv.ParseInt(h.Get("X-RateLimit-Reset"), 10, 64); err == nil {
-		now := time.Now()
-		if date, err := http.ParseTime(h.Get("Date")); err == nil {
-			now = date
-		}
-		reset = min(max(reset, 0), 1<<40) // far beyond any date, and what time.Unix can take
-		l.Reset = min(max(time.Unix(reset, 0).Sub(now), 0), maxReset)
+	if err1 == nil && err2 == nil {
+		l.Known, l.Limit, l.Remaining = true, size, remaining
 	}
 	return l
+}
+
+// Above these a reset is not in seconds: those are of the year 5138.
+const (
+	leastMillis = int64(1e11)
+	leastMicros = int64(1e14)
+	leastNanos  = int64(1e17)
+)
+
+// resetOf is how long it takes until the reset. That is a time of the server's
+// clock, so it is compared with the server's Date. Gateways write milliseconds, or
+// a time as text.
+func resetOf(h http.Header) time.Duration {
+	text := strings.TrimSpace(h.Get("X-RateLimit-Reset"))
+	var at time.Time
+	if number, err := strconv.ParseFloat(text, 64); err == nil {
+		number = min(max(number, 0), 9e18)
+		switch n := int64(number); {
+		case n >= leastNanos:
+			at = time.Unix(0, n)
+		case n >= leastMicros:
+			at = time.UnixMicro(n)
+		case n >= leastMillis:
+			at = time.UnixMilli(n)
+		default:
+			at = time.UnixMilli(int64(number * 1000))
+		}
+	} else if at, err = time.Parse(time.RFC3339Nano, text); err != nil {
+		if at, err = http.ParseTime(text); err != nil {
+			return 0
+		}
+	}
+	return min(max(at.Sub(serverNow(h)), 0), maxReset)
+}
+
+// serverNow is the server's time, or ours where it does not say.
+func serverNow(h http.Header) time.Time {
+	if date, err := http.ParseTime(h.Get("Date")); err == nil {
+		return date
+	}
+	return time.Now()
 }
 
 // maxReset bounds what we believe of a reset header; a day is Auth0's longest quota.

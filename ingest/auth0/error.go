@@ -35,7 +35,7 @@ func answerError(path string, res *http.Response, body []byte, limit ingest.Limi
 }
 
 // unreadable is for an answer that came with 200 or broke off.
-func unreadable(path string, limit ingest.Limit, kind ingest.Kind, err error) error {
+func unreadable(path string, limit ingest.Limit, kind ingest.Kind, err error) *ingest.CallError {
 	return &ingest.CallError{Method: http.MethodGet, Path: path, Kind: kind, Limit: limit, Err: err}
 }
 
@@ -123,7 +123,7 @@ func retryAfter(h http.Header) time.Duration {
 		return time.Duration(min(max(seconds, 0), int(maxReset/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {
-		return min(max(time.Until(at), 0), maxReset)
+		return min(max(at.Sub(serverNow(h)), 0), maxReset)
 	}
 	return 0
 }

@@ -40,13 +40,20 @@ type Broker struct {
 var ErrInUse = errors.New("another tenantwatch uses this folder: stop it, or set another folder")
 
 // Start starts a broker with its data in dir, which it makes when it is missing.
-// It listens on the port it had before, when that is still free.
+// It listens on the port it had before, when that is still free. Nobody else on the
+// machine may read the data; kfake leaves the mode of its files to the process's
+// umask, so that is set, and what is there already is tightened.
 func Start(dir string) (*Broker, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("embedded Kafka: %w", err)
 	}
+	syscall.Umask(0o077)
 	lock, err := lockDir(dir)
 	if err != nil {
+		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
+	}
+	if err := tighten(dir); err != nil {
+		lock.Close()
 		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
 	}
 	file := filepath.Join(dir, portFile)
@@ -103,6 +110,20 @@ func Running(dir string) (string, error) {
 func (b *Broker) Close() {
 	b.cluster.Close()
 	b.lock.Close()
+}
+
+// tighten takes the rights of others from a folder and what is in it.
+func tighten(dir string) error {
+	return filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil || entry.Type()&fs.ModeSymlink != 0 || info.Mode().Perm()&0o077 == 0 {
+			return err
+		}
+		return os.Chmod(name, info.Mode().Perm()&^0o077)
+	})
 }
 
 // lockDir keeps a second broker out of the folder. The kernel drops the lock

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -91,5 +94,58 @@ func TestRestart(t *testing.T) {
 		producer.Close()
 		client.Close()
 		broker.Close()
+	}
+}
+
+// TestModes: nobody else may read what the broker writes, nor what an older version
+// of us has written.
+func TestModes(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "kafka")
+	before := syscall.Umask(0o022)
+	defer syscall.Umask(before)
+	old := filepath.Join(dir, "log", "old")
+	if err := os.MkdirAll(old, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(old, "file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b, err := kafkalocal.Start(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := kafka.NewClient(kafka.Config{Brokers: b.Addrs(), Log: slog.New(slog.DiscardHandler)})
+	topic := schema.NewTopics("x.").All(kafkalocal.SegmentBytes)
+	if _, err := client.EnsureTopics(t.Context(), topic); err != nil {
+		t.Fatal(err)
+	}
+	producer := client.NewProducer(topic[0].Name)
+	if err := producer.Produce(t.Context(), []schema.Record{{Key: []byte("k"), Value: []byte("v")}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	_ = producer.Close()
+	client.Close()
+	b.Close()
+
+	files := 0
+	err = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		want := fs.FileMode(0o600)
+		if entry.IsDir() {
+			want = 0o700
+		}
+		if files++; info.Mode().Perm() != want {
+			t.Errorf("%s has mode %o, want %o", name, info.Mode().Perm(), want)
+		}
+		return nil
+	})
+	if err != nil || files < 5 {
+		t.Errorf("%d files, %v", files, err)
 	}
 }

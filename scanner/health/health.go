@@ -5,13 +5,16 @@
 //	  "events":       {"newest":"…","age_seconds":12.5,"limit_seconds":900,"silent":false},
 //	  "probe":        {"newest":"…","age_seconds":31,"limit_seconds":300,"silent":false},
 //	  "checkpoint":   {"newest":"…","age_seconds":95,"limit_seconds":1800,"silent":false},
+//	  "clock":        {"ahead_seconds":-2,"off":false},
 //	  "dead_letters": {"hour":0,"growing":false},
 //	  "store":        {"ok":true}}}
 //
 // newest is the date of the newest event of Auth0's, of the newest result of the
 // probe, and when the tail's checkpoint was last written; limit_seconds is the age
 // from which on that is silence. probe and checkpoint are absent where there is none,
-// such as of a tenant that is only received from a log stream. Where
+// such as of a tenant that is only received from a log stream. clock is how far the
+// clock of the process that pulls is ahead of the tenant's, which tells the ages of
+// Auth0's events; it is off beyond 30 s, and absent where checkpoint is. Where
 // ClickHouse does not answer, store.ok is false, store.error says why, and events and
 // probe are absent.
 package health
@@ -50,6 +53,9 @@ const (
 	// growingFrom is how many dead letters of an hour are more than an odd one.
 	growingFrom = 10
 
+	// clockOff is how far the clocks may differ.
+	clockOff = 30 * time.Second
+
 	askTimeout = 30 * time.Second
 )
 
@@ -67,12 +73,18 @@ type Seen struct {
 	Probe    time.Time // the probe's newest result; zero without any
 }
 
+// Tail is what the checkpoint of a tenant's tail tells.
+type Tail struct {
+	Written time.Time     // when it was written
+	Ahead   time.Duration // of the clock of who wrote it, beside the tenant's
+}
+
 // Sources are where Monitor looks.
 type Sources struct {
 	// Store is what ClickHouse knows, by tenant.
 	Store func(ctx context.Context) (map[string]Seen, error)
-	// Checkpoints is when each tenant's tail last wrote its checkpoint.
-	Checkpoints func(ctx context.Context) (map[string]time.Time, error)
+	// Checkpoints is the newest checkpoint of each tenant's tail.
+	Checkpoints func(ctx context.Context) (map[string]Tail, error)
 	// DeadLetters calls yield for each dead letter that comes, until ctx ends.
 	DeadLetters func(ctx context.Context, yield func(tenant string)) error
 }
@@ -186,6 +198,11 @@ func (m *Monitor) since(newest, now time.Time, limit time.Duration) *aged {
 	return a
 }
 
+type clock struct {
+	Ahead float64 `json:"ahead_seconds"`
+	Off   bool    `json:"off"`
+}
+
 type deadLetters struct {
 	Hour    int  `json:"hour"`
 	Growing bool `json:"growing"`
@@ -200,6 +217,7 @@ type details struct {
 	Events      *aged       `json:"events,omitempty"`
 	Probe       *aged       `json:"probe,omitempty"`
 	Checkpoint  *aged       `json:"checkpoint,omitempty"`
+	Clock       *clock      `json:"clock,omitempty"`
 	DeadLetters deadLetters `json:"dead_letters"`
 	Store       store       `json:"store"`
 }
@@ -210,7 +228,7 @@ func (m *Monitor) look(ctx context.Context) error {
 	asked, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	seen, storeErr := m.sources.Store(asked)
-	written, err := m.sources.Checkpoints(asked)
+	tails, err := m.sources.Checkpoints(asked)
 	if err != nil && ctx.Err() == nil {
 		m.log.Warn("checkpoints cannot be read", "err", err)
 	}
@@ -227,14 +245,15 @@ func (m *Monitor) look(ctx context.Context) error {
 			d.Store.Error = storeErr.Error()
 		} else {
 			s := seen[t.Name]
-			d.Events = m.since(s.Newest, now, silence(&s, now))
+			d.Events = m.since(s.Newest, now.Add(-tails[t.Name].Ahead), silence(&s, now))
 			m.age.WithLabelValues(t.Name).Set(d.Events.Age)
 			if t.ProbeEvery > 0 {
 				d.Probe = m.since(s.Probe, now, missedRuns*t.ProbeEvery)
 			}
 		}
-		if at, ok := written[t.Name]; ok {
-			d.Checkpoint = m.since(at, now, stuckAfter)
+		if tail, ok := tails[t.Name]; ok {
+			d.Checkpoint = m.since(tail.Written, now, stuckAfter)
+			d.Clock = &clock{tail.Ahead.Seconds(), tail.Ahead.Abs() > clockOff}
 		}
 		n := m.lastHour(t.Name, now)
 		d.DeadLetters = deadLetters{n, n >= growingFrom}
@@ -269,6 +288,8 @@ func (d *details) describe() string {
 		return fmt.Sprintf("No result of the probe for %s", seconds(d.Probe.Age))
 	case d.Checkpoint != nil && d.Checkpoint.Silent:
 		return fmt.Sprintf("The checkpoint has not moved for %s", seconds(d.Checkpoint.Age))
+	case d.Clock != nil && d.Clock.Off:
+		return fmt.Sprintf("The clock of this machine is %s ahead of the tenant's", seconds(d.Clock.Ahead))
 	case d.DeadLetters.Growing:
 		return fmt.Sprintf("%d dead letters in the last hour", d.DeadLetters.Hour)
 	}

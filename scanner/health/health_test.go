@@ -41,11 +41,11 @@ func (k *kept) take() []schema.Record {
 
 // world is what a monitor sees.
 type world struct {
-	mu      sync.Mutex // guards what follows, but for dead
-	seen    map[string]Seen
-	written map[string]time.Time
-	down    error
-	dead    chan string
+	mu    sync.Mutex // guards what follows, but for dead
+	seen  map[string]Seen
+	tails map[string]Tail
+	down  error
+	dead  chan string
 }
 
 func (w *world) sources() Sources {
@@ -55,10 +55,10 @@ func (w *world) sources() Sources {
 			defer w.mu.Unlock()
 			return maps.Clone(w.seen), w.down
 		},
-		Checkpoints: func(context.Context) (map[string]time.Time, error) {
+		Checkpoints: func(context.Context) (map[string]Tail, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return maps.Clone(w.written), nil
+			return maps.Clone(w.tails), nil
 		},
 		DeadLetters: func(ctx context.Context, yield func(string)) error {
 			for {
@@ -84,7 +84,7 @@ func (w *world) change(f func()) {
 func TestMonitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		w := &world{dead: make(chan string), seen: map[string]Seen{}, written: map[string]time.Time{"acme": began}}
+		w := &world{dead: make(chan string), seen: map[string]Seen{}, tails: map[string]Tail{"acme": {Written: began}}}
 		set := func(newest, probe time.Time) {
 			w.change(func() {
 				w.seen["acme"] = Seen{First: began.Add(-7 * 24 * time.Hour), Newest: newest, SameHour: 7_000, Probe: probe}
@@ -98,8 +98,8 @@ func TestMonitor(t *testing.T) {
 		go func() { ended <- m.Run(ctx) }()
 
 		type state struct {
-			Description                                     string
-			Events, Probe, Checkpoint, Growing, Store, None bool
+			Description                                            string
+			Events, Probe, Checkpoint, Clock, Growing, Store, None bool
 		}
 		// after lets time pass and tells the tenants' last states.
 		after := func(d time.Duration) (acme, other state) {
@@ -124,6 +124,7 @@ func TestMonitor(t *testing.T) {
 				s.Events = d.Events != nil && d.Events.Silent
 				s.Probe = d.Probe != nil && d.Probe.Silent
 				s.Checkpoint = d.Checkpoint != nil && d.Checkpoint.Silent
+				s.Clock = d.Clock != nil && d.Clock.Off
 				if ev.Tenant == "acme" {
 					acme = s
 				} else {
@@ -156,7 +157,7 @@ func TestMonitor(t *testing.T) {
 		acme, _ = after(14 * time.Minute)
 		check("with a stuck checkpoint", acme, state{Description: "The checkpoint has not moved for 31m0s", Store: true, Checkpoint: true})
 
-		w.change(func() { w.written["acme"] = time.Now() })
+		w.change(func() { w.tails["acme"] = Tail{Written: time.Now()} })
 		for range growingFrom {
 			w.dead <- "acme"
 		}
@@ -165,10 +166,25 @@ func TestMonitor(t *testing.T) {
 		if other.Growing {
 			t.Error("another tenant's dead letters are told")
 		}
-		w.change(func() { w.written["acme"] = time.Now().Add(time.Hour) })
+		w.change(func() { w.tails["acme"] = Tail{Written: time.Now().Add(time.Hour)} })
 		set(time.Now().Add(time.Hour), time.Now().Add(time.Hour))
 		acme, _ = after(time.Hour)
 		check("an hour later", acme, fine)
+
+		// The events' dates are of the tenant's clock, the probe's and the checkpoint's of ours.
+		w.change(func() { w.tails["acme"] = Tail{time.Now(), 70 * time.Minute} })
+		set(time.Now().Add(-70*time.Minute), time.Now())
+		acme, _ = after(time.Minute)
+		check("with a clock that is ahead", acme, state{Description: "The clock of this machine is 1h10m0s ahead of the tenant's", Store: true, Clock: true})
+
+		w.change(func() { w.tails["acme"] = Tail{time.Now(), -31 * time.Second} })
+		set(time.Now(), time.Now())
+		acme, _ = after(time.Minute)
+		check("with a clock that is behind", acme, state{Description: "The clock of this machine is -31s ahead of the tenant's", Store: true, Clock: true})
+
+		w.change(func() { w.tails["acme"] = Tail{time.Now(), 30 * time.Second} })
+		acme, _ = after(time.Minute)
+		check("with a clock that is nearly right", acme, fine)
 
 		w.change(func() { w.down = errors.New("no route") })
 		acme, _ = after(time.Minute)

@@ -8,14 +8,17 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"mime"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 
@@ -77,6 +80,7 @@ type Result struct {
 	Error   string // Auth0's error code, or what went wrong; empty when OK
 	Message string
 	Latency time.Duration // 0 when no call was made
+	Wait    time.Duration // what the answer asks for before the next run; 0 when nothing
 }
 
 // A verdict looks at this many runs, and as many failures are bad: one failed
@@ -162,7 +166,12 @@ func (p *Probe) loop(ctx context.Context) error {
 		}
 		p.note(r)
 		jitter := time.Duration((rand.Float64() - 0.5) * 0.2 * float64(p.cfg.Interval))
-		t := time.NewTimer(time.Until(r.At.Add(p.cfg.Interval + jitter)))
+		pause := p.cfg.Interval + jitter
+		if wait := r.Latency + r.Wait; r.Wait > 0 && wait > pause {
+			p.cfg.Log.Warn("the tenant asks to wait with the next synthetic login", "status", r.Status, "pause", r.Wait.Round(time.Second))
+			pause = wait
+		}
+		t := time.NewTimer(time.Until(r.At.Add(pause)))
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -182,7 +191,9 @@ func (p *Probe) run(ctx context.Context) Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
-	token, err := p.login.Token(context.WithValue(ctx, oauth2.HTTPClient, p.http))
+	answered := &answered{RoundTripper: p.http.Transport}
+	client := &http.Client{Transport: answered, CheckRedirect: p.http.CheckRedirect}
+	token, err := p.login.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
 	r.Latency = time.Since(r.At)
 	var answer *oauth2.RetrieveError
 	switch {
@@ -195,15 +206,61 @@ func (p *Probe) run(ctx context.Context) Result {
 		if r.Error == "" {
 			r.Error = http.StatusText(r.Status)
 		}
+		if r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable {
+			r.Wait = min(retryAfter(answer.Response.Header), longestHold)
+		}
 		if refusesPassword(r) {
 			p.refused = r.Error
 		}
+	case answered.status == http.StatusOK && ctx.Err() == nil: // a page of a proxy, or JSON without what was asked for
+		r.Status, r.Error = http.StatusOK, "no_token"
+		r.Message = "the answer (200, " + answered.media + ") has no access token in it"
 	case errors.Is(err, context.DeadlineExceeded):
 		r.Error, r.Message = "timeout", fmt.Sprintf("no answer within %s", p.cfg.Timeout)
 	default:
 		r.Error, r.Message = "no_answer", networkError(err)
 	}
 	return r
+}
+
+// answered notes what came back of a call: x/oauth2 hides it where there is no token
+// in a 200.
+type answered struct {
+	http.RoundTripper
+	status int
+	media  string
+}
+
+func (a *answered) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := a.RoundTripper.RoundTrip(r)
+	if err == nil {
+		a.status = res.StatusCode
+		a.media, _, _ = mime.ParseMediaType(res.Header.Get("Content-Type"))
+		a.media = cmp.Or(a.media, "of no type")
+	}
+	return res, err
+}
+
+// longestHold is how long an answer can hold the next run: beyond that nobody would
+// know whether login works.
+const longestHold = 2 * time.Minute
+
+// retryAfter reads the Retry-After header, in seconds or as a date by the server's
+// clock.
+func retryAfter(h http.Header) time.Duration {
+	text := h.Get("Retry-After")
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
+		return time.Duration(min(max(seconds, 0), longestHold.Seconds()) * float64(time.Second))
+	}
+	at, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return max(at.Sub(now), 0)
 }
 
 // refusesPassword reports whether an answer says that user and password are
@@ -306,7 +363,7 @@ func (p *Probe) Verdict() (ok bool, reasons []string) {
 	if len(p.last) == 0 {
 		return false, []string{"login: no run has ended yet"}
 	}
-	if age := time.Since(p.last[0].At); age > 3*p.cfg.Interval+p.cfg.Timeout {
+	if age := time.Since(p.last[0].At); age > max(3*p.cfg.Interval, p.last[0].Wait)+p.cfg.Timeout {
 		return false, []string{fmt.Sprintf("login: the last run was %s ago", age.Round(time.Second))}
 	}
 	for _, r := range p.last {

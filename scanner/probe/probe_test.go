@@ -247,17 +247,20 @@ func (f *fixture) over(t *testing.T, server *httptest.Server) {
 // TestOddAnswers are answers that are none.
 func TestOddAnswers(t *testing.T) {
 	for _, tt := range []struct {
-		name    string
-		answer  answer
-		message string
+		name   string
+		answer answer
+		media  string
 	}{
-		{"HTML with 200", answer{200, "<html>" + secret + "</html>", nil}, "oauth2: cannot parse json: "},
-		{"no token", answer{200, `{"token_type":"Bearer"}`, nil}, "oauth2: server response missing access_token"},
-		{"nothing", answer{200, ``, nil}, "oauth2: cannot parse json: "},
+		{"HTML with 200", answer{200, "<html>" + secret + "</html>", http.Header{"Content-Type": {"text/html; charset=utf-8"}}}, "text/html"},
+		{"HTML that is called JSON", answer{200, "<html>" + secret + "</html>", nil}, "application/json"},
+		{"no token", answer{200, `{"token_type":"Bearer"}`, nil}, "application/json"},
+		{"an empty token", answer{200, `{"access_token":""}`, nil}, "application/json"},
+		{"nothing", answer{200, ``, nil}, "application/json"},
+		{"text", answer{200, "OK", http.Header{"Content-Type": {"text/plain"}}}, "text/plain"},
 	} {
 		f := newFixture(t, nil, tt.answer)
 		r := f.run(t.Context())
-		if r.OK || r.Error != "no_answer" && r.Error != "no_token" || !strings.HasPrefix(r.Message, tt.message) {
+		if r.OK || r.Status != 200 || r.Error != "no_token" || !strings.Contains(r.Message, "200, "+tt.media) {
 			t.Errorf("%s: got %+v", tt.name, r)
 		}
 		f.note(r)
@@ -385,6 +388,44 @@ func TestRun(t *testing.T) {
 			t.Errorf("%v runs counted", got)
 		}
 	})
+}
+
+// TestWaits: a tenant that asks to wait is not called before, but no answer holds the
+// probe beyond two minutes.
+func TestWaits(t *testing.T) {
+	date := func(seconds int) http.Header {
+		now := time.Date(1999, 12, 31, 23, 0, 0, 0, time.UTC) // by its clock
+		return http.Header{"Date": {now.Format(http.TimeFormat)}, "Retry-After": {now.Add(time.Duration(seconds) * time.Second).Format(http.TimeFormat)}}
+	}
+	for _, tt := range []struct {
+		name        string
+		status      int
+		header      http.Header
+		least, most time.Duration
+	}{
+		{"seconds", 429, http.Header{"Retry-After": {"100"}}, 100 * time.Second, 101 * time.Second},
+		{"seconds, and 503", 503, http.Header{"Retry-After": {"90"}}, 90 * time.Second, 91 * time.Second},
+		{"a date by the tenant's clock", 429, date(95), 95 * time.Second, 96 * time.Second},
+		{"a day", 429, http.Header{"Retry-After": {"86400"}}, 2 * time.Minute, 121 * time.Second},
+		{"more than can be counted", 429, http.Header{"Retry-After": {"1e300"}}, 2 * time.Minute, 121 * time.Second},
+		{"sooner than the next run", 429, http.Header{"Retry-After": {"1"}}, 54 * time.Second, 66 * time.Second},
+		{"no time at all", 429, http.Header{"Retry-After": {"soon"}}, 54 * time.Second, 66 * time.Second},
+		{"another status", 500, http.Header{"Retry-After": {"100"}}, 54 * time.Second, 66 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				limited := answer{tt.status, `{"error":"too_many_requests"}`, tt.header}
+				f := newFixture(t, nil, limited, token())
+				f.runFor(t, 4*time.Minute)
+				if got := f.tenant.at[1].Sub(f.tenant.at[0]); got < tt.least || got > tt.most {
+					t.Errorf("the next run came after %v, want %v to %v", got, tt.least, tt.most)
+				}
+				if said := strings.Contains(f.log.String(), "asks to wait"); said != (tt.least > 66*time.Second) {
+					t.Errorf("log:\n%s", f.log)
+				}
+			})
+		})
+	}
 }
 
 // TestRefusedOnce counts the calls with a refused password: one, however long.
