@@ -14,6 +14,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
@@ -40,6 +42,7 @@ type backend struct {
 	store   *ingest.Store
 	engine  *chlocal.Server // nil with an external ClickHouse
 	log     *slog.Logger
+	damage  *prometheus.CounterVec // records of Kafka that are damaged, by topic
 
 	mu      sync.Mutex // guards closers
 	closers []func()   // what to end; last started, first ended
@@ -47,8 +50,9 @@ type backend struct {
 
 // startBackend starts or reaches both, makes the topics and brings the tables up
 // to date. Whatever it started ends with close, also after an error.
-func startBackend(ctx context.Context, c *Config, log *slog.Logger) (_ *backend, err error) {
-	b := &backend{topics: schema.NewTopics(c.Kafka.Prefix), log: log}
+func startBackend(ctx context.Context, c *Config, log *slog.Logger, reg prometheus.Registerer) (_ *backend, err error) {
+	b := &backend{topics: schema.NewTopics(c.Kafka.Prefix), log: log, damage: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+		Name: "tenantwatch_kafka_damaged_records_total", Help: "Records in Kafka that could not be read and were left out."}, []string{"topic"})}
 	defer func() {
 		if err != nil {
 			b.close()
@@ -67,14 +71,21 @@ func (b *backend) startKafka(ctx context.Context, c *Config) error {
 	segment := 0
 	b.brokers = c.Kafka.Brokers
 	if len(b.brokers) == 0 {
-		broker, err := kafkalocal.Start(filepath.Join(c.DataDir, kafkaDir))
+		broker, err := kafkalocal.Start(filepath.Join(c.DataDir, kafkaDir), b.log.With("part", "kafka"))
 		if err != nil {
 			return err
 		}
 		b.onClose(broker.Close)
 		b.brokers, segment = broker.Addrs(), kafkalocal.SegmentBytes
 	}
-	b.kafka = kafka.NewClient(kafka.Config{Brokers: b.brokers, TLS: c.kafkaTLS, SASL: c.kafkaSASL, Log: b.log.With("part", "kafka")})
+	b.kafka = kafka.NewClient(kafka.Config{Brokers: b.brokers, TLS: c.kafkaTLS, SASL: c.kafkaSASL, Log: b.log.With("part", "kafka"),
+		Damaged: func(d kafka.Damage) {
+			b.damage.WithLabelValues(d.Topic).Add(float64(d.To - d.From))
+			if len(c.Kafka.Brokers) == 0 {
+				b.log.Error("the damaged file of the embedded Kafka; the next start moves what is damaged aside", "part", "kafka",
+					"file", kafkalocal.File(filepath.Join(c.DataDir, kafkaDir), d.Topic, d.Partition, d.From), "from_offset", d.From)
+			}
+		}})
 	b.onClose(b.kafka.Close)
 	return retryStart(ctx, b.log, "Kafka", func() error {
 		warnings, err := b.kafka.EnsureTopics(ctx, b.topics.All(segment))

@@ -144,7 +144,7 @@ func withDeadLetters(ctx context.Context, a *app, f func(*deadLetters, []schema.
 		if _, err := os.Stat(dir); err != nil {
 			return fmt.Errorf("there is no data in %s: set TENANTWATCH_DATA_DIR to the folder of the instance, or KAFKA_BROKERS", c.DataDir)
 		}
-		broker, err := kafkalocal.Start(dir)
+		broker, err := kafkalocal.Start(dir, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func (p *pipeline) makeHealth() *health.Monitor {
 		}
 		tenants = append(tenants, one)
 	}
-	return health.New(tenants, health.Sources{Store: p.seen, Checkpoints: p.tails, DeadLetters: p.followDeadLetters},
+	return health.New(tenants, health.Sources{Store: p.seen, Checkpoints: p.tails, DeadLetters: p.followDeadLetters, Roles: p.trouble},
 		p.producer(p.backend.topics.Events), p.log.With("part", "health"), p.reg)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -46,7 +47,7 @@ func onEachKafka(t *testing.T, test func(t *testing.T, kafka ...string)) {
 // of it.
 func ownBroker(t *testing.T) ([]string, *kafkalocal.Broker) {
 	t.Helper()
-	broker, err := kafkalocal.Start(t.TempDir())
+	broker, err := kafkalocal.Start(t.TempDir(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,7 +137,7 @@ type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// newLogger logs in the way the settings ask for.
+// newLogger logs in the way the settings ask for, a warning once a minute.
 func newLogger(w io.Writer, c *Config) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
@@ -145,9 +145,9 @@ func newLogger(w io.Writer, c *Config) *slog.Logger {
 	}
 	opts := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
+		return slog.New(newCalm(slog.NewJSONHandler(w, opts)))
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return slog.New(newCalm(slog.NewTextHandler(w, opts)))
 }
 
 type versionCmd struct{}

@@ -659,7 +659,7 @@ const receiveToken = "a-token-of-the-log-stream"
 func TestReceive(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	broker, err := kafkalocal.Start(dir)
+	broker, err := kafkalocal.Start(dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -730,7 +730,7 @@ func TestReceive(t *testing.T) {
 	if got := post("/logs/"+name, receiveToken, items[5]); got != 503 {
 		t.Errorf("without Kafka: %d", got)
 	}
-	if broker, err = kafkalocal.Start(dir); err != nil {
+	if broker, err = kafkalocal.Start(dir, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	stop = sync.OnceFunc(broker.Close)

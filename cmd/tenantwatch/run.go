@@ -130,7 +130,7 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 		p.rules = newRuleFiles(c, log.With("part", "rules"), p.reg)
 		set = p.rules.load()
 	}
-	if p.backend, err = startBackend(ctx, c, log); err != nil {
+	if p.backend, err = startBackend(ctx, c, log, p.reg); err != nil {
 		return nil, err
 	}
 	topics := p.backend.topics
@@ -329,45 +329,6 @@ func (p *pipeline) close() {
 			_ = w.listener.Close()
 		}
 	}
-}
-
-// checks are the readiness of the roles: each does its work only with a Kafka
-// that answers.
-func (p *pipeline) checks() []check {
-	var list []check
-	add := func(role string, trouble func(ctx context.Context) string) {
-		list = append(list, check{role, func(ctx context.Context) string {
-			if err := p.backend.kafka.Ping(ctx); err != nil {
-				return "Kafka does not answer: " + err.Error()
-			}
-			return trouble(ctx)
-		}})
-	}
-	none := func(context.Context) string { return "" }
-	if p.has(rolePull) {
-		add(rolePull, func(context.Context) string { return p.failing() })
-	}
-	if p.write != nil {
-		add(roleWrite, func(context.Context) string { return p.write.Status().Failing })
-	}
-	if p.scan != nil {
-		add(roleScan, none)
-	}
-	if p.receive != nil {
-		add(roleReceive, none)
-	}
-	if len(p.probes) > 0 {
-		add(roleProbe, none)
-	}
-	if p.notify != nil {
-		add(roleNotify, func(ctx context.Context) string {
-			if err := p.backend.conn.Ping(ctx); err != nil {
-				return "ClickHouse does not answer: " + err.Error()
-			}
-			return ""
-		})
-	}
-	return list
 }
 
 // printAddresses says where things are.

@@ -53,7 +53,7 @@ func BenchmarkWriter(b *testing.B) {
 
 func benchmarkWriter(b *testing.B, events, tenants int) {
 	dir := b.TempDir()
-	broker, err := kafkalocal.Start(filepath.Join(dir, "kafka"))
+	broker, err := kafkalocal.Start(filepath.Join(dir, "kafka"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func embedded(t *testing.T) *testBroker {
 	b.start = func(t *testing.T) {
 		t.Helper()
 		var err error
-		if broker, err = kafkalocal.Start(dir); err != nil {
+		if broker, err = kafkalocal.Start(dir, slog.New(slog.DiscardHandler)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -34,6 +35,8 @@ type Config struct {
 	TLS     *tls.Config    // nil for plain text
 	SASL    sasl.Mechanism // nil for none
 	Log     *slog.Logger
+	// Damaged hears of records that cannot be read any more; may be nil.
+	Damaged func(Damage)
 }
 
 // Bounds of single requests; every loop here begins again after them.
@@ -48,12 +51,16 @@ type Client struct {
 	transport *kafkago.Transport
 	dialer    *kafkago.Dialer
 	client    *kafkago.Client
+
+	mu     sync.Mutex             // guards groups
+	groups map[string]*membership // those that this process is a member of
 }
 
 // NewClient returns a client. It connects when first used.
 func NewClient(cfg Config) *Client {
 	transport := &kafkago.Transport{DialTimeout: dialTimeout, TLS: cfg.TLS, SASL: cfg.SASL, ClientID: "tenantwatch"}
 	return &Client{
+		groups:    map[string]*membership{},
 		cfg:       cfg,
 		transport: transport,
 		dialer:    &kafkago.Dialer{Timeout: dialTimeout, DualStack: true, TLS: cfg.TLS, SASLMechanism: cfg.SASL, ClientID: "tenantwatch"},

@@ -37,7 +37,10 @@ const (
 // must return then. When it returns earlier, with an error, the group is joined
 // anew after a pause.
 func (c *Client) Consume(ctx context.Context, topic, group string, handle func(context.Context, *Partition) error) error {
-	m := membership{client: c, topic: topic, group: group, handle: handle, log: c.cfg.Log.With("topic", topic, "group", group)}
+	m := &membership{client: c, topic: topic, group: group, handle: handle, parts: map[int]*Partition{}, log: c.cfg.Log.With("topic", topic, "group", group)}
+	c.mu.Lock()
+	c.groups[group] = m
+	c.mu.Unlock()
 	for ctx.Err() == nil {
 		if err := m.run(ctx); ctx.Err() == nil {
 			m.failed(err)
@@ -53,23 +56,40 @@ type membership struct {
 	topic, group string
 	handle       func(context.Context, *Partition) error
 	log          *slog.Logger
-	said         time.Time // zero while all is well
+	state        progress // of the membership itself
+
+	mu    sync.Mutex // guards parts
+	parts map[int]*Partition
 }
 
 // sayAgain is how often the log tells that a group still cannot be joined.
 const sayAgain = time.Minute
 
 func (m *membership) failed(err error) {
-	if time.Since(m.said) > sayAgain {
+	m.state.fail(err)
+	if m.state.due() {
 		m.log.Warn("consumer group is joined anew, until it succeeds", "err", err)
-		m.said = time.Now()
 	}
 }
 
 func (m *membership) joined() {
-	if !m.said.IsZero() {
+	if m.state.failed() {
 		m.log.Info("consumer group is joined again")
-		m.said = time.Time{}
+	}
+	m.state.succeed()
+}
+
+// own notes that a partition is ours, and the function that it is no more.
+func (m *membership) own(p *Partition) (release func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.parts[p.id] = p
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.parts[p.id] == p {
+			delete(m.parts, p.id)
+		}
 	}
 }
 
@@ -119,6 +139,7 @@ func (m *membership) run(ctx context.Context) error {
 				defer context.AfterFunc(genCtx, stop)()
 				p := &Partition{client: m.client, topic: m.topic, id: a.ID, next: a.Offset, generation: generation, log: m.log.With("partition", a.ID)}
 				defer p.close()
+				defer m.own(p)()
 				if err := p.open(partCtx); err == nil {
 					err = m.handle(partCtx, p)
 					if err != nil && partCtx.Err() == nil {
@@ -149,6 +170,10 @@ type Partition struct {
 	next       int64 // where the group stands
 	generation *kafkago.Generation
 	reader     *kafkago.Reader
+	expected   int64     // the lowest offset that Fetch may return next
+	high       int64     // where the partition ended when the last record was read
+	failing    time.Time // since when the record there cannot be read; zero while it can
+	state      progress
 	log        *slog.Logger
 }
 
@@ -223,6 +248,7 @@ func (p *Partition) SeekOffset(offset int64) error {
 	if err := p.reader.SetOffset(offset); err != nil {
 		return fmt.Errorf("seek to offset %d in partition %d of %s: %w", offset, p.id, p.topic, err)
 	}
+	p.expected, p.failing = offset, time.Time{}
 	return nil
 }
 
@@ -273,19 +299,41 @@ func (p *Partition) Rewind(ctx context.Context, since func(last *schema.Record) 
 }
 
 // Fetch returns the next record. It waits for one until ctx ends; errors of the
-// brokers are retried.
+// brokers are retried, and records that are damaged are left out.
 func (p *Partition) Fetch(ctx context.Context) (schema.Record, error) {
 	for {
-		m, err := p.reader.FetchMessage(ctx)
+		patience, cancel := context.WithTimeout(ctx, p.patience())
+		m, err := p.reader.FetchMessage(patience)
+		cancel()
 		switch {
-		case err == nil:
-			return record(m), nil
 		case ctx.Err() != nil:
 			return schema.Record{}, ctx.Err()
+		case errors.Is(err, context.DeadlineExceeded):
+			// Nothing has come: usually there is nothing. But the reader also tries
+			// some damage again and again without a word.
+			if err = p.stalled(ctx); err == nil {
+				continue
+			}
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe):
 			return schema.Record{}, fmt.Errorf("partition %d of %s: the reader was closed", p.id, p.topic)
+		case err == nil:
+			if err = p.check(&m); err == nil {
+				p.expected, p.high, p.failing = m.Offset+1, m.HighWaterMark, time.Time{}
+				p.state.fetch(m.Offset)
+				return record(m), nil
+			}
+			// What was read ahead after it is not to be trusted either.
+			if err := p.reopen(p.expected); err != nil {
+				return schema.Record{}, err
+			}
 		}
-		p.log.Warn("read from Kafka failed; trying again", "err", err)
+
+		if p.state.due() {
+			p.log.Warn("read from Kafka failed; trying again", "offset", p.expected, "err", err)
+		}
+		if err := p.failed(ctx, err); err != nil {
+			return schema.Record{}, err
+		}
 		if !wait(ctx, retryPause) {
 			return schema.Record{}, ctx.Err()
 		}
@@ -303,6 +351,7 @@ func (p *Partition) Commit(next int64) error {
 		return fmt.Errorf("commit offset %d of partition %d of %s: %w", next, p.id, p.topic, err)
 	}
 	p.next = next
+	p.state.commit(next)
 	return nil
 }
 
@@ -320,13 +369,15 @@ func (c *Client) newReader(topic string, partition int) *kafkago.Reader {
 	})
 }
 
-// record copies a message. Its slices belong to the message alone: kafka-go
-// reads every message into memory of its own.
+// record copies a message, without the header that is this package's own. Its slices
+// belong to the message alone: kafka-go reads every message into memory of its own.
 func record(m kafkago.Message) schema.Record {
 	r := schema.Record{Partition: m.Partition, Offset: m.Offset, Key: m.Key, Value: m.Value, Time: m.Time,
-		Headers: make([]schema.Header, len(m.Headers))}
-	for i, h := range m.Headers {
-		r.Headers[i] = schema.Header{Key: h.Key, Value: h.Value}
+		Headers: make([]schema.Header, 0, len(m.Headers))}
+	for _, h := range m.Headers {
+		if h.Key != sumHeader {
+			r.Headers = append(r.Headers, schema.Header{Key: h.Key, Value: h.Value})
+		}
 	}
 	return r
 }

@@ -30,6 +30,15 @@ type Producer struct {
 	client *Client
 	topic  string
 	writer *kafkago.Writer
+	state  progress
+}
+
+// Trouble is why records cannot be produced for a while; empty while they can.
+func (p *Producer) Trouble() string {
+	if text := p.state.trouble(false); text != "" {
+		return "producing to " + p.topic + " " + text
+	}
+	return ""
 }
 
 // NewProducer returns a producer for a topic. Records with the same key go to
@@ -76,10 +85,11 @@ func (p *Producer) Close() error { return p.writer.Close() }
 func (p *Producer) Produce(ctx context.Context, records []schema.Record, failed func(error)) error {
 	messages := make([]kafkago.Message, len(records))
 	for i, r := range records {
-		m := kafkago.Message{Key: r.Key, Value: r.Value, Headers: make([]kafkago.Header, len(r.Headers))}
-		for j, h := range r.Headers {
-			m.Headers[j] = kafkago.Header{Key: h.Key, Value: h.Value}
+		m := kafkago.Message{Key: r.Key, Value: r.Value, Headers: make([]kafkago.Header, 0, len(r.Headers)+1)}
+		for _, h := range r.Headers {
+			m.Headers = append(m.Headers, kafkago.Header{Key: h.Key, Value: h.Value})
 		}
+		m.Headers = append(m.Headers, kafkago.Header{Key: sumHeader, Value: sum(r.Key, r.Value)})
 		messages[i] = m
 	}
 	for pause := retryPause; ; pause = min(2*pause, retryPauseMax) {
@@ -87,9 +97,11 @@ func (p *Producer) Produce(ctx context.Context, records []schema.Record, failed 
 		// ctx is not handed down: what is under way is settled first.
 		err := p.writer.WriteMessages(context.WithoutCancel(ctx), messages...)
 		if err == nil {
+			p.state.succeed()
 			return nil
 		}
 		err = p.explain(err, messages)
+		p.state.fail(err)
 		if failed != nil {
 			failed(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -43,7 +45,9 @@ var ErrInUse = errors.New("another tenantwatch uses this folder: stop it, or set
 // It listens on the port it had before, when that is still free. Nobody else on the
 // machine may read the data; kfake leaves the mode of its files to the process's
 // umask, so that is set, and what is there already is tightened.
-func Start(dir string) (*Broker, error) {
+//
+// Damaged segments are named in the log and mended: see mend.
+func Start(dir string, log *slog.Logger) (*Broker, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("embedded Kafka: %w", err)
 	}
@@ -56,12 +60,17 @@ func Start(dir string) (*Broker, error) {
 		lock.Close()
 		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
 	}
+	if err := mend(dir, log); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
+	}
 	file := filepath.Join(dir, portFile)
 	opts := []kfake.Opt{
 		kfake.NumBrokers(1),
 		kfake.DataDir(filepath.Join(dir, "log")),
 		kfake.SyncWrites(),
 		kfake.ClusterID("tenantwatch"),
+		kfake.WithLogger(logger{log}),
 		kfake.BrokerConfigs(map[string]string{
 			"message.max.bytes": strconv.Itoa(schema.MaxMessage),
 			// No other member is waited for: there is none.
@@ -76,6 +85,11 @@ func Start(dir string) (*Broker, error) {
 		lock.Close()
 		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
 	}
+	verifier := newVerifier(dir)
+	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		return verifier.fetch(req)
+	})
 	b := &Broker{cluster: cluster, lock: lock}
 	if err := writePort(file, b.Addrs()[0]); err != nil {
 		b.Close()
@@ -159,4 +173,17 @@ func readPort(file string) int {
 func writePort(file, addr string) error {
 	_, port, _ := strings.Cut(addr, ":")
 	return os.WriteFile(file, []byte(port+"\n"), 0o600)
+}
+
+// logger has kfake's warnings in our log.
+type logger struct{ log *slog.Logger }
+
+func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	switch level {
+	case kfake.LogLevelError:
+		l.log.Error("embedded Kafka", "message", text)
+	case kfake.LogLevelWarn:
+		l.log.Warn("embedded Kafka", "message", text)
+	}
 }

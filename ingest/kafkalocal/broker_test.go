@@ -27,7 +27,7 @@ func TestRestart(t *testing.T) {
 
 	var addr string
 	for run := range 3 {
-		broker, err := kafkalocal.Start(dir)
+		broker, err := kafkalocal.Start(dir, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +35,7 @@ func TestRestart(t *testing.T) {
 			t.Errorf("run %d listens on %s, was %s", run, broker.Addrs()[0], addr)
 		}
 		addr = broker.Addrs()[0]
-		if _, err := kafkalocal.Start(dir); !errors.Is(err, kafkalocal.ErrInUse) {
+		if _, err := kafkalocal.Start(dir, slog.New(slog.DiscardHandler)); !errors.Is(err, kafkalocal.ErrInUse) {
 			t.Errorf("second broker in the same folder: got %v, want ErrInUse", err)
 		}
 		client := kafka.NewClient(kafka.Config{Brokers: broker.Addrs(), Log: slog.New(slog.DiscardHandler)})
@@ -110,7 +110,7 @@ func TestModes(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(old, "file"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	b, err := kafkalocal.Start(dir)
+	b, err := kafkalocal.Start(dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,8 @@
 //	  "checkpoint":   {"newest":"…","age_seconds":95,"limit_seconds":1800,"silent":false},
 //	  "clock":        {"ahead_seconds":-2,"off":false},
 //	  "dead_letters": {"hour":0,"growing":false},
-//	  "store":        {"ok":true}}}
+//	  "store":        {"ok":true},
+//	  "roles":        {"ok":true}}}
 //
 // newest is the date of the newest event of Auth0's, of the newest result of the
 // probe, and when the tail's checkpoint was last written; limit_seconds is the age
@@ -16,7 +17,8 @@
 // clock of the process that pulls is ahead of the tenant's, which tells the ages of
 // Auth0's events; it is off beyond 30 s, and absent where checkpoint is. Where
 // ClickHouse does not answer, store.ok is false, store.error says why, and events and
-// probe are absent.
+// probe are absent. roles.ok is false while roles of the process that makes the event do
+// not do their work, for the reason in roles.error.
 package health
 
 import (
@@ -87,6 +89,8 @@ type Sources struct {
 	Checkpoints func(ctx context.Context) (map[string]Tail, error)
 	// DeadLetters calls yield for each dead letter that comes, until ctx ends.
 	DeadLetters func(ctx context.Context, yield func(tenant string)) error
+	// Roles is why roles of this process do not do their work; empty while they do.
+	Roles func(ctx context.Context) string
 }
 
 // Producer makes records durable in the events topic. It retries until ctx ends.
@@ -208,7 +212,7 @@ type deadLetters struct {
 	Growing bool `json:"growing"`
 }
 
-type store struct {
+type state struct {
 	OK    bool   `json:"ok"`
 	Error string `json:"error,omitempty"`
 }
@@ -219,7 +223,8 @@ type details struct {
 	Checkpoint  *aged       `json:"checkpoint,omitempty"`
 	Clock       *clock      `json:"clock,omitempty"`
 	DeadLetters deadLetters `json:"dead_letters"`
-	Store       store       `json:"store"`
+	Store       state       `json:"store"`
+	Roles       state       `json:"roles"`
 }
 
 // look makes an event for each tenant.
@@ -232,6 +237,7 @@ func (m *Monitor) look(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		m.log.Warn("checkpoints cannot be read", "err", err)
 	}
+	roles := m.sources.Roles(asked)
 	tenants := m.tenants
 	if len(tenants) == 0 { // the settings of this process have none
 		for _, name := range slices.Sorted(maps.Keys(seen)) {
@@ -240,7 +246,7 @@ func (m *Monitor) look(ctx context.Context) error {
 	}
 	var records []schema.Record
 	for _, t := range tenants {
-		d := details{Store: store{OK: storeErr == nil}}
+		d := details{Store: state{OK: storeErr == nil}, Roles: state{OK: roles == "", Error: roles}}
 		if storeErr != nil {
 			d.Store.Error = storeErr.Error()
 		} else {
@@ -282,6 +288,8 @@ func (d *details) describe() string {
 	switch {
 	case !d.Store.OK:
 		return "ClickHouse does not answer"
+	case !d.Roles.OK:
+		return "Parts of tenantwatch do not do their work: " + d.Roles.Error
 	case d.Events.Silent:
 		return fmt.Sprintf("No event for %s", seconds(d.Events.Age))
 	case d.Probe != nil && d.Probe.Silent:

@@ -45,6 +45,7 @@ type world struct {
 	seen  map[string]Seen
 	tails map[string]Tail
 	down  error
+	roles string
 	dead  chan string
 }
 
@@ -69,6 +70,11 @@ func (w *world) sources() Sources {
 					yield(tenant)
 				}
 			}
+		},
+		Roles: func(context.Context) string {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.roles
 		},
 	}
 }

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestCalm has failures repeat nine times a second: each is one line a minute, and none
+// hides another.
+func TestCalm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := slog.New(newCalm(slog.NewTextHandler(&out, nil)))
+		acme, other := log.With("part", "pull", "tenant", "acme"), log.With("part", "pull", "tenant", "other")
+		for i := range 9 * 180 { // three minutes
+			acme.Warn("call failed", "err", errors.New(strings.Repeat("x", i%7)))
+			other.Warn("call failed", "err", "y")
+			log.Error("damaged", "offset", i)
+			time.Sleep(time.Second / 9)
+		}
+		count := func(text string) int { return strings.Count(out.String(), text) }
+		if n := count("tenant=acme"); n != 3 {
+			t.Errorf("%d lines about acme, want 3", n)
+		}
+		if n := count("tenant=other"); n != 3 {
+			t.Errorf("%d lines about the other, want 3", n)
+		}
+		if n := count("repeated=539"); n != 4 {
+			t.Errorf("%d lines say how often it came, want 4:\n%s", n, out.String()[:500])
+		}
+		if n := count("damaged"); n != 9*180 {
+			t.Errorf("%d errors, want all", n)
+		}
+	})
+}
