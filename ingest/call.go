@@ -49,7 +49,7 @@ func (p *Puller) page(ctx context.Context, class Class, cursor string, take *int
 		next, ok := after(asked, events, page.Next)
 		switch {
 		case asked != cursor:
-			if events, next, err = p.afterDetour(ctx, cursor, asked, events, next); err != nil {
+			if events, next, err = p.afterDetour(ctx, class, cursor, asked, events, next); err != nil {
 				return nil, "", err
 			}
 			return events, next, nil
@@ -154,17 +154,25 @@ func (p *Puller) found(ctx context.Context, class Class, cursor string, take *in
 }
 
 // detour is what to ask for in place of a cursor: itself, the time in it, or the
-// oldest events. A cursor that was made from a time is of no event that could be gone.
+// oldest events. A cursor that was made from a time is of no event that could be
+// gone, so it is given more time.
 func detour(cursor string, way int) string {
-	if at, ok := schema.IDTime(cursor); ok && !strings.HasSuffix(cursor, madeUp) {
-		return [...]string{cursor, schema.SyntheticID(at), ""}[way%3]
+	at, ok := schema.IDTime(cursor)
+	switch {
+	case !ok:
+		return cursor
+	case strings.HasSuffix(cursor, madeUp):
+		return [...]string{cursor, cursor, cursor, ""}[way%4]
 	}
-	return cursor
+	return [...]string{cursor, schema.SyntheticID(at), ""}[way%3]
 }
 
 // afterDetour takes what a detour brought: only what lies behind the cursor is new.
 // Where the oldest event does, the tenant has dropped what was before it.
-func (p *Puller) afterDetour(ctx context.Context, cursor, asked string, events []schema.Event, next string) ([]schema.Event, string, error) {
+func (p *Puller) afterDetour(ctx context.Context, class Class, cursor, asked string, events []schema.Event, next string) ([]schema.Event, string, error) {
+	if asked == "" && class != Tail {
+		return events, next, nil
+	}
 	if asked == "" {
 		p.cfg.Log.Warn("the log_id to go on from is not found, and the oldest event is newer; pulling goes on there", "log_id", cursor, "oldest", next)
 		return events, next, p.recordGaps(ctx, gaps(next, Checkpoint{Chain: ChainTail, LogID: cursor}, nil))

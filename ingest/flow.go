@@ -45,6 +45,7 @@ const (
 	measureBad = 30 * time.Second // after a refusal, or where the bucket holds us back
 	firstPause = 250 * time.Millisecond
 	leastPause = 5 * time.Millisecond
+	slowDrain  = 4 * time.Second  // calls that take so long for twice a bucket were not held back
 	leastSize  = 5 // in smaller ones nothing can be seen
 )
 
@@ -86,6 +87,11 @@ func (p *Pacer) measure(now time.Time) (wait time.Duration, decided bool) {
 	}
 	if m.phase == draining {
 		if m.drawn > 2*p.size { // it fills as fast as we can call, or faster
+			if p.last.Remaining >= p.size-1-p.inFlight && now.Sub(m.since) > slowDrain {
+				// Nobody was in a hurry: that it is full tells nothing.
+				*m = measurement{proven: m.proven, ended: m.ended, due: now.Add(measureAll)}
+				return 0, false
+			}
 			came := float64(m.drawn - p.inFlight - (p.size - p.last.Remaining))
 			p.settle(min(natural, came/max(now.Sub(m.since).Seconds(), 1e-3)), now)
 			return 0, false

@@ -60,7 +60,7 @@ func (a *app) logOutput(out *console) io.Writer {
 }
 
 func main() {
-	chlocal.Host() // does not return in the process that hosts the engine
+	chlocal.Host()       // does not return in the process that hosts the engine
 	syscall.Umask(0o077) // what we write is for us alone, whatever the shell says
 	debug.SetMemoryLimit(memoryLimit)
 	// The second signal ends us at once.
