@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -258,8 +259,11 @@ func TestPullShortLook(t *testing.T) {
 				if limit > 0 {
 					w.tenant.bucket = limit
 				}
+				var mu sync.Mutex // guards seen
 				seen := map[string]time.Time{}
 				w.events.before = func(_ context.Context, records []schema.Record) error {
+					mu.Lock()
+					defer mu.Unlock()
 					for _, r := range records {
 						if id := r.Header("log_id"); seen[id].IsZero() {
 							seen[id] = time.Now()

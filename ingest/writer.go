@@ -67,6 +67,8 @@ type Writer struct {
 	metrics *writeMetrics
 	turns   *semaphore.Weighted // one for each chunk
 	spare   spareBlocks
+	dates   Dates // nil when dates are taken as they come
+	odd     oddDates
 
 	mu     sync.Mutex // guards status
 	status WriteStatus
@@ -98,6 +100,9 @@ func (w *Writer) Status() WriteStatus {
 // in another way, and the table drops the repeats.
 func (w *Writer) Consume(ctx context.Context, p Partition) error {
 	defer w.metrics.lag.DeleteLabelValues(strconv.Itoa(p.ID())) // another process's affair from then on
+	if err := w.loadOdd(ctx); err != nil {
+		return ignoreEnd(ctx, err)
+	}
 	g, part := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		before := make(chan bool, 1) // whether all that came before is committed
@@ -111,8 +116,17 @@ func (w *Writer) Consume(ctx context.Context, p Partition) error {
 			before = ours
 			g.Go(func() error {
 				defer w.turns.Release(1)
-				err := w.flush(part, c)
-				done := err == nil && <-earlier
+				err, ready := error(nil), len(c.unsettled) == 0
+				if !ready { // what came before has to be there
+					if ready = <-earlier; ready {
+						err = w.settleDates(part, c)
+					}
+					earlier <- ready // for below
+				}
+				if ready && err == nil {
+					err = w.flush(part, c)
+				}
+				done := err == nil && ready && <-earlier
 				if done {
 					w.commit(ctx, p, c)
 				}
@@ -181,6 +195,8 @@ type chunk struct {
 	first, next int64
 	months      []month // nearly always one
 	rows        int
+	dated       []dated     // the rows in months
+	unsettled   []unsettled // rows that are not, since they may be there under another date
 	dead        []schema.Record
 	bytes       int
 }
@@ -255,8 +271,11 @@ func (w *Writer) add(c *chunk, r *schema.Record) {
 		c.dead = append(c.dead, d.Record())
 		return
 	}
+	if c.rows++; w.isUnsettled(c, &e, &row) {
+		c.unsettled = append(c.unsettled, unsettled{e, row})
+		return
+	}
 	c.block(row.Date, &w.spare).Add(&e, &row)
-	c.rows++
 }
 
 // flush makes a chunk durable.
