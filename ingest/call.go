@@ -209,11 +209,15 @@ func (p *Puller) otherWay(cursor string) string {
 	return schema.SyntheticID(at)
 }
 
+// largestEvent is what a record of Kafka has room for, with its headers.
+const largestEvent = schema.MaxMessage - 1<<20
+
 // identify makes events of a page. One that cannot be identified has no LogID:
 // it goes its way all the same, since the writer is the one that judges.
 func identify(raws [][]byte) []schema.Event {
 	events := make([]schema.Event, len(raws))
 	for i, raw := range raws {
+		raw = raw[:min(len(raw), largestEvent)] // the rest of it is lost, but no event after it
 		events[i].Raw = raw
 		if events[i].Identify() != nil {
 			events[i] = schema.Event{Raw: raw}
@@ -341,6 +345,14 @@ func (p *Puller) setFailing(failed *CallError) bool {
 // longestHold is how long a limit holds us at most before we look again, whatever
 // it tells: what is wrong there would stop everything.
 const longestHold = 2 * time.Minute
+
+// holdFor stops everybody's calls after a 429 that is not repeated at once.
+func (p *Puller) holdFor(err error) {
+	var failed *CallError
+	if errors.As(err, &failed) && failed.Kind == KindRateLimit {
+		p.pacer.Hold(min(max(failed.RetryAfter, failed.Limit.Reset), longestHold))
+	}
+}
 
 // stillFailing reports since when calls fail, and whether it is time to say so again.
 func (p *Puller) stillFailing() (since time.Time, due bool) {

@@ -195,3 +195,21 @@ func TestOddLogStreams(t *testing.T) {
 	}
 	failure{path: "/api/v2/log-streams", kind: ingest.KindAnswer, text: "4 of 6 log streams cannot be read: item 2: it is not an object"}.check(t, err)
 }
+
+// TestLargerThanAnyPage: an event that no page has room for is cut off, and the next
+// one is known.
+func TestLargerThanAnyPage(t *testing.T) {
+	s := newServer(t)
+	s.logs = func(_ int, w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Link", `<https://x/api/v2/logs?from=900123&take=1>; rel="next"`)
+		block := []byte(strings.Repeat("x", 1<<20))
+		for _, err := w.Write([]byte(`[{"log_id":"a","x":"`)); err == nil; _, err = w.Write(block) {
+		}
+	}
+	p, err := s.client(t).Logs(t.Context(), someID, 1)
+	if err != nil || len(p.Events) != 1 || p.Next != "900123" || !strings.HasPrefix(string(p.Events[0]), `{"log_id":"a","x":"xxx`) {
+		t.Errorf("%d events, next %q, %v", len(p.Events), p.Next, err)
+	}
+	_, err = s.client(t).Logs(t.Context(), someID, 2)
+	failure{kind: ingest.KindTooLarge, text: "larger than 64 MB"}.check(t, err)
+}
