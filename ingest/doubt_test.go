@@ -71,7 +71,7 @@ func TestPullGateway(t *testing.T) {
 // what is left of the backfill is pulled by several chains, and audited.
 func TestPullAcceptsLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		events := every(start.Add(-30*24*time.Hour), 20*time.Second, 3*30*24*60+400)
+		events := every(start.Add(-10*24*time.Hour), 20*time.Second, 3*10*24*60+400)
 		w := newWorld(t, newTenant(events))
 		w.keep()
 		w.tenant.takes = time.Second

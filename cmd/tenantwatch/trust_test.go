@@ -2,6 +2,7 @@ package main
 
 import (
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
+	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
 
 // TestClockAhead pulls a tenant whose clock is 70 minutes behind ours: what happens
@@ -86,5 +88,22 @@ func TestNamesOfTenants(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHTTPPort: a DSN with the port that speaks HTTP is told from one that nobody
+// answers at.
+func TestHTTPPort(t *testing.T) {
+	t.Parallel()
+	server, err := startEngine(t.Context(), &Config{DataDir: t.TempDir(), Engine: chlocaltest.Engine(t).Path}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.close)
+	s := serve(t, auth0sim.Config{})
+	p := start(t, settings(t, append(unprobed(s), "CLICKHOUSE_DSN=clickhouse://u:p@"+server.access().HTTP+"/db")...), "run")
+	p.waitFor("CLICKHOUSE_DSN: this is an HTTP port", 0)
+	if code := p.wait(); code != exitFailed {
+		t.Errorf("exit %d", code)
 	}
 }
