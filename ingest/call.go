@@ -65,6 +65,9 @@ func (p *Puller) page(ctx context.Context, class Class, cursor string, take *int
 			}
 		case ok && !passed(next, p.now().Add(time.Minute)): // nothing in it, but it leads on
 			cursor, empties = next, 0
+			if !sleep(ctx, emptyPause) {
+				return nil, "", ctx.Err()
+			}
 		case cursor == "": // an empty tenant that refuses our ids
 			if !sleep(ctx, p.cfg.Poll) {
 				return nil, "", ctx.Err()

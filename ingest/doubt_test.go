@@ -358,3 +358,28 @@ func TestPullIsolates(t *testing.T) {
 		w.wantAll(events)
 	})
 }
+
+// TestPullFromTheFuture: a checkpoint that was begun by a clock that was ahead does not
+// stop the pull until then.
+func TestPullFromTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := every(start.Add(-30*time.Minute), 10*time.Second, 600)
+		w := newWorld(t, newTenant(events))
+		w.keep()
+		id := schema.SyntheticID(start.Add(5 * time.Hour))
+		old := ingest.Checkpoint{Tenant: "acme", Chain: ingest.ChainTail, LogID: id, Behind: id, LiveFrom: start.Add(5 * time.Hour)}
+		r, err := old.Record()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.checkpoints.records = append(w.checkpoints.records, r)
+		p, stop := w.run(ingest.PullerConfig{Backfill: -1})
+		time.Sleep(time.Minute)
+		if got := p.Status().Position; time.Since(got) > 15*time.Second {
+			t.Errorf("the tail is at %s", got)
+		}
+		time.Sleep(3 * time.Hour)
+		stop()
+		w.wantAll(events) // also what only an audit finds
+	})
+}
