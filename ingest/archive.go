@@ -68,7 +68,14 @@ func (a *Archive) Stored(ctx context.Context, tenant string, events []schema.Eve
 			return nil, err
 		}
 	}
-	for some := range slices.Chunk(far, farIDs) {
+	// One that came first with another date is a little away from where it is expected.
+	for i := range events {
+		if id := events[i].LogID; id >= low && id <= high && !found[id] && low != "" {
+			far = append(far, id)
+		}
+	}
+	slices.Sort(far)
+	for some := range slices.Chunk(slices.Compact(far), farIDs) {
 		quoted := make([]string, len(some))
 		for i, id := range some {
 			quoted[i] = plain(id)

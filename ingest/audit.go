@@ -337,7 +337,7 @@ func (p *Puller) judge(ctx context.Context, c Checkpoint, piece *piece, cursor s
 		m.auditPosition.WithLabelValues(tenant).Set(float64(at.Unix()))
 	}
 	c.Audit, c.Hour = counts.all, counts.hour
-	c.LogID, c.Done = cursor, end
+	c.LogID, c.Done, c.Ahead = cursor, end, p.lead().Seconds()
 	c.Events += uint64(len(piece.events))
 	return c, nil
 }

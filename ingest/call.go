@@ -49,7 +49,7 @@ func (p *Puller) page(ctx context.Context, class Class, cursor string, take *int
 		next, ok := after(asked, events, page.Next)
 		switch {
 		case asked != cursor:
-			if events, next, err = p.afterDetour(ctx, cursor, asked, events, next); err != nil {
+			if events, next, err = p.afterDetour(ctx, class, cursor, asked, events, next); err != nil {
 				return nil, "", err
 			}
 			return events, next, nil
@@ -65,6 +65,9 @@ func (p *Puller) page(ctx context.Context, class Class, cursor string, take *int
 			}
 		case ok && !passed(next, p.now().Add(time.Minute)): // nothing in it, but it leads on
 			cursor, empties = next, 0
+			if !sleep(ctx, emptyPause) {
+				return nil, "", ctx.Err()
+			}
 		case cursor == "": // an empty tenant that refuses our ids
 			if !sleep(ctx, p.cfg.Poll) {
 				return nil, "", ctx.Err()
@@ -154,17 +157,25 @@ func (p *Puller) found(ctx context.Context, class Class, cursor string, take *in
 }
 
 // detour is what to ask for in place of a cursor: itself, the time in it, or the
-// oldest events. A cursor that was made from a time is of no event that could be gone.
+// oldest events. A cursor that was made from a time is of no event that could be
+// gone, so it is given more time.
 func detour(cursor string, way int) string {
-	if at, ok := schema.IDTime(cursor); ok && !strings.HasSuffix(cursor, madeUp) {
-		return [...]string{cursor, schema.SyntheticID(at), ""}[way%3]
+	at, ok := schema.IDTime(cursor)
+	switch {
+	case !ok:
+		return cursor
+	case strings.HasSuffix(cursor, madeUp):
+		return [...]string{cursor, cursor, cursor, ""}[way%4]
 	}
-	return cursor
+	return [...]string{cursor, schema.SyntheticID(at), ""}[way%3]
 }
 
 // afterDetour takes what a detour brought: only what lies behind the cursor is new.
 // Where the oldest event does, the tenant has dropped what was before it.
-func (p *Puller) afterDetour(ctx context.Context, cursor, asked string, events []schema.Event, next string) ([]schema.Event, string, error) {
+func (p *Puller) afterDetour(ctx context.Context, class Class, cursor, asked string, events []schema.Event, next string) ([]schema.Event, string, error) {
+	if asked == "" && class != Tail {
+		return events, next, nil
+	}
 	if asked == "" {
 		p.cfg.Log.Warn("the log_id to go on from is not found, and the oldest event is newer; pulling goes on there", "log_id", cursor, "oldest", next)
 		return events, next, p.recordGaps(ctx, gaps(next, Checkpoint{Chain: ChainTail, LogID: cursor}, nil))
@@ -201,11 +212,15 @@ func (p *Puller) otherWay(cursor string) string {
 	return schema.SyntheticID(at)
 }
 
+// largestEvent is what a record of Kafka has room for, with its headers.
+const largestEvent = schema.MaxMessage - 1<<20
+
 // identify makes events of a page. One that cannot be identified has no LogID:
 // it goes its way all the same, since the writer is the one that judges.
 func identify(raws [][]byte) []schema.Event {
 	events := make([]schema.Event, len(raws))
 	for i, raw := range raws {
+		raw = raw[:min(len(raw), largestEvent)] // the rest of it is lost, but no event after it
 		events[i].Raw = raw
 		if events[i].Identify() != nil {
 			events[i] = schema.Event{Raw: raw}
@@ -333,6 +348,14 @@ func (p *Puller) setFailing(failed *CallError) bool {
 // longestHold is how long a limit holds us at most before we look again, whatever
 // it tells: what is wrong there would stop everything.
 const longestHold = 2 * time.Minute
+
+// holdFor stops everybody's calls after a 429 that is not repeated at once.
+func (p *Puller) holdFor(err error) {
+	var failed *CallError
+	if errors.As(err, &failed) && failed.Kind == KindRateLimit {
+		p.pacer.Hold(min(max(failed.RetryAfter, failed.Limit.Reset), longestHold))
+	}
+}
 
 // stillFailing reports since when calls fail, and whether it is time to say so again.
 func (p *Puller) stillFailing() (since time.Time, due bool) {

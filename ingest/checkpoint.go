@@ -32,7 +32,7 @@ type Checkpoint struct {
 	Oldest   string    `json:"oldest,omitempty"`   // the first event that it pulled
 	SeenAt   time.Time `json:"seen_at,omitzero"`   // when the tenant last had nothing more, by its clock
 	Domain   string    `json:"domain,omitempty"`   // where the tenant is called
-	Ahead    float64   `json:"ahead,omitempty"`    // how many seconds our clock is ahead of the tenant's
+	Ahead    float64   `json:"ahead,omitempty"`    // how many seconds our clock is ahead of the tenant's; of audits too
 
 	// Of audits only.
 

@@ -45,15 +45,18 @@ func (p *Puller) compareClocks(page Page) {
 	}
 }
 
+// lead is how far our clock is ahead of the tenant's.
+func (p *Puller) lead() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ahead
+}
+
 // now is the tenant's time.
 func (p *Puller) now() time.Time { return p.byTenant(time.Now()) }
 
 // byTenant is a time of ours by the tenant's clock.
-func (p *Puller) byTenant(t time.Time) time.Time {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return t.Add(-p.ahead)
-}
+func (p *Puller) byTenant(t time.Time) time.Time { return t.Add(-p.lead()) }
 
 // beginning is a time that the tenant's clock has surely reached.
 func (p *Puller) beginning() time.Time {

@@ -45,7 +45,8 @@ const (
 	measureBad = 30 * time.Second // after a refusal, or where the bucket holds us back
 	firstPause = 250 * time.Millisecond
 	leastPause = 5 * time.Millisecond
-	leastSize  = 5 // in smaller ones nothing can be seen
+	slowDrain  = 40 * time.Second // calls that take so long for twice a bucket are in no hurry
+	leastSize  = 5                // in smaller ones nothing can be seen
 )
 
 func (m *measurement) sent(now time.Time) {
@@ -86,6 +87,10 @@ func (p *Pacer) measure(now time.Time) (wait time.Duration, decided bool) {
 	}
 	if m.phase == draining {
 		if m.drawn > 2*p.size { // it fills as fast as we can call, or faster
+			if now.Sub(m.since) > slowDrain { // nobody was in a hurry, which tells nothing
+				*m = measurement{proven: m.proven, ended: m.ended, due: now.Add(measureAll)}
+				return 0, false
+			}
 			came := float64(m.drawn - p.inFlight - (p.size - p.last.Remaining))
 			p.settle(min(natural, came/max(now.Sub(m.since).Seconds(), 1e-3)), now)
 			return 0, false

@@ -73,6 +73,7 @@ func (p *Puller) lowPage(ctx context.Context, cursor string, take int) ([]schema
 	}
 	page, err := p.tenant.Logs(ctx, cursor, take)
 	p.pacer.Observe(page.Limit, granted)
+	p.holdFor(err)
 	if err != nil {
 		p.cfg.Log.Debug("the tenant cannot be asked for ids that sort below all others", "err", err)
 		return nil, ctx.Err()

@@ -83,8 +83,8 @@ func (p *Puller) known(due stretch) stretch {
 const (
 	shortBack  = 30 * time.Second
 	shortEvery = 5 * time.Second
-	shortMost  = 10 * time.Second // between looks, however small the limit
-	shortShare = 0.25             // of our calls; of a tenant with so many events that looks take more, they are rarer
+	shortShare = 0.25             // of our calls; looks that take more are rarer
+	shortMost  = 10 * time.Second // between looks all the same; the pacer keeps them within the budget
 )
 
 // lookShortlyBehind re-reads the last half minute every few seconds, beside the long
@@ -112,8 +112,7 @@ func (p *Puller) lookShortlyBehind(ctx context.Context) error {
 		}
 		pause = shortEvery
 		if rate := p.pacer.Use().Rate; rate > 0 {
-			pause = min(max(pause, timeFor(1/shortShare, rate)), shortMost)
-			pause = max(pause, timeFor(float64(calls)/shortShare, rate))
+			pause = min(max(pause, timeFor(float64(calls)/shortShare, rate)), shortMost)
 		}
 	}
 	return ctx.Err()

@@ -59,12 +59,18 @@ type fakeTenant struct {
 	fail    func(n int, c call) error          // asked before the n-th call is answered; may be nil
 	most    int                                // events in a page, whatever is asked for; 0 for no limit
 	takes   time.Duration                      // of a call
+	behind  time.Duration                      // of its clock, beside ours; its answers have a Date then
+	bucket  int                                // calls that its limit has room for, as many flow in a second; 0 for no limit
+	noLink  bool                               // the answers do not say how to go on
+	empties func(n int, c call) bool           // whether the n-th call is answered with an empty page; may be nil
 	streams func() ([]ingest.LogStream, error) // nil when that is not allowed
 
 	mu     sync.Mutex // guards what follows
 	events []logEvent // in the order of their ids
 	calls  []call
-	served int // bytes of events in all answers
+	served int       // bytes of events in all answers
+	tokens float64   // in the bucket
+	filled time.Time // when it had so many
 }
 
 func newTenant(events ...[]logEvent) *fakeTenant {
@@ -112,6 +118,26 @@ func (f *fakeTenant) page(ctx context.Context, c call) (ingest.Page, error) {
 		}
 	}
 	p := ingest.Page{Next: c.from}
+	if f.bucket > 0 {
+		f.tokens = min(f.tokens+time.Since(f.filled).Seconds()*float64(f.bucket), float64(f.bucket))
+		if f.filled.IsZero() {
+			f.tokens = float64(f.bucket)
+		}
+		f.filled = time.Now()
+		p.Limit = ingest.Limit{Known: true, Limit: f.bucket, Reset: time.Second}
+		if f.tokens < 1 {
+			return p, &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 429, Kind: ingest.KindRateLimit, Limit: p.Limit}
+		}
+		f.tokens--
+		p.Limit.Remaining = int(f.tokens)
+	}
+	if f.empties != nil && !low && f.empties(len(f.calls), c) {
+		return p, nil
+	}
+	if f.behind != 0 {
+		p.Date, p.Came = c.at.Add(-f.behind).Truncate(time.Second), c.at
+		c.at = c.at.Add(-f.behind)
+	}
 	if c.from == "oldest" {
 		c.from, p.Next = "", ""
 	}
@@ -129,6 +155,9 @@ func (f *fakeTenant) page(ctx context.Context, c call) (ingest.Page, error) {
 			p.Next = e.id
 			f.served += len(e.raw)
 		}
+	}
+	if f.noLink {
+		p.Next = ""
 	}
 	return p, nil
 }

@@ -79,5 +79,6 @@ func (p *Puller) logStreams(ctx context.Context) ([]LogStream, error) {
 	}
 	streams, limit, err := p.tenant.LogStreams(ctx)
 	p.pacer.Observe(limit, granted)
+	p.holdFor(err)
 	return streams, err
 }

@@ -65,6 +65,8 @@ type Writer struct {
 	metrics *writeMetrics
 	turns   *semaphore.Weighted // one for each chunk
 	spare   spareBlocks
+	dates   Dates // nil when dates are taken as they come
+	odd     oddDates
 
 	mu     sync.Mutex // guards status
 	status WriteStatus
@@ -96,6 +98,9 @@ func (w *Writer) Status() WriteStatus {
 // in another way, and the table drops the repeats.
 func (w *Writer) Consume(ctx context.Context, p Partition) error {
 	defer w.metrics.lag.DeleteLabelValues(strconv.Itoa(p.ID())) // another process's affair from then on
+	if err := w.loadOdd(ctx); err != nil {
+		return ignoreEnd(ctx, err)
+	}
 	g, part := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		before := make(chan bool, 1) // whether all that came before is committed
@@ -109,8 +114,17 @@ func (w *Writer) Consume(ctx context.Context, p Partition) error {
 			before = ours
 			g.Go(func() error {
 				defer w.turns.Release(1)
-				err := w.flush(part, c)
-				done := err == nil && <-earlier
+				err, ready := error(nil), len(c.unsettled) == 0
+				if !ready { // what came before has to be there
+					if ready = <-earlier; ready {
+						err = w.settleDates(part, c)
+					}
+					earlier <- ready // for below
+				}
+				if ready && err == nil {
+					err = w.flush(part, c)
+				}
+				done := err == nil && ready && <-earlier
 				if done {
 					w.commit(ctx, p, c)
 				}
@@ -175,11 +189,13 @@ func (s *spareBlocks) put(months []month) {
 
 // chunk is a run of records of one partition.
 type chunk struct {
-	next   int64   // offset after its last record
-	months []month // nearly always one
-	rows   int
-	dead   []schema.Record
-	bytes  int
+	next      int64   // offset after its last record
+	months    []month // nearly always one
+	rows      int
+	dated     []dated     // the rows in months
+	unsettled []unsettled // rows that are not, since they may be there under another date
+	dead      []schema.Record
+	bytes     int
 }
 
 // month is the rows of one: the table's partitions are months, and an insert into
@@ -252,8 +268,11 @@ func (w *Writer) add(c *chunk, r *schema.Record) {
 		c.dead = append(c.dead, d.Record())
 		return
 	}
+	if c.rows++; w.isUnsettled(c, &e, &row) {
+		c.unsettled = append(c.unsettled, unsettled{e, row})
+		return
+	}
 	c.block(row.Date, &w.spare).Add(&e, &row)
-	c.rows++
 }
 
 // flush makes a chunk durable.

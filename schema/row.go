@@ -186,6 +186,28 @@ func (r *Row) parse(raw []byte, columns bool) error {
 	return nil
 }
 
+// PlainDate reports whether the event's date is as Auth0 writes it, so that Date is
+// all of it.
+func (r *Row) PlainDate() bool { return r.Members&(1<<colDate) != 0 }
+
+// KeepUnder gives the row another date, under which the event is kept already. Its own
+// is not lost: it stays in Rest.
+func (r *Row) KeepUnder(date time.Time) {
+	if date.Equal(r.Date) {
+		return
+	}
+	if r.PlainDate() {
+		own := `{"date":"` + r.Date.Format(dateLayout) + `"`
+		if r.Rest == "" {
+			r.Rest = own + "}"
+		} else {
+			r.Rest = own + "," + r.Rest[1:]
+		}
+		r.Members &^= 1 << colDate
+	}
+	r.Date = date
+}
+
 // split fills Details and Rest from the members that have no column.
 func (r *Row) split(p *parser, whole string) {
 	var details *member

@@ -71,8 +71,12 @@ func SplitItems(text []byte) ([][]byte, error) {
 			if err != nil {
 				return nil, err
 			}
+			for _, element := range elements {
+				if element[0] == '{' {
+					objects++
+				}
+			}
 			items = append(items, elements...)
-			objects++
 			at = whole
 			continue
 		case '{':
@@ -88,7 +92,7 @@ func SplitItems(text []byte) ([][]byte, error) {
 		at = end
 	}
 	if objects == 0 && len(items) > 0 {
-		return nil, errors.New("none of its lines is an object")
+		return nil, errors.New("no item is an object")
 	}
 	return items, nil
 }

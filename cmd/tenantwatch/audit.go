@@ -109,7 +109,8 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 		if u.Output == "table" {
 			fmt.Fprintf(a.stdout, "%s: looked at what Auth0 still has, from %s to %s\n", c.Tenant, from.Format(time.RFC3339), to.Format(time.RFC3339))
 		}
-		if until.Sub(to) > farBehind {
+		ahead := time.Duration(c.Ahead * float64(time.Second)) // ids tell the tenant's time
+		if until.Add(-ahead).Sub(to) > farBehind {
 			behind = append(behind, fmt.Sprintf("%s has been pulled up to %s only; what came later is not stored yet", c.Tenant, to.Format(time.RFC3339)))
 		}
 	}

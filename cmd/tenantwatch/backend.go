@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,6 +116,9 @@ func (b *backend) startClickHouse(ctx context.Context, c *Config) error {
 	b.onClose(b.store.Close)
 	return retryStart(ctx, b.log, "ClickHouse", func() error {
 		conn, err := schema.Open(ctx, dsn, c.tuneClickHouse)
+		if err != nil && strings.Contains(err.Error(), httpAnswers) {
+			return fmt.Errorf("CLICKHOUSE_DSN: this is an HTTP port; inserts need that of the native protocol, 9000 as a rule: %w", err)
+		}
 		if err != nil {
 			return err
 		}
@@ -134,6 +138,10 @@ func (b *backend) startClickHouse(ctx context.Context, c *Config) error {
 		return nil
 	})
 }
+
+// httpAnswers is what the driver says of an answer that begins like HTTP/1.1; it has
+// no type for it.
+const httpAnswers = "unexpected packet [72]"
 
 // tuneClickHouse sets what a DSN cannot say.
 func (c *Config) tuneClickHouse(o *clickhouse.Options) {

@@ -194,6 +194,12 @@ func testBadInput(t *testing.T, kafka ...string) {
 		"only an _id": func(id string, now time.Time) []byte {
 			return []byte(`{"_id":"` + id + `","date":"2026-01-01T00:00:00.000Z"}`)
 		},
+		"an id below all others": func(_ string, now time.Time) []byte {
+			return []byte(`{"log_id":"5d6e7f","date":"` + now.UTC().Format("2006-01-02T15:04:05.000Z") + `","type":"s"}`)
+		},
+		"nested deeply": func(id string, now time.Time) []byte {
+			return []byte(head(id, now) + `,"type":"s","details":` + strings.Repeat(`{"a":`, 9_990) + "1" + strings.Repeat("}", 9_990) + "}")
+		},
 		"odd types": func(id string, now time.Time) []byte {
 			return []byte(head(id, now) + `,"type":7,"ip":{"a":[]},"details":"text","user_id":null}`)
 		},
@@ -206,10 +212,22 @@ func testBadInput(t *testing.T, kafka ...string) {
 		`{"type":"s","date":"2026-01-01T00:00:00.000Z"}`: "neither log_id nor _id",
 		`{"log_id":17}`: "neither log_id nor _id",
 	}
+	for _, levels := range []int{10_050, 200_000} { // beyond what a JSON parser of ours takes
+		for _, brackets := range []string{"[]", "{}"} {
+			open := map[string]string{"[]": "[", "{}": `{"a":`}[brackets]
+			dead[`{"log_id":"x","type":"s","x":`+strings.Repeat(open, levels)+"1"+strings.Repeat(brackets[1:], levels)+"}"] = "not JSON"
+		}
+	}
+	dead[`{"log_id":"x","details":{"a":[1}}`] = "not JSON" // so that nobody sees where it ends
+	dead[`{"log_id":"x","details":"}`] = "not JSON"
+	dead[`{"log_id":"x","n":01}`] = "not JSON"
 	want := map[string][]byte{}
-	for _, make := range stored {
+	for name, make := range stored {
 		var raw []byte
 		id := s.tenant.Inject(func(id string, now time.Time) []byte { raw = make(id, now); return raw })
+		if name == "an id below all others" {
+			id = "5d6e7f"
+		}
 		want[id] = raw
 	}
 	for raw := range dead {
@@ -224,22 +242,43 @@ func testBadInput(t *testing.T, kafka ...string) {
 		var rows []struct{ Raw string }
 		if err := json.Unmarshal(stdout.Bytes(), &rows); err != nil || len(rows) != 1 {
 			t.Errorf("%.80s: %d rows, %v %s", raw, len(rows), err, stderr.String())
+		} else if bytes.Count(raw, []byte("{")) > 9_000 {
+			if !bytes.Contains([]byte(rows[0].Raw), raw[bytes.Index(raw, []byte(`"details"`)):len(raw)-1]) { // encoding/json does not go as deep
+				t.Errorf("%.200s was changed to\n%.200s", raw, rows[0].Raw)
+			}
 		} else if !bytes.Contains(raw, []byte(`"type":"s","type":"f"`)) && !sameJSON(t, raw, []byte(rows[0].Raw)) {
 			t.Errorf("%.200s was changed to\n%.200s", raw, rows[0].Raw)
 		}
 	}
+	letters := func() []string { // by their ids: some are large
+		var ids []string
+		for _, r := range readAll(t, m[1], topicsOf(environ).DeadLetter) {
+			ids = append(ids, r.Header("id"))
+		}
+		return ids
+	}
+	waitForLetters(t, letters, func(ids []string) bool { slices.Sort(ids); return len(slices.Compact(ids)) >= len(dead) })
 	found := map[string]string{}
 	for _, r := range readAll(t, m[1], topicsOf(environ).DeadLetter) {
 		found[string(r.Value)] = r.Header("reason")
 	}
 	for raw, reason := range dead {
 		if !strings.Contains(found[raw], reason) {
-			t.Errorf("dead letter %s: reason %q, want %q", raw, found[raw], reason)
+			t.Errorf("dead letter %.100s: reason %q, want %q", raw, found[raw], reason)
 		}
 		delete(found, raw)
 	}
 	for raw := range found {
 		t.Errorf("%.200s is a dead letter", raw)
+	}
+
+	// They can be tried again, and an audit counts them for kept.
+	if code, stdout, stderr := command(t, environ, "deadletter", "retry", "--all"); code != exitOK || !strings.Contains(stdout, fmt.Sprintf("%d dead letters were handed", len(dead))) {
+		t.Errorf("exit %d: %s%s", code, stdout, stderr)
+	}
+	waitForLetters(t, letters, func(ids []string) bool { return len(ids) >= 3*len(dead) }) // also what was noted of the retry
+	if got := audit(t, environ, exitOK, "--since", "2d"); int(got.Dead) != len(dead) || got.Missing != 0 {
+		t.Errorf("%+v, want %d dead letters", got, len(dead))
 	}
 	if code := p.interrupt(); code != exitOK {
 		t.Errorf("exit %d", code)

@@ -33,16 +33,30 @@ func (p *pipeline) makeHealth() *health.Monitor {
 		}
 		tenants = append(tenants, one)
 	}
-	return health.New(tenants, health.Sources{Store: p.seen, Checkpoints: p.tails, DeadLetters: p.followDeadLetters, Roles: p.trouble},
+	return health.New(tenants, health.Sources{Store: p.seenNow, Checkpoints: p.tails, DeadLetters: p.followDeadLetters, Roles: p.trouble},
 		p.producer(p.backend.topics.Events), p.log.With("part", "health"), p.reg)
 }
 
-// seen is what ClickHouse knows of the tenants' last seven days.
-func (p *pipeline) seen(ctx context.Context) (map[string]health.Seen, error) {
+// seenNow is seen by the tenants' clocks: theirs may be ahead of ours.
+func (p *pipeline) seenNow(ctx context.Context) (map[string]health.Seen, error) {
+	newest, err := p.tails(ctx)
+	if err != nil {
+		p.log.Warn("clocks are not known; the tenants' are taken for right", "err", err)
+	}
+	var ahead time.Duration
+	for _, tail := range newest {
+		ahead = max(ahead, -tail.Ahead)
+	}
+	return p.seen(ctx, ahead)
+}
+
+// seen is what ClickHouse knows of the tenants' last seven days. Dates that are later
+// than some minutes after now are not believed; ahead is how far a tenant's now is.
+func (p *pipeline) seen(ctx context.Context, ahead time.Duration) (map[string]health.Seen, error) {
 	rows, err := p.backend.conn.Query(ctx, `SELECT tenant,
 			minIf(date, source NOT IN ('self', 'probe')), maxIf(date, source NOT IN ('self', 'probe')),
 			countIf(source NOT IN ('self', 'probe') AND toHour(date) = toHour(now('UTC'))), maxIf(date, type = 'tenantwatch_probe')
-		FROM events_stored WHERE date > now() - INTERVAL 7 DAY AND date < now() + INTERVAL 5 MINUTE GROUP BY tenant`)
+		FROM events_stored WHERE date > now() - INTERVAL 7 DAY AND date < now() + INTERVAL 5 MINUTE + toIntervalSecond(?) GROUP BY tenant`, int64(ahead.Seconds()))
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func TestSeen(t *testing.T) {
 		}
 	}
 	p := &pipeline{backend: &backend{conn: conn}}
-	got, err := p.seen(t.Context())
+	got, err := p.seen(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,5 +42,15 @@ func TestSeen(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+
+	// A date an hour from now is believed where the tenant's clock is as far ahead.
+	if err := conn.Exec(t.Context(), "INSERT INTO events_stored (tenant, date, type, log_id, source) VALUES ('acme', ?, 's', 'z', 'tail')", now.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	for ahead, newest := range map[time.Duration]time.Time{0: now.Add(-time.Hour), time.Hour: now.Add(time.Hour)} {
+		if got, err := p.seen(t.Context(), ahead); err != nil || !got["acme"].Newest.Equal(newest) {
+			t.Errorf("%s ahead: %v, %v", ahead, got["acme"].Newest, err)
+		}
 	}
 }

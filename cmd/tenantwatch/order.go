@@ -59,12 +59,19 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 }
 
 // checkTenant refuses a tenant that the settings do not have, where they have some.
+// Without any, an instance has to run that knows its own.
 func (c *Config) checkTenant(name string) error {
 	names := c.tenantNames()
-	if name != "" && len(names) > 0 && !slices.Contains(names, name) {
-		return usageError(fmt.Sprintf("--tenant %s: the settings have %s", name, strings.Join(names, ", ")))
+	if len(names) > 0 {
+		if name != "" && !slices.Contains(names, name) {
+			return usageError(fmt.Sprintf("--tenant %s: the settings have %s", name, strings.Join(names, ", ")))
+		}
+		return nil
 	}
-	return nil
+	if brokers, err := c.runningBrokers(); err != nil || len(brokers) > 0 {
+		return err
+	}
+	return usageError("no tenant: set AUTH0_DOMAIN as for run, or TENANTWATCH_DATA_DIR to the folder of a running instance")
 }
 
 func (c *Config) tenantNames() []string {

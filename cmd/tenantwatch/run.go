@@ -148,6 +148,7 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 	}
 	if p.has(roleWrite) {
 		p.write = ingest.NewWriter(p.backend.store, p.producer(topics.DeadLetter), log.With("part", "write"), p.reg)
+		p.write.KeepFirstDates(ingest.NewStoredDates(p.backend.conn))
 	}
 	if p.has(roleScan) {
 		past := func(ctx context.Context, yield func(schema.Record) error) error {

@@ -231,6 +231,13 @@ func (c *Client) page(ctx context.Context, query url.Values) (ingest.Page, error
 	var came time.Time
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { came = time.Now() }})
 	body, header, limit, err := c.get(ctx, pathLogs, query)
+	alone := query.Get("take") == "1"
+	if failed := new(ingest.CallError); errors.As(err, &failed) && failed.Kind == ingest.KindTooLarge && alone && nextID(header) != "" {
+		// An event that is larger than any page. Its beginning is kept, as what it is: no JSON.
+		date, _ := http.ParseTime(header.Get("Date"))
+		body = bytes.TrimLeft(body[:maxBody], " \t\r\n[")
+		return ingest.Page{Events: [][]byte{body}, Next: nextID(header), Date: date, Came: came, Limit: limit}, nil
+	}
 	if err != nil {
 		return ingest.Page{}, err
 	}
@@ -244,7 +251,7 @@ func (c *Client) page(ctx context.Context, query url.Values) (ingest.Page, error
 	// Asked for alone it is all there is between the array's brackets.
 	text := bytes.TrimSpace(body)
 	whole := page.Next != "" && len(text) > 2 && text[0] == '[' && text[len(text)-1] == ']'
-	if whole && query.Get("take") == "1" {
+	if whole && alone {
 		page.Events = [][]byte{bytes.TrimSpace(text[1 : len(text)-1])}
 		return page, nil
 	}
@@ -319,7 +326,7 @@ func (c *Client) getWith(ctx context.Context, api *management.Management, path s
 		return nil, nil, limit, c.redact(answerError(path, res, body, limit), token)
 	}
 	if len(body) > maxBody {
-		return nil, nil, limit, unreadable(path, limit, ingest.KindTooLarge, errTooLarge)
+		return body, res.Header, limit, unreadable(path, limit, ingest.KindTooLarge, errTooLarge)
 	}
 	return body, res.Header, limit, nil
 }

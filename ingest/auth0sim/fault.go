@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,13 +31,17 @@ const (
 	FaultGarbage
 	// FaultContent answers 200 with JSON of another form than promised.
 	FaultContent
+	// FaultBody answers Fault.Status with Fault.Body, called JSON.
+	FaultBody
 )
 
 // A Fault changes the answers to some requests.
 type Fault struct {
 	Kind       FaultKind
 	Path       string // prefix of the paths it concerns, "" = all
-	Status     int    // for FaultStatus and FaultHTML; 0 = 503
+	Query      string // part of the queries it concerns, "" = all
+	Status     int    // for FaultStatus, FaultHTML and FaultBody; 0 = 503
+	Body       string // for FaultBody
 	RetryAfter int    // seconds, sent as a header; 0 = not sent
 	Times      int    // number of requests; 0 = until Clear
 }
@@ -57,12 +62,12 @@ func (t *Tenant) Clear() {
 }
 
 // nextFault is the fault of this request, if any, and uses it up.
-func (t *Tenant) nextFault(path string) (Fault, bool) {
+func (t *Tenant) nextFault(u *url.URL) (Fault, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range t.faults {
 		f := t.faults[i]
-		if !strings.HasPrefix(path, f.Path) {
+		if !strings.HasPrefix(u.Path, f.Path) || !strings.Contains(u.RawQuery, f.Query) {
 			continue
 		}
 		if f.Times == 1 {
@@ -99,6 +104,8 @@ func (t *Tenant) serveFault(c *counted, r *http.Request, f Fault) {
 		writeBody(c, http.StatusOK, managementJSON, []byte(`[{"log_id":"900`+"\x00\xff"+`},,`))
 	case FaultContent:
 		writeBody(c, http.StatusOK, managementJSON, []byte(`{"result":{"items":"none of these","count":"7"}}`))
+	case FaultBody:
+		writeBody(c, f.Status, managementJSON, []byte(f.Body))
 	case FaultCut:
 		whole := &kept{header: make(http.Header), status: http.StatusOK}
 		inner := &counted{ResponseWriter: whole}

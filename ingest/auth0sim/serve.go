@@ -33,6 +33,7 @@ func (t *Tenant) routes() *http.ServeMux {
 // ServeHTTP answers as the tenant, its status page included.
 func (t *Tenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, pattern := t.mux.Handler(r)
+	w.Header().Set("Date", t.clock().Format(http.TimeFormat))
 	c := &counted{ResponseWriter: w, call: Call{Endpoint: pattern}}
 	defer t.count(c)
 	if t.cfg.Latency > 0 {
@@ -44,7 +45,7 @@ func (t *Tenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if f, ok := t.nextFault(r.URL.Path); ok {
+	if f, ok := t.nextFault(r.URL); ok {
 		t.serveFault(c, r, f)
 		return
 	}

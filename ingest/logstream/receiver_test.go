@@ -142,6 +142,7 @@ func TestRefusals(t *testing.T) {
 		{"half an item", "/logs/acme", token, right[:20], 400, "malformed"},
 		{"half an array", "/logs/acme", token, "[" + right, 400, "malformed"},
 		{"a number", "/logs/acme", token, "17", 400, "malformed"},
+		{"two arrays in one", "/logs/acme", token, "[[" + right + "]]", 400, "malformed"},
 		{"lines without an object", "/logs/acme", token, "1\n\"x\"\nnull\n", 400, "malformed"},
 		{"brackets that do not match", "/logs/acme", token, `[{"a":[1}]},` + right + `]`, 400, "malformed"},
 		{"HTML", "/logs/acme", token, "<html>", 400, "malformed"},
