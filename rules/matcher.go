@@ -20,9 +20,8 @@ type Matcher struct {
 	set      *Set
 	programs map[typeKey]*program
 	anyType  *program // see plain
-	index    *index   // of the set
-	due      []uint64 // see index.due
-	found    []uint64 // the event in which each text was last found
+	general  *general // of the set
+	finder   *finder  // of general
 	queue    []candidate
 	wants    [][]Field // see Set.wants
 	slots    []slot
@@ -80,10 +79,15 @@ func (m *Matcher) evaluate() []int {
 	if m.program == nil {
 		m.program = m.programFor(nil)
 	}
-	m.run(m.program.list)
-	if len(m.index.list) > 0 {
+	if m.program.finder != nil {
+		m.queue = m.program.finder.find(m, m.queue[:0])
+		m.run(m.queue)
+	} else {
+		m.run(m.program.list)
+	}
+	if len(m.general.list) > 0 {
 		before := len(m.matched)
-		m.queue = m.index.due(m, m.queue[:0])
+		m.queue = m.finder.find(m, m.queue[:0])
 		m.run(m.queue)
 		if before > 0 {
 			slices.Sort(m.matched)
