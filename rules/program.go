@@ -23,7 +23,7 @@ type program struct {
 
 // leastIndexed is how many detections it takes for an index to be quicker than a look at
 // each.
-const leastIndexed = 48
+const leastIndexed = 64
 
 // candidate is a detection, as an index into Set.rules. Without a match the type
 // alone was enough.
