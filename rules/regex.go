@@ -65,7 +65,8 @@ func (c backtracking) member(m *Matcher, v *value) bool {
 	begun := time.Now()
 	ok, err := c.MatchString(string(v.text))
 	m.backtracked += time.Since(begun)
-	if err != nil {
+	if err != nil { // nothing else begins then
+		m.backtracked = regexBudget
 		m.timeouts++
 	}
 	return ok
