@@ -166,6 +166,20 @@ func (m *Matcher) AppendTexts(list []Text, f Field) []Text {
 	return list
 }
 
+// First is the first of the texts that AppendTexts appends, with how many these are.
+func (m *Matcher) First(f Field) (first Text, count int) {
+	for i := range m.slots[f.slot].values {
+		v := &m.slots[f.slot].values[i]
+		if v.kind <= kindContainer {
+			continue
+		}
+		if count++; count == 1 {
+			first = Text{v.text, v.kind == kindString}
+		}
+	}
+	return first, count
+}
+
 // everywhere stands for the slot of a keyword, which is not about one field.
 const everywhere = -1
 
