@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"maps"
 	"math/bits"
 	"regexp/syntax"
 	"slices"
@@ -23,7 +24,8 @@ type index struct {
 // general is what a Matcher runs over the events of every type: the detections that say
 // nothing of the type.
 type general struct {
-	*index
+	list   []candidate
+	index  *index  // of list, where it is long
 	fields []Field // that they read
 	shared int     // results that they keep, see once
 }
@@ -58,7 +60,6 @@ func newGeneral(s *Set, wants [][]Field) *general {
 	g := &general{}
 	r := reducer{m: &Matcher{}, uses: map[*test]int{}}
 	add := func(f Field) { g.fields = append(g.fields, f) }
-	var list []candidate
 	for i, rule := range s.rules {
 		if rule.Correlation != nil || rule.readsType {
 			continue
@@ -71,10 +72,12 @@ func newGeneral(s *Set, wants [][]Field) *general {
 			reads(x, add)
 		}
 		each(wants[i], add)
-		list = append(list, candidate{i, x})
+		g.list = append(g.list, candidate{i, x})
 	}
-	g.index = newIndex(list, s.slots)
-	r.arrangeAll(list)
+	if len(g.list) >= leastIndexed {
+		g.index = newIndex(g.list, s.slots)
+	}
+	r.arrangeAll(g.list)
 	g.shared = len(r.shared)
 	return g
 }
@@ -107,24 +110,14 @@ func newIndex(list []candidate, slots int) *index {
 		}
 	}
 	for f, texts := range parts {
-		at := ix.at(f)
-		list := sortedKeys(texts)
-		at.parts, at.first = newAutomaton(list), ix.texts
-		ix.texts += len(list)
-		for _, text := range list {
+		at, sorted := ix.at(f), slices.Sorted(maps.Keys(texts))
+		at.parts, at.first = newAutomaton(sorted), ix.texts
+		ix.texts += len(sorted)
+		for _, text := range sorted {
 			at.found = append(at.found, texts[text])
 		}
 	}
 	return ix
-}
-
-func sortedKeys(m map[string][]int32) []string {
-	list := make([]string, 0, len(m))
-	for text := range m {
-		list = append(list, text)
-	}
-	slices.Sort(list)
-	return list
 }
 
 // at is what the index has of a field.
@@ -245,7 +238,7 @@ func best(offers [][]need, common map[need]int) (chosen []need) {
 			if n.kind != needPresent {
 				weight = min(len(n.text), longestWeight)
 			}
-			worst = min(worst, weight-commonWeight*bits.Len(uint(common[n]-1)))
+			worst = min(worst, weight-commonWeight*bits.Len(uint(max(common[n]-1, 0))))
 		}
 		if chosen == nil || worst > least || worst == least && len(offer) < len(chosen) {
 			chosen, least = offer, worst

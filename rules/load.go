@@ -47,7 +47,9 @@ func (s *Set) Rules() []*Rule { return s.rules }
 // Matcher returns a new Matcher.
 func (s *Set) Matcher() *Matcher {
 	m := &Matcher{set: s, programs: map[typeKey]*program{}, slots: make([]slot, s.slots), general: s.general()}
-	m.finder = newFinder(m.general.index)
+	if m.general.index != nil {
+		m.finder = newFinder(m.general.index)
+	}
 	m.results = make([]result, m.general.shared)
 	return m
 }

@@ -21,7 +21,7 @@ type Matcher struct {
 	programs map[typeKey]*program
 	anyType  *program // see plain
 	general  *general // of the set
-	finder   *finder  // of general
+	finder   *finder  // of general, where that is long
 	queue    []candidate
 	wants    [][]Field // see Set.wants
 	slots    []slot
@@ -79,21 +79,24 @@ func (m *Matcher) evaluate() []int {
 	if m.program == nil {
 		m.program = m.programFor(nil)
 	}
-	if m.program.finder != nil {
-		m.queue = m.program.finder.find(m, m.queue[:0])
-		m.run(m.queue)
-	} else {
-		m.run(m.program.list)
-	}
+	m.runAll(m.program.list, m.program.finder)
 	if len(m.general.list) > 0 {
 		before := len(m.matched)
-		m.queue = m.finder.find(m, m.queue[:0])
-		m.run(m.queue)
+		m.runAll(m.general.list, m.finder)
 		if before > 0 {
 			slices.Sort(m.matched)
 		}
 	}
 	return m.matched
+}
+
+// runAll holds the event against a list of detections, or what its finder leaves of it.
+func (m *Matcher) runAll(list []candidate, f *finder) {
+	if f != nil {
+		m.queue = f.find(m, m.queue[:0])
+		list = m.queue
+	}
+	m.run(list)
 }
 
 // run holds the event against some detections.
