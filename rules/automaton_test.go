@@ -208,4 +208,9 @@ func TestIndexLeavesOut(t *testing.T) {
 	if got := m.Match([]byte(`{"CommandLine":"other -x","Image":"tool0042.exe"}`)); len(got) != 0 || len(m.queue) != 0 {
 		t.Errorf("matches %v, of %d tried", got, len(m.queue))
 	}
+
+	event := []byte(`{"CommandLine":["C:\\TOOL0042.EXE -x","tool0001.exe",7],"Image":"tool0042.exe"}`)
+	if n := testing.AllocsPerRun(100, func() { m.Match(event) }); n != 0 {
+		t.Errorf("%v allocations an event", n)
+	}
 }
