@@ -82,8 +82,8 @@ func TestManyTexts(t *testing.T) {
 	}
 }
 
-// TestIndexAgrees holds what the index leaves to be tried against the rules as they are
-// written, for random rules of every kind that say nothing of the type.
+// TestIndexAgrees holds what the indexes leave to be tried against the rules as they are
+// written, for random rules of every kind, half of which demand a type.
 func TestIndexAgrees(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 9))
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
@@ -148,46 +148,69 @@ func TestIndexAgrees(t *testing.T) {
 		return one()
 	}
 
-	matched, tried, all := 0, 0, 0
+	matched, tried, all, indexed := 0, 0, 0, 0
 	for range 20 {
 		var rules strings.Builder
-		for i := range 60 {
-			fmt.Fprintf(&rules, "title: r%d\nid: r%d\nlevel: low\ndetection:\n  s: %s\n  t: %s\n  u: %s\n  condition: %s\n---\n", i, i, search(), search(), search(),
+		for i := range 160 {
+			typed := ""
+			if i%2 == 0 {
+				typed = "_w and "
+			}
+			fmt.Fprintf(&rules, "title: r%d\nid: r%d\nlevel: low\ndetection:\n  s: %s\n  t: %s\n  u: %s\n  _w: {type: t}\n  condition: %s(%s)\n---\n", i, i, search(), search(), search(), typed,
 				pick("s", "s", "s and t", "s or t", "s and not t", "not s", "1 of them", "all of them", "s and (t or not u)", "not (s and t)"))
 		}
 		set, report := Load(nil, fstest.MapFS{"r.yml": {Data: []byte(rules.String())}})
-		if len(set.rules) < 30 {
+		if len(set.rules) < 80 {
 			t.Fatalf("%d rules run: %+v", len(set.rules), report.Documents[0])
 		}
 		m := set.Matcher()
 		for range 300 {
-			event := []byte(`{"f1":` + value() + `,"f2":` + value() + `,"f3":{"g":` + value() + `},"x":` + value() + pick("", `,"f4":`+value(), `,"type":"t"`) + `}`)
+			event := []byte(`{"f1":` + value() + `,"f2":` + value() + `,"f3":{"g":` + value() + `},"x":` + value() + pick("", `,"f4":`+value(), `,"type":"t"`, `,"type":"T"`, `,"type":"u"`) + `}`)
 			got := slices.Clone(m.Match(event))
-			tried += len(m.queue)
+			if m.program.finder != nil {
+				indexed++
+				tried += len(m.program.finder.find(m, nil))
+				all += len(m.program.list)
+			}
+			if m.finder != nil {
+				indexed++
+				tried += len(m.finder.find(m, nil))
+				all += len(m.general.list)
+			}
 			want := m.asWritten()
 			if !slices.Equal(got, want) {
 				only := slices.IndexFunc(want, func(i int) bool { return !slices.Contains(got, i) })
 				t.Fatalf("%s\nmatches %v, as written %v (%d)\n%s", event, got, want, only, rules.String())
 			}
-			matched, all = matched+len(got), all+len(set.rules)
+			matched += len(got)
 		}
 	}
-	if matched < 20_000 || tried > all*3/4 {
-		t.Errorf("%d matches, %d of %d tried: that shows nothing", matched, tried, all)
+	if matched < 20_000 || tried > all*3/4 || indexed < 5000 {
+		t.Errorf("%d matches, %d of %d tried, %d looks at an index: that shows nothing", matched, tried, all, indexed)
 	}
 }
 
 // TestIndexLeavesOut has an event cost no more for rules that it cannot match.
 func TestIndexLeavesOut(t *testing.T) {
-	var items []string
+	var items, typed []string
 	for i := range 500 {
 		items = append(items, fmt.Sprintf("CommandLine|contains|all: ['tool%04d.exe', ' -x']", i))
+		typed = append(typed, fmt.Sprintf("{type: fp, ip: 10.0.%d.%d}", i/256, i%256))
 	}
-	m := loaded(t, items...)
+	m := loaded(t, typed...)
+	if got := m.Match([]byte(`{"type":"fp","ip":"10.0.1.2"}`)); len(got) != 1 || got[0] != 258 || len(m.queue) != 1 {
+		t.Errorf("of a type: matches %v, of %d tried", got, len(m.queue))
+	}
+	m = loaded(t, items...)
 	if got := m.Match([]byte(`{"CommandLine":"C:\\TOOL0042.EXE -x"}`)); len(got) != 1 || got[0] != 42 || len(m.queue) != 1 {
 		t.Errorf("matches %v, of %d tried", got, len(m.queue))
 	}
 	if got := m.Match([]byte(`{"CommandLine":"other -x","Image":"tool0042.exe"}`)); len(got) != 0 || len(m.queue) != 0 {
 		t.Errorf("matches %v, of %d tried", got, len(m.queue))
+	}
+
+	event := []byte(`{"CommandLine":["C:\\TOOL0042.EXE -x","tool0001.exe",7],"Image":"tool0042.exe"}`)
+	if n := testing.AllocsPerRun(100, func() { m.Match(event) }); n != 0 {
+		t.Errorf("%v allocations an event", n)
 	}
 }

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"maps"
 	"math/bits"
 	"regexp/syntax"
 	"slices"
@@ -9,18 +10,24 @@ import (
 	"unicode/utf8"
 )
 
-// index finds, of the detections that say nothing of an event's type, those that an event
-// may match: each has some texts of which one must be there, in a certain field. So the
-// cost of an event does not grow with the number of rules that it cannot match. An index
-// does not change once it is built.
+// index finds, of some detections, those that an event may match: each has some texts of
+// which one must be there, in a certain field. So the cost of an event does not grow with
+// the number of rules that it cannot match. An index does not change once it is built.
 type index struct {
 	list   []candidate   // by rule
-	fields []Field       // that they read
-	shared int           // results that they keep, see once
 	always []uint64      // those of list that need nothing, a bit for each
 	slots  []*fieldIndex // by slot; nil where no rule needs anything there
 	any    *fieldIndex   // of keywords
 	texts  int           // of all automatons
+}
+
+// general is what a Matcher runs over the events of every type: the detections that say
+// nothing of the type.
+type general struct {
+	list   []candidate
+	index  *index  // of list, where it is long
+	fields []Field // that they read
+	shared int     // results that they keep, see once
 }
 
 // fieldIndex has what detections need in one field, as indexes into index.list.
@@ -47,14 +54,14 @@ const (
 	needPart
 )
 
-// newIndex builds the index of a set's detections, and says what they ask for beyond their
-// conditions.
-func newIndex(s *Set, wants [][]Field) *index {
-	ix := &index{slots: make([]*fieldIndex, s.slots)}
+// newGeneral finds the detections of a set that say nothing of the type, and what they and
+// those that count them read.
+func newGeneral(s *Set, wants [][]Field) *general {
+	g := &general{}
 	r := reducer{m: &Matcher{}, uses: map[*test]int{}}
-	add := func(f Field) { ix.fields = append(ix.fields, f) }
+	add := func(f Field) { g.fields = append(g.fields, f) }
 	for i, rule := range s.rules {
-		if rule.Correlation != nil || readsType(rule.match) {
+		if rule.Correlation != nil || rule.readsType {
 			continue
 		}
 		x, holds := r.reduce(rule.match)
@@ -65,26 +72,35 @@ func newIndex(s *Set, wants [][]Field) *index {
 			reads(x, add)
 		}
 		each(wants[i], add)
-		ix.list = append(ix.list, candidate{i, x})
+		g.list = append(g.list, candidate{i, x})
 	}
+	if len(g.list) >= leastIndexed {
+		g.index = newIndex(g.list, s.slots)
+	}
+	r.arrangeAll(g.list)
+	g.shared = len(r.shared)
+	return g
+}
 
-	offers := make([][][]need, len(ix.list))
+// newIndex builds the index of some detections, which are not arranged yet.
+func newIndex(list []candidate, slots int) *index {
+	ix := &index{list: list, slots: make([]*fieldIndex, slots), always: make([]uint64, (len(list)+63)/64)}
+	offers := make([][][]need, len(list))
 	common := map[need]int{}
-	for i, c := range ix.list {
-		if c.match != nil {
-			offers[i] = offersOf(c.match)
-			for _, offer := range offers[i] {
-				for _, n := range offer {
-					common[n]++
-				}
+	for i, c := range list {
+		if c.match == nil {
+			continue
+		}
+		offers[i] = offersOf(c.match)
+		for _, offer := range offers[i] {
+			for _, n := range offer {
+				common[n]++
 			}
-			ix.list[i].match, _ = r.arrange(c.match)
 		}
 	}
-	ix.shared = len(r.shared)
-	ix.always = make([]uint64, (len(ix.list)+63)/64)
+
 	parts := map[Field]map[string][]int32{}
-	for i := range ix.list {
+	for i := range list {
 		offer := best(offers[i], common)
 		if offer == nil {
 			ix.always[i/64] |= 1 << (i % 64)
@@ -94,24 +110,14 @@ func newIndex(s *Set, wants [][]Field) *index {
 		}
 	}
 	for f, texts := range parts {
-		at := ix.at(f)
-		list := sortedKeys(texts)
-		at.parts, at.first = newAutomaton(list), ix.texts
-		ix.texts += len(list)
-		for _, text := range list {
+		at, sorted := ix.at(f), slices.Sorted(maps.Keys(texts))
+		at.parts, at.first = newAutomaton(sorted), ix.texts
+		ix.texts += len(sorted)
+		for _, text := range sorted {
 			at.found = append(at.found, texts[text])
 		}
 	}
 	return ix
-}
-
-func sortedKeys(m map[string][]int32) []string {
-	list := make([]string, 0, len(m))
-	for text := range m {
-		list = append(list, text)
-	}
-	slices.Sort(list)
-	return list
 }
 
 // at is what the index has of a field.
@@ -145,59 +151,68 @@ func (ix *index) note(n need, i int32, parts map[Field]map[string][]int32) {
 	}
 }
 
-// due appends the detections that the event at hand may match.
-func (ix *index) due(m *Matcher, list []candidate) []candidate {
-	if len(m.due) != len(ix.always) {
-		m.due = make([]uint64, len(ix.always))
-		m.found = make([]uint64, ix.texts)
-	}
-	copy(m.due, ix.always)
+// finder runs an index. It belongs to one Matcher.
+type finder struct {
+	*index
+	due   []uint64 // those that the event may match, a bit for each
+	found []uint64 // the event in which each text was last found
+}
+
+func newFinder(ix *index) *finder {
+	return &finder{index: ix, due: make([]uint64, len(ix.always)), found: make([]uint64, ix.texts)}
+}
+
+// find appends the detections that the event at hand may match.
+func (f *finder) find(m *Matcher, list []candidate) []candidate {
+	copy(f.due, f.always)
 	for _, slot := range m.touched {
-		if f := ix.slots[slot]; f != nil {
-			f.mark(m, m.slots[slot].values)
+		if at := f.slots[slot]; at != nil {
+			f.mark(m, at, m.slots[slot].values)
 		}
 	}
-	if ix.any != nil {
-		ix.any.mark(m, m.valuesAt(Field{slot: everywhere}))
+	if f.any != nil {
+		f.mark(m, f.any, m.valuesAt(Field{slot: everywhere}))
 	}
-	for i, word := range m.due {
+	for i, word := range f.due {
 		for ; word != 0; word &= word - 1 {
-			list = append(list, ix.list[64*i+bits.TrailingZeros64(word)])
+			list = append(list, f.list[64*i+bits.TrailingZeros64(word)])
 		}
 	}
 	return list
 }
 
-// mark notes the detections that may match an event with these values at the field.
-func (f *fieldIndex) mark(m *Matcher, values []value) {
+// mark notes the detections that may match an event with these values at a field.
+func (f *finder) mark(m *Matcher, at *fieldIndex, values []value) {
 	note := func(list []int32) {
 		for _, i := range list {
-			m.due[i/64] |= 1 << (i % 64)
+			f.due[i/64] |= 1 << (i % 64)
 		}
 	}
 	if len(values) > 0 {
-		note(f.present)
+		note(at.present)
 	}
-	if f.exact == nil && f.parts == nil {
+	if at.exact == nil && at.parts == nil {
 		return
 	}
+
 	for i := range values {
 		if values[i].kind <= kindContainer {
 			continue
 		}
 		low := m.low(&values[i])
-		if f.exact != nil {
-			note(f.exact[string(low)])
+		if at.exact != nil {
+			note(at.exact[string(low)])
 		}
-		if f.parts != nil {
-			f.parts.find(low, func(found int32) bool {
-				if known := &m.found[f.first+int(found)]; *known != m.event {
-					*known = m.event
-					note(f.found[found])
-				}
-				return false
-			})
+		if at.parts == nil {
+			continue
 		}
+		at.parts.find(low, func(found int32) bool {
+			if known := &f.found[at.first+int(found)]; *known != m.event {
+				*known = m.event
+				note(at.found[found])
+			}
+			return false
+		})
 	}
 }
 
@@ -223,7 +238,7 @@ func best(offers [][]need, common map[need]int) (chosen []need) {
 			if n.kind != needPresent {
 				weight = min(len(n.text), longestWeight)
 			}
-			worst = min(worst, weight-commonWeight*bits.Len(uint(common[n]-1)))
+			worst = min(worst, weight-commonWeight*bits.Len(uint(max(common[n]-1, 0))))
 		}
 		if chosen == nil || worst > least || worst == least && len(offer) < len(chosen) {
 			chosen, least = offer, worst

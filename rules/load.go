@@ -27,17 +27,17 @@ type Vars map[string][]string
 // Set is a compiled set of rules. It does not change, and any number of
 // goroutines may use it.
 type Set struct {
-	rules []*Rule
-	root  *node
-	slots int
-	index func() *index // built when first asked for
+	rules   []*Rule
+	root    *node
+	slots   int
+	general func() *general // found when first asked for
 }
 
-// newSet returns a set without rules. Its index is built of those that it has when a
-// Matcher is first asked for.
+// newSet returns a set without rules. What is general is found among those that it has
+// when a Matcher is first asked for.
 func newSet(root *node, slots int) *Set {
 	s := &Set{root: root, slots: slots}
-	s.index = sync.OnceValue(func() *index { return newIndex(s, s.wants()) })
+	s.general = sync.OnceValue(func() *general { return newGeneral(s, s.wants()) })
 	return s
 }
 
@@ -46,8 +46,11 @@ func (s *Set) Rules() []*Rule { return s.rules }
 
 // Matcher returns a new Matcher.
 func (s *Set) Matcher() *Matcher {
-	m := &Matcher{set: s, programs: map[typeKey]*program{}, slots: make([]slot, s.slots), index: s.index()}
-	m.results = make([]result, m.index.shared)
+	m := &Matcher{set: s, programs: map[typeKey]*program{}, slots: make([]slot, s.slots), general: s.general()}
+	if m.general.index != nil {
+		m.finder = newFinder(m.general.index)
+	}
+	m.results = make([]result, m.general.shared)
 	return m
 }
 

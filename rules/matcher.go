@@ -20,9 +20,8 @@ type Matcher struct {
 	set      *Set
 	programs map[typeKey]*program
 	anyType  *program // see plain
-	index    *index   // of the set
-	due      []uint64 // see index.due
-	found    []uint64 // the event in which each text was last found
+	general  *general // of the set
+	finder   *finder  // of general, where that is long
 	queue    []candidate
 	wants    [][]Field // see Set.wants
 	slots    []slot
@@ -80,16 +79,24 @@ func (m *Matcher) evaluate() []int {
 	if m.program == nil {
 		m.program = m.programFor(nil)
 	}
-	m.run(m.program.list)
-	if len(m.index.list) > 0 {
+	m.runAll(m.program.list, m.program.finder)
+	if len(m.general.list) > 0 {
 		before := len(m.matched)
-		m.queue = m.index.due(m, m.queue[:0])
-		m.run(m.queue)
+		m.runAll(m.general.list, m.finder)
 		if before > 0 {
 			slices.Sort(m.matched)
 		}
 	}
 	return m.matched
+}
+
+// runAll holds the event against a list of detections, or what its finder leaves of it.
+func (m *Matcher) runAll(list []candidate, f *finder) {
+	if f != nil {
+		m.queue = f.find(m, m.queue[:0])
+		list = m.queue
+	}
+	m.run(list)
 }
 
 // run holds the event against some detections.
@@ -160,6 +167,20 @@ func (m *Matcher) AppendTexts(list []Text, f Field) []Text {
 		}
 	}
 	return list
+}
+
+// First is the first of the texts that AppendTexts appends, with how many these are.
+func (m *Matcher) First(f Field) (first Text, count int) {
+	for i := range m.slots[f.slot].values {
+		v := &m.slots[f.slot].values[i]
+		if v.kind <= kindContainer {
+			continue
+		}
+		if count++; count == 1 {
+			first = Text{v.text, v.kind == kindString}
+		}
+	}
+	return first, count
 }
 
 // everywhere stands for the slot of a keyword, which is not about one field.

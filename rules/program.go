@@ -16,9 +16,14 @@ const (
 // already, and the fields that these and the others look at. The type is a field of nearly every detection, and a
 // tenant's events are of a few types, so little is left.
 type program struct {
-	root *node
-	list []candidate
+	root   *node
+	list   []candidate
+	finder *finder // of list, where it is long
 }
+
+// leastIndexed is how many detections it takes for an index to be quicker than a look at
+// each.
+const leastIndexed = 64
 
 // candidate is a detection, as an index into Set.rules. Without a match the type
 // alone was enough.
@@ -51,8 +56,8 @@ func (m *Matcher) programFor(typ []value) *program {
 	}
 	p := &program{root: &node{slot: -1}}
 	p.root.add(Field{Path: typeField})
-	each(m.index.fields, p.root.add)
-	r := reducer{m: &Matcher{}, typ: slices.Clone(typ), uses: map[*test]int{}, first: m.index.shared}
+	each(m.general.fields, p.root.add)
+	r := reducer{m: &Matcher{}, typ: slices.Clone(typ), uses: map[*test]int{}, first: m.general.shared}
 	if m.wants == nil {
 		m.wants = m.set.wants()
 	}
@@ -70,11 +75,10 @@ func (m *Matcher) programFor(typ []value) *program {
 		each(m.wants[i], p.root.add)
 		p.list = append(p.list, candidate{i, x})
 	}
-	for i, c := range p.list {
-		if c.match != nil {
-			p.list[i].match, _ = r.arrange(c.match)
-		}
+	if len(p.list) >= leastIndexed {
+		p.finder = newFinder(newIndex(p.list, len(m.slots)))
 	}
+	r.arrangeAll(p.list)
 	m.results = append(m.results, make([]result, max(0, r.first+len(r.shared)-len(m.results)))...)
 	p.root.seal()
 	m.programs[typeKey{v.kind, string(v.text)}] = p
@@ -200,6 +204,15 @@ func (r *reducer) join(parts []expr, all bool) (expr, bool) {
 		return and(list), false
 	}
 	return or(list), false
+}
+
+// arrangeAll arranges some detections.
+func (r *reducer) arrangeAll(list []candidate) {
+	for i, c := range list {
+		if c.match != nil {
+			list[i].match, _ = r.arrange(c.match)
+		}
+	}
 }
 
 // arrange puts first what costs least, since often the rest is not asked any more,

@@ -1,9 +1,11 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,7 +65,8 @@ func (c backtracking) member(m *Matcher, v *value) bool {
 	begun := time.Now()
 	ok, err := c.MatchString(string(v.text))
 	m.backtracked += time.Since(begun)
-	if err != nil {
+	if err != nil { // nothing else begins then
+		m.backtracked = regexBudget
 		m.timeouts++
 	}
 	return ok
@@ -94,8 +97,8 @@ func (d *detection) regex(n *yaml.Node, mods modifiers) (check, error) {
 		return nil, fmt.Errorf("line %d: %w", n.Line, err)
 	}
 	if len(program.Inst) > mostInstructions {
-		return nil, fmt.Errorf("line %d: the regular expression becomes a program of %d instructions, %d at most: a repeat within a repeat multiplies",
-			n.Line, len(program.Inst), mostInstructions)
+		return nil, fmt.Errorf("line %d: the regular expression becomes a program of %d instructions, %d at most: "+
+			"a repeat within a repeat multiplies", n.Line, len(program.Inst), mostInstructions)
 	}
 	re, err := regexp.Compile(source)
 	if err != nil {
@@ -110,8 +113,9 @@ var quickClock = sync.OnceFunc(func() { regexp2.SetTimeoutCheckPeriod(regexTick)
 
 // backtracking compiles an expression that RE2 has refused.
 func (d *detection) backtracking(n *yaml.Node, source string, refused error) (check, error) {
-	if text := refused.Error(); strings.Contains(text, string(syntax.ErrInvalidRepeatSize)) || strings.Contains(text, string(syntax.ErrLarge)) ||
-		strings.Contains(text, string(syntax.ErrNestingDepth)) {
+	wrong := (*syntax.Error)(nil)
+	if errors.As(refused, &wrong) &&
+		slices.Contains([]syntax.ErrorCode{syntax.ErrInvalidRepeatSize, syntax.ErrLarge, syntax.ErrNestingDepth}, wrong.Code) {
 		// What is too large for RE2 is too large to backtrack in.
 		return nil, fmt.Errorf("line %d: %w; a repeat within a repeat multiplies", n.Line, refused)
 	}
@@ -121,8 +125,8 @@ func (d *detection) backtracking(n *yaml.Node, source string, refused error) (ch
 		return nil, fmt.Errorf("line %d: %w", n.Line, refused)
 	}
 	re.MatchTimeout = regexEnds
-	d.warnings = append(d.warnings, fmt.Sprintf("%s:%d: the regular expression is outside RE2, so it backtracks, for at most %v an event",
-		d.doc.file, n.Line, regexBudget))
+	d.warnings = append(d.warnings, fmt.Sprintf(
+		"%s:%d: the regular expression is outside RE2, so it backtracks, for at most %v an event", d.doc.file, n.Line, regexBudget))
 	return backtracking{re, source}, nil
 }
 

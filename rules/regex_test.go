@@ -12,7 +12,10 @@ func loaded(t testing.TB, items ...string) *Matcher {
 	t.Helper()
 	var text strings.Builder
 	for i, item := range items {
-		fmt.Fprintf(&text, "title: r%d\nid: r%d\nlevel: low\nlogsource: {product: auth0}\ndetection:\n  s:\n    %s\n  condition: s\n---\n", i, i, item)
+		if !strings.HasPrefix(item, "{") {
+			item = "\n    " + item
+		}
+		fmt.Fprintf(&text, "title: r%d\nid: r%d\nlevel: low\nlogsource: {product: auth0}\ndetection:\n  s: %s\n  condition: s\n---\n", i, i, item)
 	}
 	set, report := Load(nil, fstest.MapFS{"r.yml": {Data: []byte(text.String())}})
 	for _, d := range report.Documents {

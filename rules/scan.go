@@ -242,7 +242,7 @@ func (m *Matcher) add(n *node, v value, flat bool) {
 			m.retyped = m.program != nil && !m.whole
 			m.program = m.programFor(s.values)
 			if !m.whole {
-				m.root, m.stop = m.program.root, m.retyped || len(m.program.list) == 0 && len(m.index.list) == 0
+				m.root, m.stop = m.program.root, m.retyped || len(m.program.list) == 0 && len(m.general.list) == 0
 			}
 		}
 		return

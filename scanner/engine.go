@@ -560,8 +560,7 @@ func (e *Engine) track(t *tracked, c *clock, o occurrence, pages bool) {
 		return
 	}
 	source := bits.TrailingZeros64(o.seen)
-	if n := e.keys(t, source); n == 1 { // as it nearly always is
-		e.keyAt(c, 0)
+	if e.onlyKey(t, c, source) { // as it nearly always is
 		if g, pos, ok := e.place(t, c, o, source); ok {
 			e.weigh(g, pos, pages)
 		}

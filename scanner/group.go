@@ -44,6 +44,26 @@ func (e *Engine) keys(t *tracked, source int) int {
 	return count
 }
 
+// onlyKey makes the key at hand that of the one group that the event belongs to. It is
+// false where that cannot be told at once: the event may be of several groups, or of none.
+func (e *Engine) onlyKey(t *tracked, c *clock, source int) bool {
+	if e.from != nil {
+		return false
+	}
+	e.key, e.quoted = append(e.key[:0], c.name...), 0
+	for i, f := range t.groupBy(source) {
+		text, count := e.matcher.First(f)
+		if count != 1 {
+			return false
+		}
+		e.appendKey(text.Text)
+		if text.Quoted {
+			e.quoted |= 1 << i
+		}
+	}
+	return true
+}
+
 // unique leaves out texts that were there before.
 func unique(list []rules.Text) []rules.Text {
 	if len(list) < 2 {

@@ -159,6 +159,9 @@ func (r random) rules() string {
 // member is a value as Auth0 might send it one day: text as a rule, but also what
 // has no column.
 func (r random) member() any {
+	if r.IntN(10) == 0 {
+		return ""
+	}
 	if r.tidy {
 		return r.value()
 	}
