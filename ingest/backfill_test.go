@@ -92,7 +92,7 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 			topic := &book{}
 			check := func(n int) Checkpoints {
 				t.Helper()
-				state, err := ReadCheckpoints(t.Context(), topicOf(topic.records[:n]...))
+				state, err := ReadCheckpoints(t.Context(), topicOf(topic.records[:n]...), sound(t))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -75,7 +75,10 @@ func ReadCheckpoint(r *schema.Record) (Checkpoint, error) {
 		return Checkpoint{Tenant: tenant, Chain: chain, Done: true}, nil
 	}
 	if err := json.Unmarshal(r.Value, &c); err != nil {
-		return c, fmt.Errorf("checkpoint %q at offset %d: %w", r.Key, r.Offset, err)
+		return c, fmt.Errorf("checkpoint %q at offset %d of partition %d is damaged: %w", r.Key, r.Offset, r.Partition, err)
+	}
+	if key := c.key(); key != string(r.Key) {
+		return c, fmt.Errorf("checkpoint %q at offset %d of partition %d is another one's, %q", r.Key, r.Offset, r.Partition, key)
 	}
 	return c, nil
 }
@@ -90,14 +93,17 @@ func (c Checkpoints) Of(tenant, chain string) (_ Checkpoint, ok bool) {
 }
 
 // ReadCheckpoints rebuilds the checkpoints from their topic. readAll calls yield
-// for every record that the topic holds, in order.
-func ReadCheckpoints(ctx context.Context, readAll func(context.Context, func(schema.Record) error) error) (Checkpoints, error) {
+// for every record that the topic holds, in order. damaged hears of each checkpoint
+// that cannot be used: the one before it counts, or none, so that events are pulled
+// once more rather than not at all.
+func ReadCheckpoints(ctx context.Context, readAll func(context.Context, func(schema.Record) error) error, damaged func(error)) (Checkpoints, error) {
 	found := Checkpoints{}
 	partition := map[string]int{}
 	err := readAll(ctx, func(r schema.Record) error {
 		c, err := ReadCheckpoint(&r)
 		if err != nil {
-			return err
+			damaged(err)
+			return nil
 		}
 		key := c.key()
 		if old, known := found[key]; known && partition[key] != r.Partition && old.UpdatedAt.After(c.UpdatedAt) {

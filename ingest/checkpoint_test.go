@@ -44,7 +44,7 @@ func TestCheckpointRecord(t *testing.T) {
 	if string(r.Key) != "acme/tail" || string(r.Value) != want {
 		t.Errorf("got %s: %s\nwant %s", r.Key, r.Value, want)
 	}
-	found, err := ReadCheckpoints(t.Context(), topicOf(r))
+	found, err := ReadCheckpoints(t.Context(), topicOf(r), sound(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestReadCheckpoints(t *testing.T) {
 			}
 			records = append(records, r)
 		}
-		got, err := ReadCheckpoints(t.Context(), topicOf(records...))
+		got, err := ReadCheckpoints(t.Context(), topicOf(records...), sound(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,18 +88,28 @@ func TestReadCheckpoints(t *testing.T) {
 	}
 }
 
-// TestReadCheckpointsFails shows that nothing is pulled from the start again
-// because a checkpoint cannot be read: it is an error that says where.
-func TestReadCheckpointsFails(t *testing.T) {
-	good := schema.Record{Key: []byte("acme/tail"), Value: []byte(`{"tenant":"acme","chain":"tail"}`)}
-	for _, value := range []string{`{`, `[]`, `"x"`, `{"log_id":1}`, `{"events":-1}`, `{"events":1e99}`, `{"live_from":"yesterday"}`, "\x00", `{}{}`} {
-		found, err := ReadCheckpoints(t.Context(), topicOf(good, schema.Record{Key: []byte("acme/tail"), Value: []byte(value)}))
-		if err == nil || !strings.Contains(err.Error(), `"acme/tail" at offset 1`) || found != nil {
-			t.Errorf("%q: got %v, %v", value, found, err)
+// sound is for checkpoints of which none is damaged.
+func sound(t *testing.T) func(error) {
+	return func(err error) { t.Helper(); t.Error(err) }
+}
+
+// TestDamagedCheckpoints shows that one that is cut, or another one's, is named and that
+// the one before it counts: the pull goes on from there.
+func TestDamagedCheckpoints(t *testing.T) {
+	good := schema.Record{Key: []byte("acme/tail"), Value: []byte(`{"tenant":"acme","chain":"tail","log_id":"7"}`)}
+	for _, value := range []string{`{`, `[]`, `"x"`, `{"log_id":1}`, `{"events":-1}`, `{"events":1e99}`, `{"live_from":"yesterday"}`, "\x00", `{}{}`,
+		`{"tenant":"acme","chain":"tail","log_id":"8"`, `{"tenant":"other","chain":"tail","log_id":"8"}`, `{"tenant":"acme","chain":"backfill/1/2"}`, `{}`} {
+		var told []error
+		found, err := ReadCheckpoints(t.Context(), topicOf(good, schema.Record{Key: []byte("acme/tail"), Value: []byte(value)}), func(err error) { told = append(told, err) })
+		if err != nil || len(told) != 1 || !strings.Contains(told[0].Error(), `"acme/tail" at offset 1 of partition 0`) {
+			t.Errorf("%q: got %v, told %v", value, err, told)
+		}
+		if c, ok := found.Of("acme", ChainTail); !ok || c.LogID != "7" || len(found) != 1 {
+			t.Errorf("%q: got %v", value, found)
 		}
 	}
 	errAway := errors.New("no broker answers")
-	if _, err := ReadCheckpoints(t.Context(), func(context.Context, func(schema.Record) error) error { return errAway }); !errors.Is(err, errAway) {
+	if _, err := ReadCheckpoints(t.Context(), func(context.Context, func(schema.Record) error) error { return errAway }, sound(t)); !errors.Is(err, errAway) {
 		t.Errorf("got %v, want the topic's error", err)
 	}
 }
@@ -112,14 +122,12 @@ func FuzzReadCheckpoints(f *testing.F) {
 		f.Add([]byte("acme/tail"), []byte(text))
 	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
-		found, err := ReadCheckpoints(t.Context(), topicOf(schema.Record{Key: key, Value: value}))
+		damaged := 0
+		found, err := ReadCheckpoints(t.Context(), topicOf(schema.Record{Key: key, Value: value}), func(error) { damaged++ })
 		if err != nil {
-			if found != nil {
-				t.Errorf("checkpoints in spite of %v", err)
-			}
-			return
+			t.Fatal(err)
 		}
-		if want := min(len(value), 1); len(found) != want {
+		if want := min(len(value), 1) - damaged; len(found) != want {
 			t.Fatalf("%d checkpoints, want %d", len(found), want)
 		}
 		for _, c := range found {
@@ -127,7 +135,7 @@ func FuzzReadCheckpoints(f *testing.F) {
 			if err != nil {
 				return // a year that JSON has no form for
 			}
-			again, err := ReadCheckpoints(t.Context(), topicOf(r))
+			again, err := ReadCheckpoints(t.Context(), topicOf(r), sound(t))
 			if err != nil {
 				t.Fatalf("%s: %v", r.Value, err)
 			}

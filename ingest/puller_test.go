@@ -346,7 +346,7 @@ func (w *world) run(cfg ingest.PullerConfig) (p *ingest.Puller, stop func()) {
 // lead lets a puller lead the tenant.
 func (w *world) lead(p *ingest.Puller) (stop func()) {
 	w.t.Helper()
-	found, err := ingest.ReadCheckpoints(w.t.Context(), w.checkpoints.readAll)
+	found, err := ingest.ReadCheckpoints(w.t.Context(), w.checkpoints.readAll, func(err error) { w.t.Error(err) })
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -373,7 +373,7 @@ func (w *world) checkpoint() ingest.Checkpoint {
 // chains are the newest checkpoints that were written.
 func (w *world) chains() ingest.Checkpoints {
 	w.t.Helper()
-	found, err := ingest.ReadCheckpoints(w.t.Context(), w.checkpoints.readAll)
+	found, err := ingest.ReadCheckpoints(w.t.Context(), w.checkpoints.readAll, func(err error) { w.t.Error(err) })
 	if err != nil {
 		w.t.Fatal(err)
 	}

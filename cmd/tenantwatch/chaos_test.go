@@ -719,7 +719,7 @@ func (c *chaos) checkpoints() ingest.Checkpoints {
 	c.t.Helper()
 	state, err := ingest.ReadCheckpoints(c.t.Context(), func(ctx context.Context, yield func(schema.Record) error) error {
 		return c.kafka.ReadAll(ctx, schema.NewTopics("chaos.").Checkpoints, yield)
-	})
+	}, func(err error) { c.t.Error(err) })
 	if err != nil {
 		c.t.Fatal(err)
 	}

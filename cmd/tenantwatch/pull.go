@@ -82,6 +82,8 @@ func (p *pipeline) lead(ctx context.Context, part *kafka.Partition) error {
 	}
 	state, err := ingest.ReadCheckpoints(ctx, func(ctx context.Context, yield func(schema.Record) error) error {
 		return p.backend.kafka.ReadAll(ctx, topic, yield)
+	}, func(err error) {
+		p.log.Error("a checkpoint cannot be used; the chain continues from the one before it, audits find what is missing", "part", "pull", "err", err)
 	})
 	if err != nil {
 		return err
@@ -107,7 +109,7 @@ func takeOrders(ctx context.Context, part *kafka.Partition, orders map[string]ch
 		}
 		c, err := ingest.ReadCheckpoint(&r)
 		if err != nil {
-			return err
+			continue // no order that could be followed; who reads the checkpoints names it
 		}
 		taken, ours := orders[c.Tenant]
 		if !ours || !c.Order {

@@ -622,7 +622,7 @@ func testReadAllCompacted(t *testing.T, b *testBroker) {
 		t.Helper()
 		found, err := ingest.ReadCheckpoints(t.Context(), func(ctx context.Context, yield func(schema.Record) error) error {
 			return c.ReadAll(ctx, topics.Checkpoints, yield)
-		})
+		}, func(err error) { t.Error(err) })
 		if err != nil {
 			t.Fatal(err)
 		}

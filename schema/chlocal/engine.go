@@ -1,7 +1,10 @@
 package chlocal
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,9 +23,15 @@ const EngineVar = "TENANTWATCH_CLICKHOUSE"
 // library is the file name of ClickHouse as a shared library.
 const library = "libchdb.so"
 
+// librarySums are the SHA-256 sums of the libraries that `make engine` fetches, by
+// architecture.
+var librarySums = map[string]string{"amd64": "36ad4e999882821ef13cf2d0f52c93f48e6ee1b4498b35a201c23ce4b8d15bf5"}
+
 // Engine is the ClickHouse to run.
 type Engine struct {
 	Path string // absolute
+
+	sum string // SHA-256 that the file must have; empty where that is not known
 }
 
 // isLibrary reports whether the engine is the shared library, which is run
@@ -67,7 +76,7 @@ func FindEngine(named string) (Engine, error) {
 	for _, dir := range cacheDirs() {
 		path := filepath.Join(dir, "clickhouse-"+Version+"-"+runtime.GOARCH, library)
 		if _, err := os.Stat(path); err == nil {
-			return Engine{Path: path}, nil
+			return Engine{Path: path, sum: librarySums[runtime.GOARCH]}, nil
 		}
 		looked = append(looked, path)
 	}
@@ -89,4 +98,48 @@ func cacheDirs() []string {
 		dirs = append(dirs, filepath.Join(user, "tenantwatch"))
 	}
 	return dirs
+}
+
+// DamagedEngineError says that the library is not the one that was fetched.
+type DamagedEngineError struct {
+	Path      string
+	Got, Want string // SHA-256
+}
+
+func (e *DamagedEngineError) Error() string {
+	return fmt.Sprintf("the ClickHouse engine %s is damaged: its SHA-256 is %s, not %s: remove the folder %s and run `make engine`",
+		e.Path, e.Got, e.Want, filepath.Dir(e.Path))
+}
+
+// check compares the library with what was fetched: 500 MB and a second, so that is done
+// once for each file. The size and the time of one that was sound stand in a file beside
+// it, which is only a convenience.
+func (e Engine) check() error {
+	if e.sum == "" {
+		return nil
+	}
+	info, err := os.Stat(e.Path)
+	if err != nil {
+		return err
+	}
+	seen := fmt.Sprintf("%s %d %d\n", e.sum, info.Size(), info.ModTime().UnixNano())
+	note := e.Path + ".checked"
+	if known, err := os.ReadFile(note); err == nil && string(known) == seen {
+		return nil
+	}
+
+	file, err := os.Open(e.Path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return fmt.Errorf("read the ClickHouse engine %s: %w", e.Path, err)
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != e.sum {
+		return &DamagedEngineError{Path: e.Path, Got: got, Want: e.sum}
+	}
+	_ = os.WriteFile(note, []byte(seen), 0o600)
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -84,6 +85,10 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if cfg.Bounds == (Bounds{}) {
 		cfg.Bounds = DefaultBounds()
 	}
+	if err := cfg.Engine.check(); err != nil {
+		return nil, err
+	}
+	lost := vanished(dir)
 	if err := makeFolders(dir); err != nil {
 		return nil, fmt.Errorf("make the engine's folder: %w", err)
 	}
@@ -102,6 +107,10 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		}
 	}()
 
+	if lost {
+		cfg.Log.Error("the store of the embedded ClickHouse is gone: it starts empty; audits bring back the events that Auth0 still has, "+
+			"the rest is lost unless the folder is restored from a backup", "dir", filepath.Join(dir, storeDir))
+	}
 	access, damage := loadAccess(dir, cfg.Tenants)
 	if damage != nil {
 		cfg.Log.Error("access file damaged; clients need the new passwords", "err", damage)
@@ -133,6 +142,15 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	go s.keep(keep)
 	cfg.Log.Info("clickhouse started", "engine", cfg.Engine.Path, "dir", dir, "tcp", s.Access.TCP, "http", s.Access.HTTP)
 	return s, nil
+}
+
+// vanished reports whether an engine has run here whose store is there no more.
+func vanished(dir string) bool {
+	if _, err := os.Stat(filepath.Join(dir, accessFile)); err != nil {
+		return false // the first start
+	}
+	files, err := os.ReadDir(filepath.Join(dir, storeDir))
+	return len(files) == 0 && (err == nil || errors.Is(err, fs.ErrNotExist))
 }
 
 // makeFolders makes what is missing and closes to others what is there.
