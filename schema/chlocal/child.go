@@ -102,7 +102,7 @@ func command(engine Engine, dir string, at direct) (*exec.Cmd, error) {
 		"--query=SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
 			"SELECT count() FROM file('/dev/stdin', LineAsString)",
 	}
-	confinement, err := newConfinement(engine, dir, []string{at.tcp, at.http}, args)
+	confinement, err := newConfinement(engine, dir, []string{at.tcp, at.http}, at.connect, args)
 	if err != nil {
 		return nil, err
 	}

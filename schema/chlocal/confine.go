@@ -41,6 +41,7 @@ type confinement struct {
 	Read     []string // folders to read
 	ReadFile []string // files to read
 	Ports    []string // host:port to listen on
+	Connect  []string // host:port to connect to
 	Confine  bool     // false where the kernel cannot
 	Parent   int      // who has to be alive for a program to run; 0 for the library, which holds the leash
 }
@@ -68,17 +69,9 @@ func confine(c confinement) error {
 	runtime.LockOSThread() // never unlocked
 
 	if c.Confine {
-		ports := []landlock.Rule{}
-		for _, addr := range c.Ports {
-			_, port, err := net.SplitHostPort(addr)
-			if err != nil {
-				return err
-			}
-			number, err := strconv.ParseUint(port, 10, 16)
-			if err != nil {
-				return err
-			}
-			ports = append(ports, landlock.BindTCP(uint16(number)))
+		ports, err := portRules(c)
+		if err != nil {
+			return err
 		}
 		rules := append(ports,
 			landlock.RWDirs(c.Write...).WithRefer(),
@@ -110,15 +103,37 @@ func confine(c confinement) error {
 	return fmt.Errorf("run %s: %w", c.Exec, syscall.Exec(c.Exec, c.Args, c.Env))
 }
 
+// portRules are the ports of a confinement.
+func portRules(c confinement) (rules []landlock.Rule, err error) {
+	for _, list := range []struct {
+		addrs []string
+		rule  func(uint16) landlock.NetRule
+	}{{c.Ports, landlock.BindTCP}, {c.Connect, landlock.ConnectTCP}} {
+		for _, addr := range list.addrs {
+			_, port, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			number, err := strconv.ParseUint(port, 10, 16)
+			if err != nil {
+				return nil, fmt.Errorf("port of %s: %w", addr, err)
+			}
+			rules = append(rules, list.rule(uint16(number)))
+		}
+	}
+	return rules, nil
+}
+
 // newConfinement is how the engine runs: as a program, or as a library within this
 // very program (see Host).
-func newConfinement(engine Engine, dir string, ports []string, args []string) (confinement, error) {
+func newConfinement(engine Engine, dir string, ports, connect, args []string) (confinement, error) {
 	store, temporary, logs := filepath.Join(dir, storeDir), filepath.Join(dir, tmpDir), filepath.Join(dir, logDir)
 	env := []string{"PATH=/usr/bin:/bin", "HOME=" + temporary, "TMPDIR=" + temporary, "TZ=UTC"}
 	c := confinement{
 		Write:    []string{store, temporary, logs},
 		ReadFile: []string{filepath.Join(dir, configFile), filepath.Join(dir, usersFile)},
 		Ports:    ports,
+		Connect:  connect,
 		Confine:  canConfine(),
 	}
 

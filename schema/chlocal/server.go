@@ -42,6 +42,9 @@ type Config struct {
 	Tenants []string
 	// Bounds of what readers may ask for; DefaultBounds when zero.
 	Bounds Bounds
+	// Connect is where the engine itself may connect to, host:port: nowhere, but for
+	// tables of its own that read elsewhere.
+	Connect []string
 	// Log takes the start, the end and what happens in between. Required.
 	Log *slog.Logger
 }
@@ -67,6 +70,7 @@ type Server struct {
 // direct is how this process alone reaches the engine.
 type direct struct {
 	tcp, http string
+	connect   []string         // where the engine may connect to
 	logins    map[string]login // by their public names
 }
 
@@ -120,7 +124,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 			"so its readers are not let in over the network")
 	}
 	s.Access = access
-	s.direct.logins = newLogins(access)
+	s.direct.logins, s.direct.connect = newLogins(access), cfg.Connect
 	if s.guard, err = newGuard(s); err != nil {
 		return nil, err
 	}
