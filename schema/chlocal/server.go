@@ -243,7 +243,7 @@ func (s *Server) keep(ctx context.Context) {
 			return
 		case <-running.done:
 		}
-		s.cfg.Log.Error("clickhouse ended; starting it again", "err", running.err)
+		s.cfg.Log.Error("the embedded ClickHouse ended; starting it again", "err", running.err)
 
 		for logged := ""; ; {
 			start, cancel := context.WithTimeout(ctx, startTimeout)
@@ -253,7 +253,7 @@ func (s *Server) keep(ctx context.Context) {
 				s.mu.Lock()
 				s.child = again
 				s.mu.Unlock()
-				s.cfg.Log.Info("clickhouse runs again")
+				s.cfg.Log.Info("the embedded ClickHouse runs again")
 				break
 			}
 			if ctx.Err() != nil {
@@ -261,7 +261,7 @@ func (s *Server) keep(ctx context.Context) {
 			}
 			if text := err.Error(); text != logged {
 				logged = text
-				s.cfg.Log.Error("clickhouse does not start; trying again", "err", err)
+				s.cfg.Log.Error("the embedded ClickHouse does not start; trying again", "err", err)
 			}
 			select {
 			case <-ctx.Done():
