@@ -138,12 +138,9 @@ func (p *Puller) found(ctx context.Context, class Class, cursor string, take *in
 	p.mu.Unlock()
 	page, err = p.retry(ctx, class, take, func() (page Page, err error) {
 		asked = detour(cursor, lost/notFoundTries)
-		if asked == "" {
-			page, err = p.tenant.Oldest(ctx)
-		} else {
+		if asked != "" {
 			page, err = p.tenant.Logs(ctx, asked, *take)
-		}
-		if low, ok := after("", identify(page.Events), ""); err == nil && asked == "" && cursor != "" && !(ok && higher(low, cursor)) {
+		} else if page, err = p.tenant.Oldest(ctx); err == nil && cursor != "" && !expired(cursor, page) {
 			err = &CallError{Method: http.MethodGet, Path: "/api/v2/logs", Status: http.StatusNotFound, Kind: KindClient, Limit: page.Limit,
 				Message: "the log_id to go on from is not found, although older events are there"}
 		}
@@ -154,6 +151,12 @@ func (p *Puller) found(ctx context.Context, class Class, cursor string, take *in
 		return page, err
 	})
 	return page, asked, err
+}
+
+// expired reports whether the oldest events are all behind a cursor.
+func expired(cursor string, oldest Page) bool {
+	low, ok := after("", identify(oldest.Events), "")
+	return ok && higher(low, cursor)
 }
 
 // detour is what to ask for in place of a cursor: itself, the time in it, or the

@@ -300,6 +300,7 @@ func testFaultsOfTheTenant(t *testing.T, kafka ...string) {
 		{Kind: auth0sim.FaultStatus, Status: 429}, {Kind: auth0sim.FaultStatus, Status: 429, RetryAfter: 1},
 		{Kind: auth0sim.FaultStatus, Status: 500}, {Kind: auth0sim.FaultStatus, Status: 503},
 		{Kind: auth0sim.FaultHTML, Status: 502}, {Kind: auth0sim.FaultHTML, Status: 200},
+		{Kind: auth0sim.FaultHTML, Status: 400}, {Kind: auth0sim.FaultBody, Query: "from=", Status: 400, Body: `{"message":"no route"}`},
 		{Kind: auth0sim.FaultCut}, {Kind: auth0sim.FaultNothing}, {Kind: auth0sim.FaultGarbage}, {Kind: auth0sim.FaultContent},
 	}
 	for _, f := range faults {
@@ -318,6 +319,11 @@ func testFaultsOfTheTenant(t *testing.T, kafka ...string) {
 		// The answer to an earlier call may make all seem well again for a moment.
 		if said < 1 || said > 2 {
 			t.Errorf("%+v was said %d times", f, said)
+		}
+	}
+	for _, text := range []string{"refuses", "takes no ids"} {
+		if strings.Contains(p.output(), text) {
+			t.Errorf("a failure was taken for a refusal: %q", text)
 		}
 	}
 	s.tenant.RevokeTokens()

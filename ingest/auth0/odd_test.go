@@ -7,10 +7,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -58,41 +61,42 @@ func TestRefusedTokenOnce(t *testing.T) {
 	}
 }
 
+// roundTrip answers without a network.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 // TestTokenTogether: callers that wait for the same token share its refusal.
 func TestTokenTogether(t *testing.T) {
-	s := newServer(t)
-	const callers = 16
-	arrived := make(chan struct{}, callers)
-	s.token = func(n int, w http.ResponseWriter, r *http.Request) {
-		for range callers {
-			<-arrived // all of them are on their way
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int32
+		release := make(chan struct{})
+		base, err := auth0.ParseDomain("acme.eu.auth0.com")
+		if err != nil {
+			t.Fatal(err)
 		}
-		answer(403, "application/json", `{"error":"access_denied"}`)(n, w, r)
-	}
-	c := s.client(t)
-	var all sync.WaitGroup
-	for range callers {
-		all.Go(func() {
-			arrived <- struct{}{}
-			if _, err := c.Logs(t.Context(), someID, 100); err == nil {
-				t.Error("a page without a token")
-			}
-		})
-	}
-	// Some may come when the first call is over already, and make one of their own.
-	go func() {
-		for range callers * callers {
-			select {
-			case arrived <- struct{}{}:
-			case <-t.Context().Done():
-				return
-			}
+		c, err := auth0.New(auth0.Config{BaseURL: base, ClientID: clientID, ClientSecret: secret, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			calls.Add(1)
+			<-release
+			return &http.Response{StatusCode: 403, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}")), Request: r}, nil
+		})})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
-	all.Wait()
-	if tokens, _ := s.seen(); len(tokens) >= callers {
-		t.Errorf("%d token calls of %d callers", len(tokens), callers)
-	}
+		var all sync.WaitGroup
+		for range 16 {
+			all.Go(func() {
+				_, err := c.Logs(t.Context(), someID, 100)
+				failure{path: "/oauth/token", status: 403, kind: ingest.KindToken}.check(t, err)
+			})
+		}
+		synctest.Wait()
+		close(release)
+		all.Wait()
+		if n := calls.Load(); n != 1 {
+			t.Errorf("%d calls of 16 callers", n)
+		}
+	})
 }
 
 // TestResets: whatever a reset is written in, it is understood, also alone.
