@@ -22,7 +22,7 @@ import (
 )
 
 // TestDamagedKafka has random bytes in a segment of a running instance, of events that
-// wait for a ClickHouse that is away: storing continues behind them, the log says which file
+// wait for a ClickHouse that is away, more than the writer holds: storing continues behind them, the log says which file
 // from which offset, the process is ready, and an audit brings back what was there.
 func TestDamagedKafka(t *testing.T) {
 	t.Parallel()
@@ -30,7 +30,8 @@ func TestDamagedKafka(t *testing.T) {
 	engine := chlocaltest.Start(t, engineDir)
 	var clock stoppable
 	var ahead atomic.Int64
-	s := serve(t, auth0sim.Config{Now: func() time.Time { return clock.now().Add(time.Duration(ahead.Load())) }, HistoryEvents: 100, LiveRate: 5})
+	const outage = 20 * time.Minute
+	s := serve(t, auth0sim.Config{Now: func() time.Time { return clock.now().Add(time.Duration(ahead.Load()) - outage) }, HistoryEvents: 100, LiveRate: 50})
 	environ := settings(t, append(unprobed(s), "CLICKHOUSE_DSN="+engine.Access.DSN(chlocal.Owner, "kept"))...)
 	p := start(t, environ, "run")
 	web, _ := p.waitFor(`^web: +http://(\S+)`, 0)
@@ -40,7 +41,6 @@ func TestDamagedKafka(t *testing.T) {
 	if err := engine.Close(); err != nil {
 		t.Fatal(err)
 	}
-	const outage = 20 * time.Minute
 	ahead.Add(int64(outage))
 	until := s.tenant.Config().Now()
 	waitUntil(t, "all is pulled", func() bool {
@@ -50,8 +50,8 @@ func TestDamagedKafka(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	segment := slices.MaxFunc(segments, func(a, b string) int { return int(size(t, a) - size(t, b)) })
-	overwrite(t, segment, size(t, segment)*3/4, 30_000)
+	segment := slices.MaxFunc(segments, func(a, b string) int { return int(base(t, a) - base(t, b)) }) // the newest
+	overwrite(t, segment, size(t, segment)/2, 30_000)
 
 	chlocaltest.Start(t, engineDir)
 	p.waitFor("records in Kafka are damaged.*topic=tenantwatch.events.*from_offset=[0-9]+ to_offset=[0-9]+", line)
@@ -78,6 +78,16 @@ func readyz(t *testing.T, web string) {
 		defer res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
+}
+
+// base is the first offset of a segment.
+func base(t *testing.T, segment string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(strings.TrimSuffix(filepath.Base(segment), ".dat"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func size(t *testing.T, path string) int64 {

@@ -306,6 +306,16 @@ func (p *Partition) Fetch(ctx context.Context) (schema.Record, error) {
 		m, err := p.reader.FetchMessage(patience)
 		cancel()
 		switch {
+		case err == nil: // before ctx: a record that has come must not be dropped with it
+			if err = p.check(&m); err == nil {
+				p.expected, p.high, p.failing = m.Offset+1, m.HighWaterMark, time.Time{}
+				p.state.fetch(m.Offset)
+				return record(m), nil
+			}
+			// What was read ahead after it is not to be trusted either.
+			if err := p.reopen(p.expected); err != nil {
+				return schema.Record{}, err
+			}
 		case ctx.Err() != nil:
 			return schema.Record{}, ctx.Err()
 		case errors.Is(err, context.DeadlineExceeded):
@@ -316,16 +326,6 @@ func (p *Partition) Fetch(ctx context.Context) (schema.Record, error) {
 			}
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe):
 			return schema.Record{}, fmt.Errorf("partition %d of %s: the reader was closed", p.id, p.topic)
-		case err == nil:
-			if err = p.check(&m); err == nil {
-				p.expected, p.high, p.failing = m.Offset+1, m.HighWaterMark, time.Time{}
-				p.state.fetch(m.Offset)
-				return record(m), nil
-			}
-			// What was read ahead after it is not to be trusted either.
-			if err := p.reopen(p.expected); err != nil {
-				return schema.Record{}, err
-			}
 		}
 
 		if p.state.due() {

@@ -240,3 +240,37 @@ func TestDamageAtRest(t *testing.T) {
 		})
 	}
 }
+
+// TestFetchUnderDeadlines fetches with deadlines that end just when records come: none is
+// dropped with them.
+func TestFetchUnderDeadlines(t *testing.T) {
+	const all = 3000
+	d := newDamaged(t)
+	defer d.stop()
+	d.produce(0, all)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	random := rand.New(rand.NewPCG(1, 4))
+	next := 0
+	err := d.client.Consume(ctx, d.topic, "deadlines", func(ctx context.Context, p *kafka.Partition) error {
+		for ctx.Err() == nil {
+			short, cancel := context.WithTimeout(ctx, time.Duration(random.IntN(60))*time.Microsecond)
+			r, err := p.Fetch(short)
+			cancel()
+			if err != nil {
+				continue
+			}
+			if !strings.HasPrefix(string(r.Value), fmt.Sprintf(`{"n":%d,`, next)) {
+				t.Errorf("got %.40s, want number %d", r.Value, next)
+				stop()
+			}
+			if next++; next == all {
+				stop()
+			}
+		}
+		return nil
+	})
+	if next != all {
+		t.Errorf("%d records, want %d: %v", next, all, err)
+	}
+}
