@@ -250,9 +250,9 @@ func TestFetchUnderDeadlines(t *testing.T) {
 	d.produce(0, all)
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
-	random := rand.New(rand.NewPCG(1, 4))
-	next := 0
+	next := 0 // one partition has all of them
 	err := d.client.Consume(ctx, d.topic, "deadlines", func(ctx context.Context, p *kafka.Partition) error {
+		random := rand.New(rand.NewPCG(1, 4))
 		for ctx.Err() == nil {
 			short, cancel := context.WithTimeout(ctx, time.Duration(random.IntN(60))*time.Microsecond)
 			r, err := p.Fetch(short)
