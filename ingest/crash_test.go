@@ -35,6 +35,9 @@ func blockOf(t *testing.T, round, n int) *ingest.Block {
 // TestCrashInsideInsert kills the engine inside inserts of events and of coverage: every
 // row that was acknowledged in the end is there, once.
 func TestCrashInsideInsert(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is about processes: nothing for the race detector")
+	}
 	t.Parallel()
 	conn, dsn, srv := chlocaltest.OpenServer(t)
 	for _, table := range []string{"events_stored", "coverage_stored"} {

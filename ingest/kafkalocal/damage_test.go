@@ -171,11 +171,19 @@ func (d *damaged) check(name string, got []int, all, most int) {
 	}
 }
 
+// seeds are those of the damages that are tried.
+func seeds() uint64 {
+	if testing.Short() {
+		return 4
+	}
+	return 12
+}
+
 // TestDamageWhileRunning has random bytes in a segment of a running broker. What is sound
 // is read, also behind it; nothing else is; and the damage is named.
 func TestDamageWhileRunning(t *testing.T) {
 	const all = 400
-	for seed := range uint64(12) {
+	for seed := range seeds() {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			d := newDamaged(t)
@@ -207,7 +215,7 @@ func TestDamageWhileRunning(t *testing.T) {
 // mends it at its start and keeps what is behind it.
 func TestDamageAtRest(t *testing.T) {
 	const all = 400
-	for seed := range uint64(12) {
+	for seed := range seeds() {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			d := newDamaged(t)

@@ -12,6 +12,9 @@ import (
 
 // TestCrashInsideInsert kills the engine inside inserts of alerts: each is there, once.
 func TestCrashInsideInsert(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is about processes: nothing for the race detector")
+	}
 	t.Parallel()
 	conn, _, srv := chlocaltest.OpenServer(t)
 	if err := conn.Exec(t.Context(), "SYSTEM STOP MERGES alerts_stored"); err != nil {

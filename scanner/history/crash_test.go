@@ -11,6 +11,9 @@ import (
 // TestCrashInsideInsert kills the engine inside inserts that note how far rules have been
 // run: each note that was acknowledged in the end is there.
 func TestCrashInsideInsert(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is about processes: nothing for the race detector")
+	}
 	t.Parallel()
 	conn, _, srv := chlocaltest.OpenServer(t)
 	if err := conn.Exec(t.Context(), "SYSTEM STOP MERGES scans_stored"); err != nil {

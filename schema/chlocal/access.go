@@ -1,6 +1,7 @@
 package chlocal
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -33,11 +34,17 @@ type Access struct {
 	HTTP           string `json:"http"` // HTTP interface, host:port
 	OwnerPassword  string `json:"owner_password"`
 	ReaderPassword string `json:"reader_password"`
-	// TenantPasswords are those of the readers of single tenants, by tenant.
-	TenantPasswords map[string]string `json:"tenant_reader_passwords,omitempty"`
+	// TenantReaders are the readers of single tenants, by tenant.
+	TenantReaders map[string]Login `json:"tenant_readers,omitempty"`
 	// Unconfined is true where the kernel cannot keep the engine from reading
 	// this user's files. Only Owner is let in then.
 	Unconfined bool `json:"unconfined,omitempty"`
+}
+
+// Login is a user and a password.
+type Login struct {
+	User     string `json:"user"`
+	Password string `json:"password"`
 }
 
 // accessFile is Access's file name in an engine's folder.
@@ -62,9 +69,9 @@ func (a Access) password(user string) string {
 	case Reader:
 		return a.ReaderPassword
 	}
-	for tenant, password := range a.TenantPasswords {
-		if user == TenantReader(tenant) {
-			return password
+	for _, reader := range a.TenantReaders {
+		if user == reader.User {
+			return reader.Password
 		}
 	}
 	return ""
@@ -102,16 +109,16 @@ func loadAccess(dir string, tenants []string) (access Access, damage error) {
 	if access.ReaderPassword == "" {
 		access.ReaderPassword = rand.Text()
 	}
-	passwords := map[string]string{}
-	for tenant, password := range access.TenantPasswords {
-		passwords[tenant] = password
+	readers := map[string]Login{}
+	for tenant, reader := range access.TenantReaders {
+		readers[tenant] = Login{User: TenantReader(tenant), Password: cmp.Or(reader.Password, rand.Text())}
 	}
 	for _, tenant := range tenants {
-		if passwords[tenant] == "" {
-			passwords[tenant] = rand.Text()
+		if readers[tenant].Password == "" {
+			readers[tenant] = Login{User: TenantReader(tenant), Password: rand.Text()}
 		}
 	}
-	access.TenantPasswords = passwords
+	access.TenantReaders = readers
 	return access, damage
 }
 

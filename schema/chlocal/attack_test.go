@@ -273,7 +273,7 @@ func TestFilesAndNetwork(t *testing.T) {
 	}
 	// The ways of HTTP and of the native protocol are the same from here on.
 	for user, password := range map[string]string{chlocal.Owner: tt.Access.OwnerPassword, chlocal.Reader: tt.Access.ReaderPassword,
-		chlocal.TenantReader("acme"): tt.Access.TenantPasswords["acme"]} {
+		chlocal.TenantReader("acme"): tt.Access.TenantReaders["acme"].Password} {
 		for _, sql := range queries {
 			status, body := post(t, tt.Access.HTTP, user, password, sql, "")
 			// An owner may see that a folder is there, and create what it cannot read.
@@ -364,8 +364,8 @@ func TestReaders(t *testing.T) {
 	tt := newTarget(t)
 	type user struct{ name, password string }
 	reader := user{chlocal.Reader, tt.Access.ReaderPassword}
-	acme := user{chlocal.TenantReader("acme"), tt.Access.TenantPasswords["acme"]}
-	ohara := user{chlocal.TenantReader("o'hara.eu"), tt.Access.TenantPasswords["o'hara.eu"]}
+	acme := user{chlocal.TenantReader("acme"), tt.Access.TenantReaders["acme"].Password}
+	ohara := user{chlocal.TenantReader("o'hara.eu"), tt.Access.TenantReaders["o'hara.eu"].Password}
 	in := "database=" + chlocal.Database
 	tests := []struct {
 		name   string
@@ -443,7 +443,7 @@ func TestReaders(t *testing.T) {
 // the guard keeps a tenant's reader from them.
 func TestFilesOfTheStore(t *testing.T) {
 	tt := newTarget(t)
-	password := tt.Access.TenantPasswords["acme"]
+	password := tt.Access.TenantReaders["acme"].Password
 	user := chlocal.TenantReader("acme")
 	path := filepath.Join(tt.dir, "users.xml") // as readable as the store
 	spellings := []string{

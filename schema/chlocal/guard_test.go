@@ -113,7 +113,7 @@ func TestClientGoes(t *testing.T) {
 		}
 	}
 	for _, user := range []struct{ name, password string }{{chlocal.Reader, tt.Access.ReaderPassword},
-		{chlocal.TenantReader("acme"), tt.Access.TenantPasswords["acme"]}} {
+		{chlocal.TenantReader("acme"), tt.Access.TenantReaders["acme"].Password}} {
 		ctx, leave := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {

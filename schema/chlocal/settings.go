@@ -59,10 +59,11 @@ func newLogins(access Access) map[string]login {
 		Owner:  {name: Owner, password: rand.Text(), public: access.OwnerPassword},
 		Reader: {name: Reader, password: rand.Text(), public: access.ReaderPassword},
 	}
-	for i, tenant := range slices.Sorted(maps.Keys(access.TenantPasswords)) {
+	for i, tenant := range slices.Sorted(maps.Keys(access.TenantReaders)) {
 		// A tenant's name may have what an XML element's name may not.
 		name := fmt.Sprintf("%s_%d", Reader, i)
-		logins[TenantReader(tenant)] = login{name: name, password: rand.Text(), public: access.TenantPasswords[tenant], tenant: tenant}
+		reader := access.TenantReaders[tenant]
+		logins[reader.User] = login{name: name, password: rand.Text(), public: reader.Password, tenant: tenant}
 	}
 	return logins
 }
