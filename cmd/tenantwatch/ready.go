@@ -29,7 +29,10 @@ func (p *pipeline) checks() []check {
 		}})
 	}
 	group := func(suffix string) func(context.Context) string {
-		return func(context.Context) string { return p.backend.kafka.Trouble(p.cfg.group(suffix)) }
+		return func(context.Context) string {
+			// The pull goes by checkpoints, not by offsets.
+			return p.backend.kafka.Trouble(p.cfg.group(suffix), suffix != groupPuller)
+		}
 	}
 
 	if p.has(rolePull) {

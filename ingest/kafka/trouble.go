@@ -95,8 +95,8 @@ func (p *progress) trouble(commits bool) string {
 
 // Trouble is why a consumer group of this process does not do its work: it cannot be
 // joined, a partition cannot be read, or nothing was committed for a minute although
-// records are there. It is empty while all is well.
-func (c *Client) Trouble(group string) string {
+// records are there; the last only of a group that commits. It is empty while all is well.
+func (c *Client) Trouble(group string, commits bool) string {
 	c.mu.Lock()
 	m := c.groups[group]
 	c.mu.Unlock()
@@ -110,7 +110,7 @@ func (c *Client) Trouble(group string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, p := range m.parts {
-		if text := p.state.trouble(true); text != "" {
+		if text := p.state.trouble(commits); text != "" {
 			found = append(found, fmt.Sprintf("partition %d of %s: %s", id, p.topic, text))
 		}
 	}

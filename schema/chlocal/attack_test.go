@@ -96,7 +96,13 @@ func (tt target) engineHTTP(t *testing.T) string {
 // post asks over HTTP, with credentials in headers and more parameters.
 func post(t *testing.T, addr, user, password, sql, params string) (int, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	return postFor(t, time.Minute, addr, user, password, sql, params)
+}
+
+// postFor is post for queries that may try something again and again.
+func postFor(t *testing.T, patience time.Duration, addr, user, password, sql, params string) (int, string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/?"+params, strings.NewReader(sql))
 	if err != nil {
@@ -275,7 +281,7 @@ func TestFilesAndNetwork(t *testing.T) {
 	for user, password := range map[string]string{chlocal.Owner: tt.Access.OwnerPassword, chlocal.Reader: tt.Access.ReaderPassword,
 		chlocal.TenantReader("acme"): tt.Access.TenantReaders["acme"].Password} {
 		for _, sql := range queries {
-			status, body := post(t, tt.Access.HTTP, user, password, sql, "")
+			status, body := postFor(t, 3*time.Second, tt.Access.HTTP, user, password, sql, "")
 			// An owner may see that a folder is there, and create what it cannot read.
 			harmless := user == chlocal.Owner && (strings.HasPrefix(sql, "CREATE") || strings.Contains(sql, " filesystem("))
 			if status == http.StatusOK && !harmless {
