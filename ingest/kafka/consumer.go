@@ -175,6 +175,12 @@ type Partition struct {
 	failing    time.Time // since when the record there cannot be read; zero while it can
 	state      progress
 	log        *slog.Logger
+
+	// See waiting.
+	waitFor   context.Context
+	wait      context.Context
+	waitUntil time.Time
+	endWait   context.CancelFunc
 }
 
 // ID is the partition's number.
@@ -302,9 +308,7 @@ func (p *Partition) Rewind(ctx context.Context, since func(last *schema.Record) 
 // brokers are retried, and records that are damaged are left out.
 func (p *Partition) Fetch(ctx context.Context) (schema.Record, error) {
 	for {
-		patience, cancel := context.WithTimeout(ctx, p.patience())
-		m, err := p.reader.FetchMessage(patience)
-		cancel()
+		m, err := p.reader.FetchMessage(p.waiting(ctx))
 		switch {
 		case err == nil: // before ctx: a record that has come must not be dropped with it
 			if err = p.check(&m); err == nil {
@@ -319,6 +323,7 @@ func (p *Partition) Fetch(ctx context.Context) (schema.Record, error) {
 		case ctx.Err() != nil:
 			return schema.Record{}, ctx.Err()
 		case errors.Is(err, context.DeadlineExceeded):
+			p.stopWaiting()
 			// Nothing has come: usually there is nothing. But the reader also tries
 			// some damage again and again without a word.
 			if err = p.stalled(ctx); err == nil {
@@ -356,6 +361,7 @@ func (p *Partition) Commit(next int64) error {
 }
 
 func (p *Partition) close() {
+	p.stopWaiting()
 	if p.reader != nil {
 		p.reader.Close()
 	}
@@ -369,15 +375,13 @@ func (c *Client) newReader(topic string, partition int) *kafkago.Reader {
 	})
 }
 
-// record copies a message, without the header that is this package's own. Its slices
-// belong to the message alone: kafka-go reads every message into memory of its own.
+// record copies a message. Its slices belong to the message alone: kafka-go
+// reads every message into memory of its own.
 func record(m kafkago.Message) schema.Record {
 	r := schema.Record{Partition: m.Partition, Offset: m.Offset, Key: m.Key, Value: m.Value, Time: m.Time,
-		Headers: make([]schema.Header, 0, len(m.Headers))}
-	for _, h := range m.Headers {
-		if h.Key != sumHeader {
-			r.Headers = append(r.Headers, schema.Header{Key: h.Key, Value: h.Value})
-		}
+		Headers: make([]schema.Header, len(m.Headers))}
+	for i, h := range m.Headers {
+		r.Headers[i] = schema.Header{Key: h.Key, Value: h.Value}
 	}
 	return r
 }

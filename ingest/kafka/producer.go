@@ -85,11 +85,10 @@ func (p *Producer) Close() error { return p.writer.Close() }
 func (p *Producer) Produce(ctx context.Context, records []schema.Record, failed func(error)) error {
 	messages := make([]kafkago.Message, len(records))
 	for i, r := range records {
-		m := kafkago.Message{Key: r.Key, Value: r.Value, Headers: make([]kafkago.Header, 0, len(r.Headers)+1)}
-		for _, h := range r.Headers {
-			m.Headers = append(m.Headers, kafkago.Header{Key: h.Key, Value: h.Value})
+		m := kafkago.Message{Key: r.Key, Value: r.Value, Headers: make([]kafkago.Header, len(r.Headers))}
+		for j, h := range r.Headers {
+			m.Headers[j] = kafkago.Header{Key: h.Key, Value: h.Value}
 		}
-		m.Headers = append(m.Headers, kafkago.Header{Key: sumHeader, Value: sum(r.Key, r.Value)})
 		messages[i] = m
 	}
 	for pause := retryPause; ; pause = min(2*pause, retryPauseMax) {

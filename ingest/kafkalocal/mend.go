@@ -49,7 +49,18 @@ func readBatch(data []byte, at int, least int64) (b batch, ok bool) {
 	if b, ok = skim(data, at, least); !ok {
 		return b, false
 	}
-	return b, crc32.Checksum(data[at+sumFrom:b.end], castagnoli) == binary.BigEndian.Uint32(data[at+17:])
+	if crc32.Checksum(data[at+sumFrom:b.end], castagnoli) != binary.BigEndian.Uint32(data[at+17:]) {
+		return b, false
+	}
+
+	// The sum is not of the first offset. One that leaves a gap, as compaction does, has
+	// to be below that of the batch behind it.
+	if b.first > least {
+		if next, ok := skim(data, b.end, 0); ok && next.first <= b.last {
+			return b, false
+		}
+	}
+	return b, true
 }
 
 // mend looks through all segments of a broker's data. It returns an error only when the

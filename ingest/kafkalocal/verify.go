@@ -97,17 +97,9 @@ func (v *verifier) sound(topic string, partition int32, offset, most int64) (n i
 
 	at, least := 0, from.offset
 	for at < len(data) {
-		// Batches before the offset matter only as the way to it.
-		b, whole := skim(data, at, least)
-		if whole && b.last < offset {
-			at, least = b.end, b.last+1
-			continue
-		}
-		if whole {
-			b, whole = readBatch(data, at, least)
-		}
+		b, whole := readBatch(data, at, least)
 		switch {
-		case whole && b.last < offset:
+		case whole && b.last < offset: // on the way to it
 			at, least = b.end, b.last+1
 			continue
 		case whole && n > 0 && n+int64(b.end-b.at) > most:
