@@ -92,7 +92,7 @@ func (v *verifier) sound(topic string, partition int32, offset, most int64) (n i
 	}
 	data, more := readFrom(path, from.at, length)
 	if _, whole := skim(data, 0, from.offset); !whole && more {
-		data, more = readFrom(path, from.at, math.MaxInt64)
+		data, _ = readFrom(path, from.at, math.MaxInt64)
 	}
 
 	at, least := 0, from.offset
