@@ -439,6 +439,22 @@ func TestReaders(t *testing.T) {
 			t.Errorf("%s as %s: got %d %.200s; want %q", test.name, test.user.name, status, body, test.want)
 		}
 	}
+	// Of every table and view that there is, also those that will be added.
+	_, tables := post(t, tt.Access.HTTP, chlocal.Owner, tt.Access.OwnerPassword,
+		"SELECT table, countIf(name = 'tenant') FROM system.columns WHERE database = '"+chlocal.Database+"' GROUP BY table", "")
+	if n := strings.Count(tables, "\n"); n < 9 {
+		t.Fatalf("%d tables:\n%s", n+1, tables)
+	}
+	for line := range strings.Lines(tables) {
+		table, has, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		sql := "SELECT count() FROM " + table
+		if has == "1" {
+			sql += " WHERE tenant != 'acme'"
+		}
+		if status, body := post(t, tt.Access.HTTP, acme.name, acme.password, sql, in); status == http.StatusOK && (has == "0" || body != "0") {
+			t.Errorf("a tenant's reader, table %s: %d %s", table, status, body)
+		}
+	}
 	out, err := native(t, tt.Access.TCP, acme.name, acme.password, "SELECT toString(count()) FROM "+chlocal.Database+".events", nil)
 	if err != nil || out != "10\n" {
 		t.Errorf("a tenant's reader over the native protocol: %q, %v", out, err)
