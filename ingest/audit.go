@@ -420,7 +420,7 @@ func (p *Puller) handOn(ctx context.Context, source schema.Source, events []sche
 	records := make([]schema.Record, len(some))
 	for n, i := range some {
 		e := events[i]
-		e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, source, time.Now()
+		e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, source, p.now()
 		records[n] = e.Record()
 	}
 	if err := p.produce(ctx, records); err != nil {

@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -50,7 +49,7 @@ func (p *Puller) pullLowIDs(ctx context.Context, c *Checkpoint) (more bool, err 
 	records := make([]schema.Record, len(events))
 	for i := range events {
 		e := &events[i]
-		e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Backfill, time.Now()
+		e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Backfill, p.now()
 		records[i] = e.Record()
 	}
 	if err := p.produce(ctx, records); err != nil {

@@ -138,7 +138,7 @@ func (p *Puller) walk(ctx context.Context, due stretch, take *int, first bool) (
 			if ok && !first && !at.After(known) {
 				continue // forgotten since the walk began
 			}
-			e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Overlap, now
+			e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Overlap, tenantNow
 			if p.recent.add(e.LogID) {
 				late = append(late, e.Record())
 				p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(tenantNow.Sub(e.Date).Seconds())

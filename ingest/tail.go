@@ -159,7 +159,7 @@ func (p *Puller) deliver(ctx context.Context, pages <-chan pulled) error {
 
 // settle fills in what the chain knows of an event.
 func (p *Puller) settle(e *schema.Event, at time.Time, next *Checkpoint) {
-	e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Tail, at
+	e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Tail, p.byTenant(at)
 	switch {
 	case e.LogID == "":
 		if next.Backfill {

@@ -43,7 +43,7 @@ const (
 type Event struct {
 	Tenant    string
 	Source    Source
-	FetchedAt time.Time
+	FetchedAt time.Time // when it was pulled, by the tenant's clock, so that its age can be told
 	LogID     string
 	Type      string
 	Date      time.Time // event time, UTC

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -13,22 +14,29 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
 
-// TestClockAhead pulls a tenant whose clock is 70 minutes behind ours: what happens
-// there comes at once, and the log, a metric and an alert tell of the clock.
+// TestClockAhead pulls a tenant whose clock is three hours behind ours, as one that takes
+// local time for UTC: what happens there comes at once and is alerted on, and the log, a
+// metric and an alert tell of the clock.
 func TestClockAhead(t *testing.T) {
 	t.Parallel()
-	const behind = 70 * time.Minute
+	const behind = 190 * time.Minute
 	s := serve(t, auth0sim.Config{Now: func() time.Time { return time.Now().Add(-behind) }, HistoryEvents: 300, LiveRate: 2})
 	environ := settings(t, unprobed(s)...)
 	p := start(t, environ, "run")
 	m, _ := p.waitFor(`^web: +http://(\S+)`, 0)
-	p.waitFor(`our clock differs from the tenant's.*ahead=1h(10m0s|9m59s|10m1s)`, 0)
+	p.waitFor(`our clock differs from the tenant's.*ahead=3h(10m0s|9m59s|10m1s)`, 0)
 	p.waitFor("backfill done", 0)
 	live := s.tenant.Inject(func(id string, now time.Time) []byte {
 		return []byte(`{"log_id":"` + id + `","date":"` + now.UTC().Format("2006-01-02T15:04:05.000Z") + `","type":"s"}`)
 	})
 	eventually(t, environ, "SELECT count() FROM events WHERE log_id = '"+live+"' AND source = 'tail'", "1")
-	until(t, "http://"+m[1]+"/metrics", 200, `tenantwatch_pull_clock_skew_seconds{tenant="`+s.tenant.Config().Name+`"} 4`)
+	for i := range 30 {
+		s.tenant.Inject(func(id string, now time.Time) []byte {
+			return []byte(fmt.Sprintf(`{"log_id":"%s","date":"%s","type":"fp","ip":"192.0.2.77","user_name":"u%d"}`, id, now.UTC().Format("2006-01-02T15:04:05.000Z"), i))
+		})
+	}
+	p.waitFor(`ALERT .*192\.0\.2\.77`, 0)
+	until(t, "http://"+m[1]+"/metrics", 200, `tenantwatch_pull_clock_skew_seconds{tenant="`+s.tenant.Config().Name+`"} 1`)
 	p.waitFor("The clock of the machine that pulls differs", 0) // the alert, within a minute
 	if code := p.interrupt(); code != exitOK {
 		t.Errorf("exit %d", code)
