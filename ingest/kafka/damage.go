@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,9 +12,9 @@ import (
 )
 
 // Bytes of a log may be damaged on disk. The embedded broker, and others that check what
-// they serve, answer with an error then, for ever at the same place; kafka-go also waits at
-// some damage for bytes that never come. A place that cannot be read for damagePatience is
-// left behind, loudly: the audit brings back the events that were there.
+// they serve, then answer with CORRUPT_MESSAGE, for ever at the same place. Such a place is
+// left behind after damagePatience, loudly: the audit brings back the events that were
+// there. No other failure makes us leave anything behind.
 
 // Damage is a run of records that cannot be read any more.
 type Damage struct {
@@ -85,8 +86,8 @@ func (p *Partition) check(m *kafkago.Message) error {
 }
 
 // failed notes that the record at p.expected could not be read. Once that has been so
-// for a while, although the partition's leader answers, the damaged records are left
-// behind.
+// for a while, and the partition's leader says that it is damaged, the damaged records are
+// left behind. If we die here, the next start finds the same.
 func (p *Partition) failed(ctx context.Context, reason error) error {
 	if p.failing.IsZero() {
 		p.failing = time.Now()
@@ -101,54 +102,66 @@ func (p *Partition) failed(ctx context.Context, reason error) error {
 	if err != nil || p.expected >= last {
 		return nil // the broker has another trouble
 	}
-	readable := func(offset int64) bool { return p.look(ctx, offset) == nil }
-	if readable(p.expected) {
-		return p.reopen(p.expected)
+	good, err := p.endOfDamage(ctx, last)
+	if err != nil {
+		return ctx.Err() // nothing is left behind because of a broker that goes away
 	}
-
-	// The damage is taken to be in one piece: its end is found by steps that double,
-	// and then by halves.
-	bad, good := p.expected, p.expected+1
-	for step := int64(1); good < last && !readable(good); step *= 2 {
-		bad, good = good, min(good+step, last)
+	if good > p.expected {
+		p.client.damaged(Damage{Topic: p.topic, Partition: p.id, From: p.expected, To: good, Err: reason})
 	}
-	for good-bad > 1 {
-		if middle := bad + (good-bad)/2; readable(middle) {
-			good = middle
-		} else {
-			bad = middle
-		}
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	// A broker that went away meanwhile makes everything unreadable.
-	if _, _, err := p.bounds(ctx); err != nil {
-		return nil
-	}
-	p.client.damaged(Damage{Topic: p.topic, Partition: p.id, From: p.expected, To: good, Err: reason})
 	return p.reopen(good)
 }
 
-// look reads the record at an offset, past any reader.
-func (p *Partition) look(ctx context.Context, offset int64) (err error) {
+// endOfDamage is the first offset from p.expected on that can be read, last where there is
+// none. The damage is taken to be in one piece: its end is found by steps that double, and
+// then by halves. An error means that it cannot be told.
+func (p *Partition) endOfDamage(ctx context.Context, last int64) (int64, error) {
+	bad, good := p.expected-1, p.expected
+	for step := int64(1); good < last; step *= 2 {
+		damaged, err := p.isDamaged(ctx, good)
+		if err != nil {
+			return 0, err
+		}
+		if !damaged {
+			break
+		}
+		bad, good = good, min(good+step, last)
+	}
+
+	for good-bad > 1 {
+		middle := bad + (good-bad)/2
+		damaged, err := p.isDamaged(ctx, middle)
+		if err != nil {
+			return 0, err
+		}
+		if damaged {
+			bad = middle
+		} else {
+			good = middle
+		}
+	}
+	return good, nil
+}
+
+// isDamaged reads the record at an offset, past any reader. It is damaged when the broker
+// says so; any other failure is an error.
+func (p *Partition) isDamaged(ctx context.Context, offset int64) (bool, error) {
 	conn, err := p.client.dialLeader(ctx, p.topic, p.id)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(lookTimeout)); err != nil {
-		return err
+		return false, err
 	}
 	if _, err := conn.Seek(offset, kafkago.SeekAbsolute); err != nil {
-		return err
+		return false, err
 	}
-	m, err := conn.ReadMessage(schema.MaxMessage)
-	if err != nil {
-		return err
+	_, err = conn.ReadMessage(schema.MaxMessage)
+	if errors.Is(err, kafkago.InvalidMessage) {
+		return true, nil
 	}
-	at := Partition{expected: offset}
-	return at.check(&m)
+	return false, err
 }
 
 // reopen makes Fetch go on at an offset with a reader that has read nothing ahead.
