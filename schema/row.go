@@ -30,6 +30,7 @@ type Row struct {
 	Texts   [len(TextColumns)]string
 	Details string // JSON text; empty when there is none
 	Rest    string // JSON object; empty when nothing is left
+	Detail         // values of Details
 }
 
 // The columns that also have a field of their own in Row.
@@ -82,7 +83,9 @@ type parser struct {
 	dec     *jsontext.Decoder
 	buf     bytes.Buffer
 	members []member
-	unicode bool // read takes valid Unicode only, as nearly all events are
+	details []member // of the details, those that have columns, in a plain event
+	plain   bool     // the event is plain
+	unicode bool     // read takes valid Unicode only, as nearly all events are
 	scratch []byte
 }
 
@@ -100,10 +103,12 @@ func (r *Row) parse(raw []byte, columns bool) error {
 		parsers.Put(p)
 	}()
 	p.unicode = true
-	if err := p.read(raw); err != nil {
-		p.unicode = false
+	if !p.readPlain(raw) {
 		if err := p.read(raw); err != nil {
-			return err
+			p.unicode = false
+			if err := p.read(raw); err != nil {
+				return err
+			}
 		}
 	}
 	whole := "" // of which texts are cut
@@ -183,6 +188,9 @@ func (r *Row) parse(raw []byte, columns bool) error {
 		}
 	}
 	r.split(p, whole)
+	if r.Details != "" {
+		r.Detail = p.detail(raw, r.Details)
+	}
 	return nil
 }
 
