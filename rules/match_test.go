@@ -439,7 +439,7 @@ func TestTypes(t *testing.T) {
 // TestRegexTimeout gives a backtracking expression what it cannot finish.
 func TestRegexTimeout(t *testing.T) {
 	set, report := rules.Load(nil, source(item(`a|re: '^(?=(a+)+$)(a+)+b$'`)))
-	if w := report.Documents[0].Warnings; len(w) != 1 || !strings.Contains(w[0], "rule.yml:7: the regular expression is outside RE2") {
+	if w := report.Documents[0].Warnings; len(w) != 1 || !strings.Contains(w[0], "rule.yml:7: RE2 does not support the regular expression") {
 		t.Errorf("warnings are %q", w)
 	}
 	m := set.Matcher()
@@ -504,7 +504,7 @@ func TestIDs(t *testing.T) {
 		}
 		_, report = rules.Load(nil, source(rule(lower)+"---\n"+rule(ref)))
 		if !slices.ContainsFunc(report.Documents, func(d rules.Document) bool {
-			return strings.Contains(strings.Join(d.Warnings, ""), "is taken by another document")
+			return strings.Contains(strings.Join(d.Warnings, ""), "is used by another document")
 		}) {
 			t.Errorf("%s and %s are two rules", lower, ref)
 		}
@@ -538,11 +538,11 @@ func TestNamesAndIDs(t *testing.T) {
 		}
 	}
 	for rest, want := range map[string]string{
-		"rules: [id-a, left]": `correlation refers to "id-a" and to "left", which are one rule`,
-		"rules: [id-a, id-b], aliases: {who: {left: x, id-a: y}}": "of the same rule it is both",
+		"rules: [id-a, left]": `correlation refers to "id-a" and to "left", which are the same rule`,
+		"rules: [id-a, id-b], aliases: {who: {left: x, id-a: y}}": "correlation.aliases.who: both",
 		"rules: [id-a], aliases: {who: {right: x}}":               `"right" is not among the correlation's rules`,
 		"rules: [id-a, id-b], condition: left and nobody":         `"nobody" is not among the correlation's rules`,
-		"rules: [id-a, id-b], condition: left and not id-a":       `it says nothing of the rule "right"`,
+		"rules: [id-a, id-b], condition: left and not id-a":       `does not mention the rule "right"`,
 	} {
 		_, report := rules.Load(nil, source(both+"title: c\nid: c\nlevel: low\ncorrelation: {type: temporal, timespan: 1h, group-by: [who], "+rest+"}"))
 		if d := report.Documents[2]; d.Status != rules.Refused || !strings.Contains(d.Reason, want) {
@@ -564,7 +564,7 @@ func TestFilterOfSome(t *testing.T) {
 	if d.Status != rules.Enabled || len(d.Warnings) != 3 {
 		t.Fatalf("%s %s %q", d.Status, d.Reason, d.Warnings)
 	}
-	for i, want := range []string{`"nobody", which no rule is called`, `filter of the correlation "c"`, `"other" is a rule for another log source`} {
+	for i, want := range []string{`"nobody", but no rule has that id or name`, `filter of the correlation "c"`, `"other" is a rule for another log source`} {
 		if !strings.Contains(d.Warnings[i], want) {
 			t.Errorf("warning %q, want %q", d.Warnings[i], want)
 		}
