@@ -298,9 +298,9 @@ func (l *loader) beyondCaps(rule *Rule, caps []Cap, count float64) (Severity, st
 		text := fmt.Sprintf("%v in %s; Auth0 allows %d at most: %s",
 			count, shortSpan(rule.Correlation.Timespan), most, strings.Join(why, "; "))
 		if hardOnly {
-			return Error, "can never be reached: " + text
+			return SeverityError, "can never be reached: " + text
 		}
-		return Warning, "can only be reached if this limit does not apply: " + text
+		return SeverityWarning, "can only be reached if this limit does not apply: " + text
 	}
 	return "", ""
 }

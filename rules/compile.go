@@ -36,10 +36,10 @@ func (l *loader) compile(kind string, compileOne func(*document) error) {
 			l.errs[doc] = err
 			report.Status, report.Reason = statusOf(err), reason(err)
 		case overlay != nil:
-			report.Status = Tuned
+			report.Status = StatusTuned
 			report.Reason = strings.TrimSuffix("by "+overlay.position()+": "+overlay.reason, ": ")
 		default:
-			report.Status = Enabled
+			report.Status = StatusEnabled
 		}
 	}
 }
@@ -49,15 +49,15 @@ func (l *loader) skip(doc *document) bool {
 	report, overlay := l.reports[doc], doc.overlay
 	switch {
 	case doc.replacedBy != nil && overlay != nil && overlay.replacedBy != "":
-		report.Status, report.Reason = Replaced, fmt.Sprintf("by %s: %s", doc.replacedBy.file, overlay.reason)
+		report.Status, report.Reason = StatusReplaced, fmt.Sprintf("by %s: %s", doc.replacedBy.file, overlay.reason)
 	case doc.replacedBy != nil:
-		report.Status, report.Reason = Replaced, "by "+doc.replacedBy.file
+		report.Status, report.Reason = StatusReplaced, "by "+doc.replacedBy.file
 	case overlay != nil && overlay.off:
-		report.Status, report.Reason = Disabled, overlay.position()+": "+overlay.reason
+		report.Status, report.Reason = StatusDisabled, overlay.position()+": "+overlay.reason
 		l.errs[doc] = errors.New("it is disabled")
 	case doc.kind != kindCorrelation && !l.all && doc.product() != "" && !doc.forAuth0():
 		l.errs[doc] = otherSource(doc.product())
-		report.Status, report.Reason = OtherSource, l.errs[doc].Error()
+		report.Status, report.Reason = StatusOtherSource, l.errs[doc].Error()
 	default:
 		return false
 	}
@@ -68,12 +68,12 @@ func (l *loader) skip(doc *document) bool {
 func statusOf(err error) Status {
 	// The cause of a correlation's failure may be one of the rules that it counts.
 	if other := otherSource(""); errors.As(err, &other) {
-		return OtherSource
+		return StatusOtherSource
 	}
 	if missing := (missingVars)(nil); errors.As(err, &missing) {
-		return Waiting
+		return StatusWaiting
 	}
-	return Refused
+	return StatusRefused
 }
 
 // otherSource is the error of a rule that is for another product than Auth0; its value is the product.

@@ -18,14 +18,14 @@ type Severity string
 
 // The severities of findings.
 const (
-	Error   Severity = "error"   // the rule does not do what it says
-	Warning Severity = "warning" // it hardly does what was meant
-	Info    Severity = "info"    // something that readers would want to know is missing
+	SeverityError   Severity = "error"   // the rule does not do what it says
+	SeverityWarning Severity = "warning" // it hardly does what was meant
+	SeverityInfo    Severity = "info"    // something that readers would want to know is missing
 )
 
 // AtLeast reports whether the severity is at least another one.
 func (s Severity) AtLeast(other Severity) bool {
-	order := []Severity{Info, Warning, Error}
+	order := []Severity{SeverityInfo, SeverityWarning, SeverityError}
 	return slices.Index(order, s) >= slices.Index(order, other)
 }
 
@@ -100,7 +100,7 @@ func (l *loader) lint(set *Set, sources []fs.FS) (list []Finding) {
 		list = append(list, l.checkCaps(doc, rule, caps)...)
 		list = append(list, l.checkTexts(doc, rule, docs)...)
 		if rule.Alert != nil && !tested[inSource{doc.source, doc.file}] {
-			list = append(list, doc.found(Info, "test", doc.line, "it has no timeline test beside it"))
+			list = append(list, doc.found(SeverityInfo, "test", doc.line, "it has no timeline test beside it"))
 		}
 	}
 
@@ -138,15 +138,15 @@ func (d *Document) findings() (list []Finding) {
 	}
 
 	switch d.Status {
-	case Refused:
-		add(Error, d.Reason)
-	case Waiting:
-		add(Info, "it does not run: "+d.Reason)
+	case StatusRefused:
+		add(SeverityError, d.Reason)
+	case StatusWaiting:
+		add(SeverityInfo, "it does not run: "+d.Reason)
 	}
 
 	// Warnings apply whatever the status.
 	for _, warning := range d.Warnings {
-		add(Warning, warning)
+		add(SeverityWarning, warning)
 	}
 
 	return list
@@ -203,7 +203,7 @@ func (d *document) checkName(names map[string]*document) []Finding {
 		return nil
 	}
 	if first := names[d.name]; first != nil {
-		return []Finding{d.found(Warning, "name", d.lineOf("name"),
+		return []Finding{d.found(SeverityWarning, "name", d.lineOf("name"),
 			"%s:%d also has the name %s: references from other files mean that one", first.file, first.line, d.name)}
 	}
 	names[d.name] = d
@@ -220,7 +220,7 @@ var (
 // checkTags finds tags that other tools will not understand.
 func (d *document) checkTags() (list []Finding) {
 	warn := func(format string, args ...any) {
-		list = append(list, d.found(Warning, "tag", d.lineOf("tags"), format, args...))
+		list = append(list, d.found(SeverityWarning, "tag", d.lineOf("tags"), format, args...))
 	}
 	for _, tag := range d.list("tags") {
 		better := strings.ReplaceAll(strings.ToLower(tag), "_", "-")
@@ -264,5 +264,5 @@ func (l *loader) checkTexts(doc *document, rule *Rule, docs map[*Rule]*document)
 	if len(missing) == 0 {
 		return nil
 	}
-	return []Finding{doc.found(Info, "text", doc.line, "it has no %s", strings.Join(missing, ", no "))}
+	return []Finding{doc.found(SeverityInfo, "text", doc.line, "it has no %s", strings.Join(missing, ", no "))}
 }

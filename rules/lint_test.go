@@ -173,14 +173,14 @@ detection:
 	files := fstest.MapFS{"a.yml": file(fmt.Sprintf(detections, "sms", "type: gd_send_sms")),
 		"x.overlay.yml": file("rules:\n  sms:\n    correlation:\n      type: event_count\n      group-by: [user_id]\n      timespan: 1h\n      condition: {gte: 11}\n")}
 	if got := (rules.Settings{}).Lint(nil, files); !slices.ContainsFunc(got, func(f rules.Finding) bool {
-		return f.Severity == rules.Error && f.Check == "cap" && f.File == "x.overlay.yml" && f.Line == 7 && f.ID == "sms#1"
+		return f.Severity == rules.SeverityError && f.Check == "cap" && f.File == "x.overlay.yml" && f.Line == 7 && f.ID == "sms#1"
 	}) {
 		t.Errorf("%+v", got)
 	}
 	files = fstest.MapFS{"a.yml": file(fmt.Sprintf(detections, "sms", "type: gd_send_sms") + "title: in\nid: in\nname: in\ncorrelation: {type: event_count, rules: [sms], group-by: [ip], timespan: 1h, condition: {gte: 2}}\n" +
 		"---\ntitle: out\nid: out\ncorrelation:\n  type: event_count\n  rules: [in]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 11}\n")}
 	if got := (rules.Settings{}).Lint(nil, files); !slices.ContainsFunc(got, func(f rules.Finding) bool {
-		return f.Severity == rules.Error && f.Check == "cap" && f.ID == "out"
+		return f.Severity == rules.SeverityError && f.Check == "cap" && f.ID == "out"
 	}) {
 		t.Errorf("%+v", got)
 	}
@@ -210,7 +210,7 @@ func TestCapTable(t *testing.T) {
 // have tuned it.
 func TestLintShipped(t *testing.T) {
 	for _, f := range (rules.Settings{}).Lint(nil, builtin.FS()) {
-		if f.Severity != rules.Info || f.Check != "type" {
+		if f.Severity != rules.SeverityInfo || f.Check != "type" {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -219,7 +219,7 @@ func TestLintShipped(t *testing.T) {
 	}
 	for _, list := range [][]rules.Finding{rules.Settings{Vars: catalogVars}.Lint(nil, os.DirFS(catalogDir)), rules.Settings{Vars: catalogVars}.Lint(nil, builtin.FS(), os.DirFS(catalogDir))} {
 		for _, f := range list {
-			if f.Severity == rules.Error {
+			if f.Severity == rules.SeverityError {
 				t.Errorf("%+v", f)
 			}
 		}
@@ -228,7 +228,7 @@ func TestLintShipped(t *testing.T) {
 
 // TestSeverities orders them.
 func TestSeverities(t *testing.T) {
-	if !rules.Error.AtLeast(rules.Warning) || !rules.Warning.AtLeast(rules.Warning) || rules.Info.AtLeast(rules.Warning) || rules.Warning.AtLeast(rules.Error) {
+	if !rules.SeverityError.AtLeast(rules.SeverityWarning) || !rules.SeverityWarning.AtLeast(rules.SeverityWarning) || rules.SeverityInfo.AtLeast(rules.SeverityWarning) || rules.SeverityWarning.AtLeast(rules.SeverityError) {
 		t.Error("severities are out of order")
 	}
 }

@@ -63,14 +63,14 @@ func (l *loader) checkTypes(rule *Rule, known typeNames) (list []Finding) {
 			if pat.matchesAny(known.current) {
 				continue
 			}
-			finding := Finding{Severity: Warning, Check: "type", File: o.file, Line: o.line,
+			finding := Finding{Severity: SeverityWarning, Check: "type", File: o.file, Line: o.line,
 				ID: rule.ID, Title: rule.Title}
 			name := types{pat}.strings()[0]
 			switch {
 			case pat.matchesAny(known.retired):
 				finding.Text = fmt.Sprintf("Auth0 no longer emits events of the type %s", name)
 				if !onlyOld {
-					finding.Severity = Info
+					finding.Severity = SeverityInfo
 				}
 			case pat.shape == exact:
 				finding.Text = fmt.Sprintf("unknown event type %s", name)

@@ -182,7 +182,7 @@ func (l *loader) read(source fs.FS) {
 		docs, err := parseFile(name, data)
 		if err != nil {
 			l.unreadable = append(l.unreadable, Document{
-				File: name, Line: errorLine(err, name), Status: Refused, Reason: reason(err)})
+				File: name, Line: errorLine(err, name), Status: StatusRefused, Reason: reason(err)})
 		}
 
 		l.addFile(name, docs, earlier, seen)
@@ -190,7 +190,7 @@ func (l *loader) read(source fs.FS) {
 	})
 	if err != nil {
 		l.unreadable = append(l.unreadable, Document{
-			Status: Refused, Reason: fmt.Sprintf("read rules: %v", err)})
+			Status: StatusRefused, Reason: fmt.Sprintf("read rules: %v", err)})
 	}
 }
 
@@ -344,7 +344,7 @@ func (l *loader) report(needed map[*Rule]bool) *Report {
 	for _, source := range l.docs {
 		doc := l.reports[source]
 		if rule := l.rules[source]; rule != nil && rule.Alert == nil && !needed[rule] {
-			doc.Status, doc.Reason = Disabled, "it only serves a correlation that does not run"
+			doc.Status, doc.Reason = StatusDisabled, "it only serves a correlation that does not run"
 		}
 		report.Documents = append(report.Documents, *doc)
 	}

@@ -60,7 +60,7 @@ x-tenantwatch-alert:
 		Status: "test", Level: "high", Tags: []string{"attack.t1110", "tenantwatch.attack"}, FalsePositives: []string{"Tests."},
 		Prevention: "First.\nSecond.", Explanation: "Because.", File: "rule.yml", Line: 2, Types: []string{"fp", "fu"},
 		Extra: map[string]any{"splunk": "search *\n", "comments": map[string]any{"a": []any{1}}, "explanation": "Because.", "prevention": []any{"First.", "Second."}},
-		Alert: &rules.Alert{Class: rules.Event, Levels: []rules.Level{{Name: "high", Count: 1}}, ResolveBelow: 1, KeepFiringFor: 2 * time.Hour,
+		Alert: &rules.Alert{Class: rules.ClassEvent, Levels: []rules.Level{{Name: "high", Count: 1}}, ResolveBelow: 1, KeepFiringFor: 2 * time.Hour,
 			Summary: "{ip} failed {count} times", GroupBy: []rules.Field{{Path: "ip"}}}}}
 	if diff := cmp.Diff(want, set.Rules(), ignored); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
@@ -105,7 +105,7 @@ x-tenantwatch-alert:
 	}
 	want := &rules.Rule{ID: "c", Title: "c", Description: "D.", Level: "medium", Tags: []string{"x.y"}, FalsePositives: []string{"F."}, Prevention: "P.",
 		File: "rule.yml", Line: 13, Types: []string{"fp"},
-		Alert: &rules.Alert{Class: rules.Condition, Levels: []rules.Level{{Name: "medium", Count: 10}, {Name: "high", Count: 50}, {Name: "critical", Count: 100}},
+		Alert: &rules.Alert{Class: rules.ClassCondition, Levels: []rules.Level{{Name: "medium", Count: 10}, {Name: "high", Count: 50}, {Name: "critical", Count: 100}},
 			ResolveBelow: 5, KeepFiringFor: 30 * time.Second, GroupBy: []rules.Field{{Path: "ip"}, {Path: "details.x"}}},
 		Correlation: &rules.Correlation{Type: rules.ValueCount, Timespan: 48 * time.Hour, Bounds: []rules.Bound{{Op: "gte", Than: 10}},
 			Sources: []rules.Source{{Rule: 0, GroupBy: []rules.Field{{Path: "ip"}, {Path: "details.x"}}, Values: []rules.Field{{Path: "user_id"}, {Path: "user_name"}}}}}}
@@ -122,15 +122,15 @@ func TestCorrelationDefaults(t *testing.T) {
 		below      float64
 		keep       time.Duration
 	}{
-		{"gte", correlation(counting + "condition: {gte: 10}"), rules.Condition, 10, 5, 15 * time.Minute},
-		{"gt", correlation(counting + "condition: {gt: 10}"), rules.Condition, 11, 6, 15 * time.Minute},
-		{"always true", correlation(counting + "condition: {gte: 0}"), rules.Condition, 1, 1, 15 * time.Minute},
-		{"event class", correlation(counting+"condition: {gte: 3}") + "\nx-tenantwatch-alert: {class: event}", rules.Event, 3, 2, 0},
-		{"last_events", base + "title: c\nid: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 10m, condition: {gte: 3}}", rules.Condition, 3, 0, 0},
-		{"fewer", correlation(counting + "condition: {lt: 10}"), rules.Condition, 10, 0, 15 * time.Minute},
-		{"a range", correlation(counting + "condition: {gt: 100, lte: 200}"), rules.Condition, 101, 0, 15 * time.Minute},
-		{"all rules", correlation("type: temporal\nrules: [b]\ntimespan: 5m"), rules.Condition, 1, 0, 15 * time.Minute},
-		{"a sum", correlation("type: value_sum\nrules: [b]\ntimespan: 5m\ncondition: {field: details.n, gt: 1.5}"), rules.Condition, 1.5, 0, 15 * time.Minute},
+		{"gte", correlation(counting + "condition: {gte: 10}"), rules.ClassCondition, 10, 5, 15 * time.Minute},
+		{"gt", correlation(counting + "condition: {gt: 10}"), rules.ClassCondition, 11, 6, 15 * time.Minute},
+		{"always true", correlation(counting + "condition: {gte: 0}"), rules.ClassCondition, 1, 1, 15 * time.Minute},
+		{"event class", correlation(counting+"condition: {gte: 3}") + "\nx-tenantwatch-alert: {class: event}", rules.ClassEvent, 3, 2, 0},
+		{"last_events", base + "title: c\nid: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 10m, condition: {gte: 3}}", rules.ClassCondition, 3, 0, 0},
+		{"fewer", correlation(counting + "condition: {lt: 10}"), rules.ClassCondition, 10, 0, 15 * time.Minute},
+		{"a range", correlation(counting + "condition: {gt: 100, lte: 200}"), rules.ClassCondition, 101, 0, 15 * time.Minute},
+		{"all rules", correlation("type: temporal\nrules: [b]\ntimespan: 5m"), rules.ClassCondition, 1, 0, 15 * time.Minute},
+		{"a sum", correlation("type: value_sum\nrules: [b]\ntimespan: 5m\ncondition: {field: details.n, gt: 1.5}"), rules.ClassCondition, 1.5, 0, 15 * time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rs := mustLoad(t, nil, tt.text).Rules()
@@ -345,7 +345,7 @@ func TestRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			set, report := rules.Load(vars, source(tt.text))
-			i := slices.IndexFunc(report.Documents, func(d rules.Document) bool { return d.Status == rules.Refused })
+			i := slices.IndexFunc(report.Documents, func(d rules.Document) bool { return d.Status == rules.StatusRefused })
 			if i < 0 {
 				t.Fatalf("nothing is refused in\n%s", tt.text)
 			}
@@ -376,11 +376,11 @@ func TestRefusedCorrelation(t *testing.T) {
 	if len(set.Rules()) != 0 {
 		t.Errorf("%d rules", len(set.Rules()))
 	}
-	if report.Count(rules.Disabled) != 1 || report.Documents[0].Reason != "it only serves a correlation that does not run" {
+	if report.Count(rules.StatusDisabled) != 1 || report.Documents[0].Reason != "it only serves a correlation that does not run" {
 		t.Errorf("got %+v", report.Documents)
 	}
 	set, report = rules.Load(nil, source(strings.Replace(correlation(counting+"condition: {gte: 2}"), "type: fp", "type|like: fp", 1)))
-	if len(set.Rules()) != 0 || report.Count(rules.Refused) != 2 || !strings.Contains(report.Documents[1].Reason, `rule.yml:17: correlation refers to "b": rule.yml:11: condition "s": s: line 10: type|like: unknown modifier "like"`) {
+	if len(set.Rules()) != 0 || report.Count(rules.StatusRefused) != 2 || !strings.Contains(report.Documents[1].Reason, `rule.yml:17: correlation refers to "b": rule.yml:11: condition "s": s: line 10: type|like: unknown modifier "like"`) {
 		t.Errorf("got %+v", report.Documents)
 	}
 }
@@ -388,7 +388,7 @@ func TestRefusedCorrelation(t *testing.T) {
 func TestDisabled(t *testing.T) {
 	text := strings.Replace(correlation(counting+"condition: {gte: 2}"), "type: fp", `type: [fp, '{z}', '{a}']`, 1)
 	set, report := rules.Load(nil, source(text))
-	if len(set.Rules()) != 0 || report.Count(rules.Disabled, rules.Waiting) != 2 {
+	if len(set.Rules()) != 0 || report.Count(rules.StatusDisabled, rules.StatusWaiting) != 2 {
 		t.Fatalf("got %+v", report.Documents)
 	}
 	if got := report.Documents[0].Reason; got != "set the variables a, z" {
@@ -398,14 +398,14 @@ func TestDisabled(t *testing.T) {
 		t.Errorf("reason of the correlation is %q", got)
 	}
 	_, d := only(t, rules.Vars{"a": {}}, item("a: ['{a}', '{b}']"))
-	if d.Status != rules.Waiting || d.Reason != "set the variable b" {
+	if d.Status != rules.StatusWaiting || d.Reason != "set the variable b" {
 		t.Errorf("got %+v", d)
 	}
 	if set, report = rules.Load(rules.Vars{"a": {"1"}, "z": {"2"}}, source(text)); len(set.Rules()) != 2 {
 		t.Errorf("got %+v", report.Documents)
 	}
 	filter := base + "title: f\nfilter:\n  rules: b\n  s: {ip: '{own}'}\n  condition: not s"
-	if set, d = only(t, nil, filter); d.Status != rules.Waiting || d.Reason != "set the variable own" || len(set.Rules()) != 1 {
+	if set, d = only(t, nil, filter); d.Status != rules.StatusWaiting || d.Reason != "set the variable own" || len(set.Rules()) != 1 {
 		t.Errorf("got %+v", d)
 	}
 }
@@ -420,7 +420,7 @@ func TestWarnings(t *testing.T) {
 		{item("a: 1") + "\n---\n" + item("a: 2"), "id rule is used by another document"},
 	} {
 		_, d := only(t, nil, tt.text)
-		if d.Status != rules.Enabled || !slices.ContainsFunc(d.Warnings, func(w string) bool { return strings.Contains(w, tt.want) }) {
+		if d.Status != rules.StatusEnabled || !slices.ContainsFunc(d.Warnings, func(w string) bool { return strings.Contains(w, tt.want) }) {
 			t.Errorf("want %q, got %s %q", tt.want, d.Status, d.Warnings)
 		}
 	}
@@ -469,10 +469,10 @@ func TestReplaced(t *testing.T) {
 	first := fstest.MapFS{"a.yml": file(correlation(counting + "condition: {gte: 2}")), "b.yml": file("title: other\nid: other\ndetection:\n  s: {type: s}\n  condition: s")}
 	second := fstest.MapFS{"mine.yml": file("title: mine\nid: b\ndetection:\n  s: {type: mine}\n  condition: s")}
 	set, report := rules.Load(nil, first, second)
-	if report.Count(rules.Replaced) != 1 || report.Count(rules.Enabled) != 3 {
+	if report.Count(rules.StatusReplaced) != 1 || report.Count(rules.StatusEnabled) != 3 {
 		t.Fatalf("got %+v", report.Documents)
 	}
-	if d := report.Documents[0]; d.Status != rules.Replaced || d.Reason != "by mine.yml" {
+	if d := report.Documents[0]; d.Status != rules.StatusReplaced || d.Reason != "by mine.yml" {
 		t.Errorf("got %+v", d)
 	}
 	// The correlation now counts the new detection, which alone does not alert.
@@ -491,13 +491,13 @@ func TestReplaced(t *testing.T) {
 	// A third source replaces the second.
 	third := fstest.MapFS{"x.yml": file("title: third\nid: b\ndetection:\n  s: {type: x}\n  condition: s")}
 	set, report = rules.Load(nil, first, second, third)
-	if report.Count(rules.Replaced) != 2 || !slices.ContainsFunc(set.Rules(), func(r *rules.Rule) bool { return r.Title == "third" }) {
+	if report.Count(rules.StatusReplaced) != 2 || !slices.ContainsFunc(set.Rules(), func(r *rules.Rule) bool { return r.Title == "third" }) {
 		t.Errorf("got %+v", report.Documents)
 	}
 	// What replaces and is refused is not quietly the old one.
 	broken := fstest.MapFS{"x.yml": file("title: broken\nid: other\ndetection:\n  s: {type|like: x}\n  condition: s")}
 	set, report = rules.Load(nil, first, broken)
-	if report.Count(rules.Refused) != 1 || slices.ContainsFunc(set.Rules(), func(r *rules.Rule) bool { return r.ID == "other" }) {
+	if report.Count(rules.StatusRefused) != 1 || slices.ContainsFunc(set.Rules(), func(r *rules.Rule) bool { return r.ID == "other" }) {
 		t.Errorf("got %+v", report.Documents)
 	}
 }
@@ -551,7 +551,7 @@ func TestFiles(t *testing.T) {
 	if diff := cmp.Diff([]string{"a", "b", "before", "c"}, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if report.Count(rules.Refused) != 1 || report.Documents[0].File != "broken.yml" || report.Documents[0].Line == 0 {
+	if report.Count(rules.StatusRefused) != 1 || report.Documents[0].File != "broken.yml" || report.Documents[0].Line == 0 {
 		t.Errorf("got %+v", report.Documents)
 	}
 }

@@ -132,7 +132,7 @@ func TestMannerUnset(t *testing.T) {
 func TestMannerLint(t *testing.T) {
 	settings := rules.Settings{Vars: catalogVars}
 	for _, f := range append(settings.Lint(nil, os.DirFS(mannerDir)), settings.Lint(nil, builtin.FS(), os.DirFS(mannerDir))...) {
-		if f.Severity == rules.Error {
+		if f.Severity == rules.SeverityError {
 			t.Errorf("%+v", f)
 		}
 	}

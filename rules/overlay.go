@@ -178,10 +178,10 @@ func (l *loader) readOverlayFile(source fs.FS, name string) error {
 
 	// A broken overlay does not stop the loading: the report has the error.
 	list, vars, err := readOverlay(name, data)
-	report := &Document{File: name, Line: 1, Kind: kindOverlay, Title: "changes of rules", Status: Enabled}
+	report := &Document{File: name, Line: 1, Kind: kindOverlay, Title: "changes of rules", Status: StatusEnabled}
 	l.overlayReports = append(l.overlayReports, report)
 	if err != nil {
-		report.Status, report.Reason, report.Line = Refused, reason(err), errorLine(err, name)
+		report.Status, report.Reason, report.Line = StatusRefused, reason(err), errorLine(err, name)
 		return nil
 	}
 

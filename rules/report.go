@@ -11,14 +11,14 @@ type Status string
 
 // The statuses of documents.
 const (
-	Enabled  Status = "enabled"
-	Tuned    Status = "tuned"    // enabled, as changed by an overlay
-	Waiting  Status = "waiting"  // valid, but needs a variable from the user first
-	Disabled Status = "disabled" // by an overlay, or because it serves nothing that runs
-	Refused  Status = "refused"  // cannot be evaluated
-	Replaced Status = "replaced" // by a document with the same id in a later source, or by an overlay
+	StatusEnabled  Status = "enabled"
+	StatusTuned    Status = "tuned"    // enabled, as changed by an overlay
+	StatusWaiting  Status = "waiting"  // valid, but needs a variable from the user first
+	StatusDisabled Status = "disabled" // by an overlay, or because it serves nothing that runs
+	StatusRefused  Status = "refused"  // cannot be evaluated
+	StatusReplaced Status = "replaced" // by a document with the same id in a later source, or by an overlay
 
-	OtherSource Status = "other log source" // for another product than Auth0; see Settings.AllLogSources
+	StatusOtherSource Status = "other log source" // for another product than Auth0; see Settings.AllLogSources
 )
 
 // Report lists the outcome of every document, in the order read.
@@ -40,7 +40,7 @@ type Document struct {
 }
 
 // Runs reports whether the document takes effect.
-func (d *Document) Runs() bool { return d.Status == Enabled || d.Status == Tuned }
+func (d *Document) Runs() bool { return d.Status == StatusEnabled || d.Status == StatusTuned }
 
 // warn adds a warning.
 func (d *Document) warn(format string, args ...any) {

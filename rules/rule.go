@@ -14,12 +14,12 @@ import (
 type Class string
 
 const (
-	// Event is for something that has happened and remains so, such as a changed
+	// ClassEvent is for something that has happened and remains so, such as a changed
 	// setting. The alert fires once and closes silently after Alert.KeepFiringFor.
-	Event Class = "event"
-	// Condition is for something that lasts and ends, such as a rate. The alert resolves
+	ClassEvent Class = "event"
+	// ClassCondition is for something that lasts and ends, such as a rate. The alert resolves
 	// when the count has been below Alert.ResolveBelow for Alert.KeepFiringFor.
-	Condition Class = "condition"
+	ClassCondition Class = "condition"
 )
 
 // Rule is one detection or correlation that can be evaluated. It is immutable; callers must
@@ -55,7 +55,7 @@ type Alert struct {
 	// ResolveBelow is at least 1, or 0 for a correlation that does not rise: that one
 	// resolves as soon as its condition is false. See Correlation.Rises.
 	ResolveBelow  float64
-	KeepFiringFor time.Duration // see Class; 0 in Event means the engine's default
+	KeepFiringFor time.Duration // see Class; 0 in ClassEvent means the engine's default
 	// Summary may have {count}, {percent}, {threshold}, {window}, {level}, {tenant} and {FIELD}
 	// of the group.
 	Summary       string
@@ -121,9 +121,9 @@ type alertKeys struct {
 // alert compiles x-tenantwatch-alert over the defaults. groupBy and threshold
 // are the correlation's; a detection has no groupBy and the threshold 1.
 func (d *document) alert(rule *Rule, f *fields, groupBy []Field, threshold float64) (*Alert, error) {
-	keys := alertKeys{Alert: &Alert{Class: Event, GroupBy: groupBy, Levels: []Level{{rule.Level, threshold}}}}
+	keys := alertKeys{Alert: &Alert{Class: ClassEvent, GroupBy: groupBy, Levels: []Level{{rule.Level, threshold}}}}
 	if rule.Correlation != nil {
-		keys.Class = Condition
+		keys.Class = ClassCondition
 	}
 
 	node := d.keys[keyAlert]
@@ -151,7 +151,7 @@ func (d *document) alert(rule *Rule, f *fields, groupBy []Field, threshold float
 	}
 
 	resolvesAtOnce := rule.Correlation != nil && rule.Correlation.Type == LastEvents
-	if keys.Class == Condition && !keys.keepSet && !resolvesAtOnce {
+	if keys.Class == ClassCondition && !keys.keepSet && !resolvesAtOnce {
 		keys.KeepFiringFor = defaultKeepFiring
 	}
 
@@ -162,7 +162,7 @@ func (d *document) alert(rule *Rule, f *fields, groupBy []Field, threshold float
 func (a *alertKeys) read(e entry, rule *Rule, f *fields) (err error) {
 	switch e.key {
 	case "class":
-		if a.Class = Class(e.value.Value); a.Class != Event && a.Class != Condition {
+		if a.Class = Class(e.value.Value); a.Class != ClassEvent && a.Class != ClassCondition {
 			return fmt.Errorf("want event or condition, not %q", e.value.Value)
 		}
 	case "levels":
@@ -206,7 +206,7 @@ func (a *alertKeys) check(corr *Correlation, threshold float64) error {
 		return errors.New(".resolve_below: only a count with a single lower bound can have it")
 	case a.belowSet && a.ResolveBelow > threshold:
 		return fmt.Errorf(".resolve_below: %v is above the threshold %v", a.ResolveBelow, threshold)
-	case corr != nil && corr.Type == LastEvents && (a.Class != Condition || a.keepSet):
+	case corr != nil && corr.Type == LastEvents && (a.Class != ClassCondition || a.keepSet):
 		return errors.New(": last_events resolves as soon as its condition is false")
 	}
 	return nil

@@ -89,7 +89,7 @@ func (s Schemas) Check(file string, data []byte) (list []Finding) {
 		if errors.As(schema.Validate(whole), &invalid) {
 			for _, cause := range causes(invalid) {
 				line := doc.lineAt(cause.InstanceLocation)
-				list = append(list, doc.found(Error, "schema", line, "%s", oneLine(cause)))
+				list = append(list, doc.found(SeverityError, "schema", line, "%s", oneLine(cause)))
 			}
 		}
 	}

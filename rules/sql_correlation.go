@@ -99,7 +99,7 @@ func slackOf(set *Set, rule *Rule) (slack time.Duration) {
 
 // keepOf returns how long the engine keeps a group because its alert may still be firing.
 func keepOf(r *Rule) time.Duration {
-	if r.Alert != nil && r.Alert.Class == Condition {
+	if r.Alert != nil && r.Alert.Class == ClassCondition {
 		return r.Alert.KeepFiringFor
 	}
 	return 0

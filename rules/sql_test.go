@@ -75,7 +75,7 @@ func sqlOf(t *testing.T, id string, q rules.SQLQuery) (string, error) {
 	t.Helper()
 	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(sqlRules)}})
 	for _, d := range report.Documents {
-		if d.Status == rules.Refused {
+		if d.Status == rules.StatusRefused {
 			t.Fatal(d.Reason)
 		}
 	}

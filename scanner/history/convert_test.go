@@ -233,7 +233,7 @@ func TestSQLOfDetections(t *testing.T) {
 		for n := range 12 {
 			text := "title: d\nid: d\nlevel: low\n" + r.detection()
 			set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(text)}})
-			if report.Count(rules.Refused) > 0 {
+			if report.Count(rules.StatusRefused) > 0 {
 				refused++
 				continue
 			}
@@ -573,7 +573,7 @@ func TestSQLOfCorrelations(t *testing.T) {
 		text := r.correlations()
 		set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(text)}})
 		for _, d := range report.Documents {
-			if d.Status == rules.Refused && !strings.Contains(d.Reason, "can never hold") && !strings.Contains(d.Reason, "no value satisfies") && !strings.Contains(d.Reason, "refers to") && !strings.Contains(d.Reason, "requires no rule to match") {
+			if d.Status == rules.StatusRefused && !strings.Contains(d.Reason, "can never hold") && !strings.Contains(d.Reason, "no value satisfies") && !strings.Contains(d.Reason, "refers to") && !strings.Contains(d.Reason, "requires no rule to match") {
 				t.Fatalf("seed %d: %s\n%s", seed, d.Reason, text)
 			}
 		}
