@@ -2,101 +2,121 @@ package rules
 
 import "slices"
 
-// automaton finds in one pass which of many texts are anywhere in a text (Aho and
-// Corasick). Its states are the texts' beginnings; each has the few bytes with which one
-// of them goes on, and the state to fall back to. It does not change once it is built.
+// automaton finds in one pass which of many texts a text contains (Aho-Corasick). Its states are
+// the prefixes of the texts. Each state has the few bytes that continue one of the texts, and the
+// state to fall back to for all others. An automaton is immutable.
 type automaton struct {
-	root   [256]int32 // the state that a byte leads to from the start
+	root   [256]int32 // the state after a byte at the start
 	states []state
-	steps  []byte  // with which bytes they go on, state by state
-	next   []int32 // and where to
+	steps  []byte  // the bytes that continue a text, state by state
+	next   []int32 // the state that each of steps leads to
 }
 
-// state is a beginning of some of the texts.
+// state is a prefix of some of the texts.
 type state struct {
-	first, last int32 // its steps
-	fallback    int32 // the longest end of it that is a beginning, too
-	found       int32 // the text that it is, -1 for none
-	also        int32 // the longest end of it that is a text, 0 for none
+	first, last int32 // its part of steps
+	fallback    int32 // the state of its longest proper suffix that is also a prefix
+	found       int32 // the text that it equals, -1 for none
+	also        int32 // the state of its longest proper suffix that is a text, 0 for none
 }
 
-// newAutomaton builds an automaton for texts that are not empty. Text i is found as i; one
-// that is there twice is found as the first.
+// branch is a state while the automaton is being built.
+type branch struct {
+	found int32
+	steps []byte
+	next  []int32
+}
+
+// newAutomaton builds an automaton for texts that are not empty. Text i is reported as i; a
+// repeated text is reported as the first.
 func newAutomaton(texts []string) *automaton {
-	type branch struct {
-		found int32
-		steps []byte
-		next  []int32
-	}
-	branches := []branch{{found: -1}}
-	for i, text := range texts {
-		at := int32(0)
-		for _, c := range []byte(text) {
-			k := slices.Index(branches[at].steps, c)
-			if k < 0 {
-				branches = append(branches, branch{found: -1})
-				k = len(branches[at].steps)
-				branches[at].steps = append(branches[at].steps, c)
-				branches[at].next = append(branches[at].next, int32(len(branches)-1))
-			}
-			at = branches[at].next[k]
-		}
-		if branches[at].found < 0 {
-			branches[at].found = int32(i)
-		}
+	branches := branchesOf(texts)
+
+	built := &automaton{states: make([]state, len(branches))}
+
+	// Flatten the branches, so that the steps of a state are next to each other in memory.
+	for i, branch := range branches {
+		state := &built.states[i]
+		state.first, state.found = int32(len(built.steps)), branch.found
+		built.steps, built.next = append(built.steps, branch.steps...), append(built.next, branch.next...)
+		state.last = int32(len(built.steps))
 	}
 
-	a := &automaton{states: make([]state, len(branches))}
-	for i, b := range branches {
-		s := &a.states[i]
-		s.first, s.found = int32(len(a.steps)), b.found
-		a.steps, a.next = append(a.steps, b.steps...), append(a.next, b.next...)
-		s.last = int32(len(a.steps))
-	}
-	for i, c := range branches[0].steps {
-		a.root[c] = branches[0].next[i]
+	// Where no text matches, each byte is looked up at the root, so the root has a full table.
+	for i, char := range branches[0].steps {
+		built.root[char] = branches[0].next[i]
 	}
 
-	// By rising length, so that a state's fallback is complete before it is asked for.
+	// By rising length, so that the fallback of a state, which is shorter, is complete.
 	queue := slices.Clone(branches[0].next)
 	for len(queue) > 0 {
 		at := queue[0]
 		queue = queue[1:]
-		for i, c := range branches[at].steps {
+		for i, char := range branches[at].steps {
 			to := branches[at].next[i]
-			back := a.step(a.states[at].fallback, c)
-			a.states[to].fallback = back
-			if a.states[to].also = back; a.states[back].found < 0 {
-				a.states[to].also = a.states[back].also
+			fallback := built.step(built.states[at].fallback, char)
+			built.states[to].fallback = fallback
+
+			// If the fallback is not a text itself, the next text is one of its own suffixes.
+			if built.states[to].also = fallback; built.states[fallback].found < 0 {
+				built.states[to].also = built.states[fallback].also
 			}
 			queue = append(queue, to)
 		}
 	}
-	return a
+
+	return built
 }
 
-// step is the state after another byte.
+// branchesOf builds the trie of the texts. The root is the first branch.
+func branchesOf(texts []string) []branch {
+	branches := []branch{{found: -1}}
+	for i, text := range texts {
+		at := int32(0)
+		for _, char := range []byte(text) {
+			step := slices.Index(branches[at].steps, char)
+			if step < 0 {
+				branches = append(branches, branch{found: -1})
+				step = len(branches[at].steps)
+				branches[at].steps = append(branches[at].steps, char)
+				branches[at].next = append(branches[at].next, int32(len(branches)-1))
+			}
+			at = branches[at].next[step]
+		}
+
+		// Of equal texts, the first one counts.
+		if branches[at].found < 0 {
+			branches[at].found = int32(i)
+		}
+	}
+	return branches
+}
+
+// step returns the state after another byte.
 func (a *automaton) step(at int32, c byte) int32 {
+	// Fall back to ever shorter suffixes until one of them continues with this byte.
 	for at != 0 {
-		s := &a.states[at]
-		for i := s.first; i < s.last; i++ {
+		state := &a.states[at]
+		for i := state.first; i < state.last; i++ {
 			if a.steps[i] == c {
 				return a.next[i]
 			}
 		}
-		at = s.fallback
+		at = state.fallback
 	}
 	return a.root[c]
 }
 
-// find calls yield for the texts that are in a text, each as often as it is, until that
-// returns true, and reports whether it did.
+// find calls yield for each occurrence of one of the texts, until yield returns true. It reports
+// whether that happened.
 func (a *automaton) find(text []byte, yield func(found int32) bool) bool {
 	at := int32(0)
-	for _, c := range text {
-		at = a.step(at, c)
-		for k := at; k != 0; k = a.states[k].also {
-			if found := a.states[k].found; found >= 0 && yield(found) {
+	for _, char := range text {
+		at = a.step(at, char)
+
+		// Besides the state itself, shorter texts may end here.
+		for suffix := at; suffix != 0; suffix = a.states[suffix].also {
+			if found := a.states[suffix].found; found >= 0 && yield(found) {
 				return true
 			}
 		}
@@ -104,19 +124,19 @@ func (a *automaton) find(text []byte, yield func(found int32) bool) bool {
 	return false
 }
 
-// in reports whether any of the texts is in a text.
+// in reports whether a text contains any of the texts.
 func (a *automaton) in(text []byte) bool {
 	at := int32(0)
-	for _, c := range text {
-		at = a.step(at, c)
-		if s := &a.states[at]; s.found >= 0 || s.also != 0 {
+	for _, char := range text {
+		at = a.step(at, char)
+		if state := &a.states[at]; state.found >= 0 || state.also != 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// inAny reports whether any of the texts is in a value, without regard to case.
+// inAny reports whether any of the values contains any of the texts, in whatever case.
 func (a *automaton) inAny(m *Matcher, values []value) bool {
 	for i := range values {
 		if values[i].kind > kindContainer && a.in(m.low(&values[i])) {
@@ -126,39 +146,53 @@ func (a *automaton) inAny(m *Matcher, values []value) bool {
 	return false
 }
 
-// leastMany is how many texts it takes for an automaton to be quicker than a search for
-// each.
-const leastMany = 8
+// minMany is the number of texts from which an automaton is faster than a search for each.
+const minMany = 8
 
-// gather makes one automaton of the checks that look for a text anywhere.
+// gather replaces the checks that search for a text by one automaton, if there are many.
 func (t *test) gather() {
 	t.many, t.others = nil, nil
+
+	// With the modifier all, one text is not enough.
 	if t.all {
 		return
 	}
+
 	var texts []string
 	var others []check
-	for _, c := range t.checks {
-		switch c := c.(type) {
+	for _, check := range t.checks {
+		switch c := check.(type) {
 		case pattern:
 			if c.plainContains() {
 				texts = append(texts, c.text)
 				continue
 			}
 		case anyOf:
-			if !slices.ContainsFunc(c, func(form check) bool { p, ok := form.(pattern); return !ok || !p.plainContains() }) {
+			if c.plainContains() {
 				for _, form := range c {
 					texts = append(texts, form.(pattern).text)
 				}
 				continue
 			}
 		}
-		others = append(others, c)
+
+		others = append(others, check)
 	}
-	if len(texts) >= leastMany {
+
+	if len(texts) >= minMany {
 		t.many, t.others = newAutomaton(texts), others
 	}
 }
 
-// plainContains reports whether the pattern is a text anywhere, in any case.
+// plainContains reports whether the pattern searches for a text, in any case.
 func (p pattern) plainContains() bool { return p.shape == contains && !p.cased && p.text != "" }
+
+// plainContains reports whether all forms are such patterns.
+func (c anyOf) plainContains() bool {
+	for _, form := range c {
+		if pat, ok := form.(pattern); !ok || !pat.plainContains() {
+			return false
+		}
+	}
+	return true
+}

@@ -34,7 +34,7 @@ func BenchmarkMatch(b *testing.B) {
 // TestMatchDoesNotAllocate holds the promise of Matcher.
 func TestMatchDoesNotAllocate(t *testing.T) {
 	set, report := rules.Load(nil, builtin.FS())
-	if n := report.Count(rules.Enabled); n != len(report.Documents) || n == 0 {
+	if n := report.Count(rules.StatusEnabled); n != len(report.Documents) || n == 0 {
 		t.Fatalf("%d of %d documents are loaded", n, len(report.Documents))
 	}
 	m := set.Matcher()

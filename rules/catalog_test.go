@@ -103,12 +103,12 @@ func TestCatalogWarnings(t *testing.T) {
 		noField = "event_count has no use for condition.field"
 	)
 	want := map[string][]string{
-		"liquidjs_xss_vulnerability":                 {"liquidjs_xss_vulnerability.yml:18: the regular expression is outside RE2, so it backtracks, for at most 50ms an event"},
+		"liquidjs_xss_vulnerability":                 {"liquidjs_xss_vulnerability.yml:18: RE2 does not support the regular expression, so it backtracks, for at most 50ms an event"},
 		"many_unverified_accounts_created":           {atOnce}, // it asks for the absence of another event
 		"refresh_token_from_multiple_user_agent":     {atOnce},
 		"refresh_token_from_too_many_locations":      {atOnce},
 		"refresh_token_reuse":                        {noField, atOnce},
-		"risk_of_signup_fraud_by_disposable_domains": {"the condition is true without any event; taken as gte: 1", atOnce},
+		"risk_of_signup_fraud_by_disposable_domains": {"the condition is true without any event; read as gte: 1", atOnce},
 		"risk_of_signup_fraud_by_volume":             {noField, atOnce},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// oneOf is equality, without regard to case, with any of a list of texts.
+// oneOf is case-insensitive equality with one of several texts.
 type oneOf map[string]struct{}
 
 func (c oneOf) member(m *Matcher, v *value) bool {
@@ -14,7 +14,7 @@ func (c oneOf) member(m *Matcher, v *value) bool {
 	return ok
 }
 
-// anyOf is one value in several forms.
+// anyOf is one value in several forms, such as different encodings.
 type anyOf []check
 
 func (c anyOf) member(m *Matcher, v *value) bool {
@@ -33,7 +33,7 @@ func (p pattern) member(m *Matcher, v *value) bool {
 	return p.match(m.low(v))
 }
 
-// timePart takes one part of a timestamp, in UTC, before it compares.
+// timePart compares one part of a timestamp, in UTC.
 type timePart struct {
 	part string
 	ordering
@@ -44,6 +44,8 @@ func (c timePart) member(_ *Matcher, v *value) bool {
 	if t.UnmarshalText(v.text) != nil {
 		return false
 	}
+
+	// Rules mean UTC, whatever the offset in the event.
 	t = t.UTC()
 	n := 0
 	switch c.part {
@@ -60,10 +62,11 @@ func (c timePart) member(_ *Matcher, v *value) bool {
 	case "year":
 		n = t.Year()
 	}
+
 	return c.holds(cmp.Compare(float64(n), c.limit))
 }
 
-// network is cidr.
+// network is the modifier cidr: an address in a network.
 type network netip.Prefix
 
 func (c network) member(_ *Matcher, v *value) bool {
@@ -71,7 +74,7 @@ func (c network) member(_ *Matcher, v *value) bool {
 	return err == nil && netip.Prefix(c).Contains(addr.Unmap().WithZone(""))
 }
 
-// fieldRef compares with the members of another field of the same event.
+// fieldRef compares with the values of another field of the same event.
 type fieldRef struct {
 	other Field
 	shape shape
@@ -84,11 +87,12 @@ func (c fieldRef) member(m *Matcher, v *value) bool {
 		if others[i].kind <= kindContainer {
 			continue
 		}
-		a, b := v.text, others[i].text
+
+		text, other := v.text, others[i].text
 		if !c.cased {
-			a, b = m.low(v), m.low(&others[i])
+			text, other = m.low(v), m.low(&others[i])
 		}
-		if shapeMatch(c.shape, a, b) {
+		if shapeMatch(c.shape, text, other) {
 			return true
 		}
 	}

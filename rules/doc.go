@@ -1,44 +1,49 @@
 // Package rules reads detection rules in the Sigma format, version 2.1, and
-// finds the events that they match.
+// finds the events that match them.
 //
-// Load compiles the files of some sources into a Set, and says in a Report what
-// became of each document: what cannot be evaluated as written is refused with
-// its place, what needs a variable is disabled until that is set, and what is for
-// another product than Auth0 is left out unless Settings say otherwise. A Set has the rules; a
-// Matcher runs its detections over events, one after the other. What happens
-// over time, correlations and alerts, is only described here; package scanner
-// evaluates it. A Matcher also explains how each part of a detection comes out,
-// Settings.Lint finds mistakes in rules, and Set.SQL writes a rule as a query for ClickHouse.
+// Load compiles the files of one or more sources into a Set. Its Report lists the
+// outcome of each document: a document that cannot be evaluated as written is
+// refused, with its position; one that needs a variable waits until that is set;
+// one for another product than Auth0 is skipped unless Settings say otherwise.
+// A Matcher runs the detections of a Set over events, one event after the other.
+// Behaviour over time, that is, correlations and alerts, is only described here;
+// package scanner evaluates it. A Matcher also explains the result of each part of
+// a detection, Settings.Lint finds mistakes in rules, and Set.SQL writes a rule as
+// a query for ClickHouse.
 //
 // # Detections
 //
-// All of Sigma's conditions and modifiers are supported. Text is compared without
-// regard to case, numbers and booleans also with their text. Null stands for an
-// absent field, too. An array stands for its members: a test holds when it holds
-// for one of them. A field may be written with the envelope of a log stream
-// ("data.type") or without, and arrays with "{}"; events may come either way.
+// All of Sigma's conditions and modifiers are supported. Text is compared
+// case-insensitively; numbers and booleans are also compared with their text. Null
+// also matches an absent field. A test of an array holds when it holds for one of
+// its members. A field may be written with the envelope of a log stream
+// ("data.type") or without, and arrays with "{}"; events may come in either form.
 //
-// A placeholder is %name% with the modifier expand, as Sigma has it, or, in rules for
-// Auth0, {name} as a whole value, as Auth0's catalog has it.
+// A placeholder is %name% with the modifier expand, as in Sigma, or, in rules for
+// Auth0, {name} as a whole value, as in Auth0's catalog.
 //
 // # Speed
 //
-// A Matcher reads of an event what its rules ask for. Rules that demand a type are
-// narrowed to what is left of them for that type; of the others, an index of the texts
-// that they need says which an event may match.
+// A Matcher reads only those parts of an event that its rules refer to. Rules that
+// test the type are reduced, for each type, to what the type leaves undecided. For
+// the others, an index of the texts that they require selects the rules that an
+// event may match.
 //
 // # Correlations
 //
 // All of Sigma's types are supported, with aliases, ranges, conditions in words
-// and correlations of correlations; the README says how what Sigma leaves open is
-// taken. Three types are ours, under the key x-tenantwatch-correlation so that no other
-// tool misreads them. event_ratio is about the part, from 0 to 1, of the events of the
-// detections in "among" that match those in "rules", where the window has "min" of
-// them at least. event_spike is about how many times as many events there are as in
-// the median of the windows at the same time of the days before, as many days as
-// "over" says; "min" as well. last_events is true while at least so many of the last events
-// of the detections in "among" match the detections in "rules". Such as, 3 of the
-// last 5 runs failed:
+// and correlations of correlations; the README says how we read what Sigma leaves
+// open. Three types are our own, under the key x-tenantwatch-correlation so that no
+// other tool misreads them:
+//
+//   - event_ratio is the share, from 0 to 1, of the events of the detections in
+//     "among" that match those in "rules", in a window with at least "min" of them.
+//   - event_spike is the number of events divided by the median of the windows at the
+//     same time of the days before, for as many days as "over" says; "min" is as above.
+//   - last_events is true while at least so many of the last events of the detections
+//     in "among" match the detections in "rules".
+//
+// For example, 3 of the last 5 runs failed:
 //
 //	x-tenantwatch-correlation:
 //	  type: last_events
@@ -51,8 +56,8 @@
 //
 // # Keys of our own
 //
-// x-tenantwatch-vars has defaults for variables. x-tenantwatch-alert says how a
-// rule alerts, each key being optional: class (event or condition), levels
+// x-tenantwatch-vars holds defaults for variables. x-tenantwatch-alert says how a
+// rule alerts; each key is optional: class (event or condition), levels
 // (higher levels and the counts from which they apply), resolve_below,
 // keep_firing_for, investigation, summary, and for a detection group-by; see [Alert].
 package rules

@@ -18,7 +18,7 @@ const (
 	kindFilter      = "filter"
 )
 
-// The keys of our own. Other Sigma tools keep unknown top-level keys aside.
+// The top-level keys of our own. Other Sigma tools ignore unknown top-level keys.
 const (
 	keyPrefix      = "x-tenantwatch-"
 	keyAlert       = keyPrefix + "alert"
@@ -28,7 +28,7 @@ const (
 
 // document is one YAML document as written, not yet compiled.
 type document struct {
-	source int // from 1 on, that it is from
+	source int // number of the source it is from, starting at 1
 	file   string
 	line   int
 	index  int // among the documents of its file
@@ -36,12 +36,12 @@ type document struct {
 	keys   map[string]*yaml.Node
 
 	id, name, title string
-	key             string    // of its id, see idKey
-	replacedBy      *document // of the same id, in a later source, or as an overlay says
-	overlay         *overlay  // what changed it; nil for nothing
+	key             string    // canonical form of the id; see idKey
+	replacedBy      *document // a document with the same id in a later source, or as an overlay says
+	overlay         *overlay  // that changed it; nil for none
 }
 
-// errorf makes an error that carries the place of n.
+// errorf returns an error that begins with the file and line of n.
 func (d *document) errorf(n *yaml.Node, format string, args ...any) error {
 	line := d.line
 	if n != nil && n.Line > 0 {
@@ -50,8 +50,8 @@ func (d *document) errorf(n *yaml.Node, format string, args ...any) error {
 	return fmt.Errorf("%s:%d: %w", d.file, line, fmt.Errorf(format, args...))
 }
 
-// parseFile splits a file into its documents. With an error come those before
-// the fault.
+// parseFile splits a file into its documents. With an error it also returns the documents
+// before the one at fault.
 func parseFile(file string, data []byte) ([]*document, error) {
 	var docs []*document
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -62,58 +62,68 @@ func parseFile(file string, data []byte) ([]*document, error) {
 			return docs, nil
 		}
 		if err != nil {
-			// yaml's errors name the line, in a form of their own.
+			// The yaml package puts the line into the text, in its own form; errorLine finds it.
 			return docs, fmt.Errorf("%s: %v", file, err)
 		}
 		if root.Kind != yaml.DocumentNode || len(root.Content) != 1 || root.Content[0].Tag == "!!null" {
 			continue // nothing between two ---
 		}
-		d, err := parseDocument(file, len(docs), root.Content[0])
+
+		// Documents are numbered by their position in the file, for ids.
+		doc, err := parseDocument(file, len(docs), root.Content[0])
 		if err != nil {
 			return docs, err
 		}
-		docs = append(docs, d)
+		docs = append(docs, doc)
 	}
 }
 
-func parseDocument(file string, index int, n *yaml.Node) (*document, error) {
-	d := &document{file: file, line: n.Line, index: index, keys: map[string]*yaml.Node{}}
-	if line := aliasLine(n); line > 0 {
+func parseDocument(file string, index int, node *yaml.Node) (*document, error) {
+	doc := &document{file: file, line: node.Line, index: index, keys: map[string]*yaml.Node{}}
+	if line := aliasLine(node); line > 0 {
 		return nil, fmt.Errorf("%s:%d: YAML aliases are not supported", file, line)
 	}
-	entries, err := mapping(n)
+	entries, err := mapping(node)
 	if err != nil {
-		return nil, d.errorf(n, "%w", err)
+		return nil, doc.errorf(node, "%w", err)
 	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.key, keyPrefix) && e.key != keyAlert && e.key != keyCorrelation && e.key != keyVars {
-			return nil, fmt.Errorf("%s:%d: unknown key %q", file, e.line, e.key)
+
+	// A typo in one of our keys would go unnoticed, since unknown keys are allowed.
+	for _, entry := range entries {
+		ours := entry.key == keyAlert || entry.key == keyCorrelation || entry.key == keyVars
+		if strings.HasPrefix(entry.key, keyPrefix) && !ours {
+			return nil, fmt.Errorf("%s:%d: unknown key %q", file, entry.line, entry.key)
 		}
-		d.keys[e.key] = e.value
+		doc.keys[entry.key] = entry.value
 	}
-	d.title, d.id, d.name = d.text("title"), d.text("id"), d.text("name")
+
+	doc.title, doc.id, doc.name = doc.text("title"), doc.text("id"), doc.text("name")
+
+	// The kind follows from the one key that only this kind has.
 	kinds := 0
 	for key, kind := range map[string]string{"detection": kindDetection, "correlation": kindCorrelation,
 		keyCorrelation: kindCorrelation, "filter": kindFilter} {
-		if d.keys[key] != nil {
-			d.kind = kind
+		if doc.keys[key] != nil {
+			doc.kind = kind
 			kinds++
 		}
 	}
+
 	if kinds != 1 {
-		return nil, d.errorf(n, "want exactly one of detection, correlation, %s, filter", keyCorrelation)
+		return nil, doc.errorf(node, "want exactly one of detection, correlation, %s, filter", keyCorrelation)
 	}
-	return d, nil
+	return doc, nil
 }
 
-// aliasLine finds an alias. An alias may stand for an alias, so a few lines can
-// spell out gigabytes; no rule needs that.
+// aliasLine returns the line of the first YAML alias, or 0. Aliases are refused because they
+// can refer to other aliases, so that a few lines expand to gigabytes; no rule needs them.
 func aliasLine(n *yaml.Node) int {
 	if n.Kind == yaml.AliasNode {
 		return n.Line
 	}
-	for _, c := range n.Content {
-		if line := aliasLine(c); line > 0 {
+
+	for _, child := range n.Content {
+		if line := aliasLine(child); line > 0 {
 			return line
 		}
 	}
@@ -128,30 +138,32 @@ type entry struct {
 }
 
 // mapping returns the entries of a map in the order written.
-func mapping(n *yaml.Node) ([]entry, error) {
-	if n == nil || n.Kind != yaml.MappingNode {
+func mapping(node *yaml.Node) ([]entry, error) {
+	if node == nil || node.Kind != yaml.MappingNode {
 		return nil, errors.New("want a map")
 	}
+
+	// YAML forbids repeated keys, but the yaml package accepts them in nodes.
 	seen := map[string]bool{}
-	var list []entry
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], n.Content[i+1]
-		if k.Kind != yaml.ScalarNode {
-			return nil, fmt.Errorf("line %d: a key must be text", k.Line)
+	var entries []entry
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		if key.Kind != yaml.ScalarNode {
+			return nil, fmt.Errorf("line %d: a key must be text", key.Line)
 		}
-		if seen[k.Value] {
-			return nil, fmt.Errorf("line %d: key %q is repeated", k.Line, k.Value)
+		if seen[key.Value] {
+			return nil, fmt.Errorf("line %d: key %q is repeated", key.Line, key.Value)
 		}
-		seen[k.Value] = true
-		list = append(list, entry{k.Value, v, k.Line})
+		seen[key.Value] = true
+		entries = append(entries, entry{key.Value, value, key.Line})
 	}
-	return list, nil
+	return entries, nil
 }
 
 // text returns a scalar top-level value.
 func (d *document) text(key string) string {
-	if n := d.keys[key]; n != nil && n.Kind == yaml.ScalarNode && n.Tag != "!!null" {
-		return strings.TrimSpace(n.Value)
+	if node := d.keys[key]; node != nil && node.Kind == yaml.ScalarNode && node.Tag != "!!null" {
+		return strings.TrimSpace(node.Value)
 	}
 	return ""
 }
@@ -159,17 +171,21 @@ func (d *document) text(key string) string {
 // guid is the form of the ids that Sigma recommends.
 var guid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 
-// idKey is what two spellings of one id have in common: of a UUID case, braces and
-// urn:uuid: do not matter.
+// idKey returns the canonical form of an id: of a UUID it ignores case, braces and urn:uuid:.
 func idKey(id string) string {
-	base, number, numbered := strings.Cut(id, "#") // see loader.read
+	// loader.addFile appends #1, #2 and so on.
+	base, number, numbered := strings.Cut(id, "#")
 	bare := base
 	if len(bare) > len("urn:uuid:") && strings.EqualFold(bare[:len("urn:uuid:")], "urn:uuid:") {
 		bare = bare[len("urn:uuid:"):]
 	}
+
+	// Some tools write UUIDs in braces.
 	if strings.HasPrefix(bare, "{") && strings.HasSuffix(bare, "}") {
 		bare = bare[1 : len(bare)-1]
 	}
+
+	// Only UUIDs have several spellings.
 	if !guid.MatchString(bare) {
 		return id
 	}
@@ -179,28 +195,28 @@ func idKey(id string) string {
 	return bare
 }
 
-// SameID reports whether two ids are spellings of one.
+// SameID reports whether two texts are spellings of the same id.
 func SameID(a, b string) bool { return a == b || idKey(a) == idKey(b) }
 
 // isCalled reports whether a reference by id or name means the document.
 func (d *document) isCalled(ref string) bool { return ref == d.name || idKey(ref) == d.key }
 
-// product is the log source's product, in lower case; empty where it has none.
+// product returns the product of the log source in lower case, or "" if there is none.
 func (d *document) product() string {
 	entries, _ := mapping(d.keys["logsource"])
-	for _, e := range entries {
-		if e.key == "product" && e.value.Tag != "!!null" {
-			return strings.ToLower(strings.TrimSpace(e.value.Value))
+	for _, entry := range entries {
+		if entry.key == "product" && entry.value.Tag != "!!null" {
+			return strings.ToLower(strings.TrimSpace(entry.value.Value))
 		}
 	}
 	return ""
 }
 
-// productAuth0 is the product of the rules for a tenant's events, ours among them.
+// productAuth0 is the product of rules for a tenant's events, including the built-in rules.
 const productAuth0 = "auth0"
 
-// forAuth0 reports whether a rule is for a tenant's events. One without any log source,
-// which no rule of others is, is for ours.
+// forAuth0 reports whether a rule is for a tenant's events. A rule without a log source
+// counts as one: every rule for another product has a log source.
 func (d *document) forAuth0() bool {
 	return d.keys["logsource"] == nil || d.product() == productAuth0
 }
@@ -211,40 +227,42 @@ func (d *document) list(key string) []string {
 	return list
 }
 
-// texts reads text or a list of texts; nothing for null.
-func texts(n *yaml.Node) ([]string, error) {
+// texts reads text or a list of texts. It returns nil for null.
+func texts(node *yaml.Node) ([]string, error) {
 	switch {
-	case n == nil || n.Tag == "!!null":
+	case node == nil || node.Tag == "!!null":
 		return nil, nil
-	case n.Kind == yaml.ScalarNode:
-		return []string{strings.TrimSpace(n.Value)}, nil
-	case n.Kind != yaml.SequenceNode:
-		return nil, fmt.Errorf("line %d: want text or a list of texts", n.Line)
+	case node.Kind == yaml.ScalarNode:
+		return []string{strings.TrimSpace(node.Value)}, nil
+	case node.Kind != yaml.SequenceNode:
+		return nil, fmt.Errorf("line %d: want text or a list of texts", node.Line)
 	}
+
+	// Not nil: an empty list is not the same as null.
 	list := []string{}
-	for _, c := range n.Content {
-		if c.Kind != yaml.ScalarNode || c.Tag == "!!null" {
-			return nil, fmt.Errorf("line %d: want text", c.Line)
+	for _, child := range node.Content {
+		if child.Kind != yaml.ScalarNode || child.Tag == "!!null" {
+			return nil, fmt.Errorf("line %d: want text", child.Line)
 		}
-		list = append(list, strings.TrimSpace(c.Value))
+		list = append(list, strings.TrimSpace(child.Value))
 	}
 	return list, nil
 }
 
-// extra returns the top-level keys that Sigma does not define and we do not
-// read, as YAML decodes them.
+// extra returns the decoded values of the top-level keys that neither Sigma defines nor we read.
 func (d *document) extra() map[string]any {
 	out := map[string]any{}
-	for key, n := range d.keys {
+	for key, node := range d.keys {
 		switch key {
 		case "title", "id", "name", "status", "description", "author", "date", "modified", "references", "logsource",
-			"detection", "correlation", "filter", "falsepositives", "level", "tags", "generate", "taxonomy", "related",
-			"license", "fields", "scope", keyAlert, keyCorrelation, keyVars:
+			"detection", "correlation", "filter", "falsepositives", "level", "tags", "generate", "taxonomy",
+			"related", "license", "fields", "scope", keyAlert, keyCorrelation, keyVars:
 			continue
 		}
-		var v any
-		if n.Decode(&v) == nil {
-			out[key] = v
+
+		var value any
+		if node.Decode(&value) == nil {
+			out[key] = value
 		}
 	}
 	return out

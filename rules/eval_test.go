@@ -45,7 +45,7 @@ func simulated(n int) [][]byte {
 func TestProgramsAgree(t *testing.T) {
 	set := allRules()
 	m, plain := set.Matcher(), set.Matcher()
-	wants, matched := set.wants(), 0
+	wants, matched := set.extraFields(), 0
 	check := func(raw []byte) {
 		t.Helper()
 		got := slices.Clone(m.Match(raw))

@@ -8,7 +8,7 @@ import (
 // expr is a compiled condition or a part of one.
 type expr interface {
 	eval(m *Matcher) bool
-	// types derives which event types can make the expression true; nil is any.
+	// types returns the event types that can make the expression true; nil means any.
 	types() types
 }
 
@@ -19,8 +19,8 @@ type (
 )
 
 func (e and) eval(m *Matcher) bool {
-	for _, x := range e {
-		if !x.eval(m) {
+	for _, part := range e {
+		if !part.eval(m) {
 			return false
 		}
 	}
@@ -28,8 +28,8 @@ func (e and) eval(m *Matcher) bool {
 }
 
 func (e or) eval(m *Matcher) bool {
-	for _, x := range e {
-		if x.eval(m) {
+	for _, part := range e {
+		if part.eval(m) {
 			return true
 		}
 	}
@@ -38,12 +38,12 @@ func (e or) eval(m *Matcher) bool {
 
 func (e not) eval(m *Matcher) bool { return !e.x.eval(m) }
 
-// types of a conjunction is the narrowest demand of its parts.
+// types of a conjunction are the shortest list among its parts.
 func (e and) types() types {
 	var narrowest types
-	for _, x := range e {
-		if t := x.types(); t != nil && (narrowest == nil || len(t) < len(narrowest)) {
-			narrowest = t
+	for _, part := range e {
+		if sub := part.types(); sub != nil && (narrowest == nil || len(sub) < len(narrowest)) {
+			narrowest = sub
 		}
 	}
 	return narrowest
@@ -51,65 +51,77 @@ func (e and) types() types {
 
 func (e or) types() types {
 	union := types{}
-	for _, x := range e {
-		t := x.types()
-		if t == nil {
+	for _, part := range e {
+		sub := part.types()
+		if sub == nil {
 			return nil
 		}
-		union = append(union, t...)
+		union = append(union, sub...)
 	}
 	return union
 }
 
 func (e not) types() types { return nil }
 
-// test holds one field against a detection item's values. A keyword is a test of every
+// test compares one field with a detection item's values. A keyword is a test of every
 // scalar of the event.
 type test struct {
 	field  Field
 	checks []check
-	all    bool // every check must find a member, not just one of them
-	absent bool // one of the values is null: absent and null will do
-	negate bool // neq
+	all    bool // every check must hold for a value of the field, not just one of them
+	absent bool // one of the rule's values is null: it holds for an absent field and for null
+	negate bool // modifier neq
 
-	many   *automaton // of the checks that look for a text anywhere, where there are many
-	others []check    // those that are not in many
+	many   *automaton // for the checks that search for a text, if there are many
+	others []check    // the remaining checks
 }
 
-// isKeyword reports whether the test is of no field in particular.
+// isKeyword reports whether the test applies to the whole event instead of a field.
 func (t *test) isKeyword() bool { return t.field.slot == everywhere }
 
 // check is one value of a detection item, compiled.
 type check interface {
+	// member reports whether the check holds for one value of the event.
 	member(m *Matcher, v *value) bool
 }
 
 func (t *test) eval(m *Matcher) bool {
 	values := m.valuesAt(t.field)
-	if len(values) == 0 && !t.absent { // most fields of most events
+
+	// This is the case for most fields of most events.
+	if len(values) == 0 && !t.absent {
 		return t.negate
 	}
 	return t.holds(m, values) != t.negate
 }
 
+// holds evaluates the test without neq.
 func (t *test) holds(m *Matcher, values []value) bool {
+	// Null is one more value: it holds for an absent field and for null.
 	if t.absent {
 		null := len(values) == 0 || slices.ContainsFunc(values, func(v value) bool { return v.kind == kindNull })
 		if null != t.all || len(t.checks) == 0 {
-			return null
+			return null // which decides, with all as without
 		}
 	}
+
 	if t.many != nil {
-		return t.many.inAny(m, values) || slices.ContainsFunc(t.others, func(c check) bool { return anyMember(m, c, values) })
+		holds := func(c check) bool { return anyMember(m, c, values) }
+		return t.many.inAny(m, values) || slices.ContainsFunc(t.others, holds)
 	}
-	for _, c := range t.checks {
-		if anyMember(m, c, values) != t.all {
+
+	// The first check that decides ends the test: with all, one that fails, otherwise one that holds.
+	for _, check := range t.checks {
+		if anyMember(m, check, values) != t.all {
 			return !t.all
 		}
 	}
-	return t.all && len(t.checks) > 0 // an empty list, from an empty variable, has nothing to match
+
+	// An empty list, from an empty variable, matches nothing.
+	return t.all && len(t.checks) > 0
 }
 
+// anyMember reports whether a check holds for any of the values.
 func anyMember(m *Matcher, c check, values []value) bool {
 	for i := range values {
 		if values[i].kind > kindContainer && c.member(m, &values[i]) {
@@ -119,13 +131,15 @@ func anyMember(m *Matcher, c check, values []value) bool {
 	return false
 }
 
+// types is known for a test of the type field that compares with texts only.
 func (t *test) types() types {
 	if t.field.slot != 0 || t.negate || t.absent {
 		return nil
 	}
+
 	union := types{}
-	for _, c := range t.checks {
-		switch c := c.(type) {
+	for _, check := range t.checks {
+		switch c := check.(type) {
 		case oneOf:
 			for text := range c {
 				union = append(union, pattern{text: text})
@@ -139,11 +153,12 @@ func (t *test) types() types {
 			return nil
 		}
 	}
+
 	slices.SortFunc(union, func(a, b pattern) int { return strings.Compare(a.text, b.text) })
 	return union
 }
 
-// exists tests whether a field is there, with whatever value: null and "" are values.
+// exists tests whether a field is present, with any value: null and "" count as values.
 type exists struct {
 	field Field
 	want  bool

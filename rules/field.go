@@ -6,21 +6,21 @@ import (
 	"strings"
 )
 
-// A Field is a place in an event that a Set reads. It belongs to the Set whose
-// rule holds it.
+// A Field is a path in an event that a Set reads. It is valid only for the Set whose
+// rule has it.
 type Field struct {
 	Path string // normal form: dotted, without the "data." envelope and "{}"
 	slot int
 }
 
-// typeField is the path by which rules are indexed.
+// typeField is the path of the event's type, which always has slot 0.
 const typeField = "type"
 
-// node is one step of the trie of all field paths that any rule of a Set uses.
+// node is one step of the trie of all field paths that the rules of a Set use.
 type node struct {
-	slot     int // where the value at this path goes; -1 for nowhere
+	slot     int // where the value at this path is stored; -1 for nowhere
 	children map[string]*node
-	table    []step // the children again, see seal
+	table    []step // the children as a hash table; see seal
 }
 
 // step is a child with its name.
@@ -29,7 +29,7 @@ type step struct {
 	node *node
 }
 
-// add makes the way to a field.
+// add inserts the path of a field.
 func (n *node) add(f Field) {
 	for step := range strings.SplitSeq(f.Path, ".") {
 		child := n.children[step]
@@ -40,25 +40,31 @@ func (n *node) add(f Field) {
 			}
 			n.children[step] = child
 		}
+
 		n = child
 	}
+
 	n.slot = f.slot
 }
 
-// seal makes child work below n. Every key of an event is looked for, most of them
-// in vain, and a table that goes by a key's length and two of its bytes says so
-// sooner than a map.
+// seal builds the hash tables of n and the nodes below, which child needs. Every key of an
+// event is looked up, and most are absent. Hashing the length and two bytes of a key finds
+// that out faster than a map does.
 func (n *node) seal() {
+	// At most half full, so that probes are short.
 	size := 4
 	for size < 2*len(n.children) {
 		size *= 2
 	}
+
 	n.table = nil
 	if len(n.children) > 0 {
 		n.table = make([]step, size)
 	}
+
+	// Insert in a fixed order, so that equal sets have equal tables.
 	for _, name := range slices.Sorted(maps.Keys(n.children)) {
-		i := place(name) & uint(size-1)
+		i := hash(name) & uint(size-1)
 		for n.table[i].node != nil {
 			i = (i + 1) & uint(size-1)
 		}
@@ -67,20 +73,22 @@ func (n *node) seal() {
 	}
 }
 
-func place[T string | []byte](name T) uint {
-	if len(name) == 0 {
+// hash returns the bucket of a key, before it is reduced to the size of a table.
+func hash[T string | []byte](key T) uint {
+	if len(key) == 0 {
 		return 0
 	}
-	return uint(len(name)) + 7*uint(name[0]) + 31*uint(name[len(name)-1])
+	return uint(len(key)) + 7*uint(key[0]) + 31*uint(key[len(key)-1])
 }
 
-// child is the step below n that a key stands for; nil for none.
+// child returns the node below n for a key, or nil.
 func (n *node) child(key []byte) *node {
 	last := uint(len(n.table) - 1)
 	if len(n.table) == 0 {
 		return nil
 	}
-	for i := place(key) & last; n.table[i].node != nil; i = (i + 1) & last {
+
+	for i := hash(key) & last; n.table[i].node != nil; i = (i + 1) & last {
 		if n.table[i].name == string(key) {
 			return n.table[i].node
 		}
@@ -88,16 +96,18 @@ func (n *node) child(key []byte) *node {
 	return nil
 }
 
-// fields hands out a slot per path while rules are compiled.
+// fields assigns a slot to each path while rules are compiled.
 type fields struct {
 	root  *node
 	slots map[string]int
-	tests map[string]*test // by what the rules say, see shared
+	tests map[string]*test // by a key that equal tests share; see shared
 }
 
 func newFields() *fields {
 	f := &fields{root: &node{slot: -1}, slots: map[string]int{}, tests: map[string]*test{}}
-	f.field(typeField) // slot 0
+
+	// The type must have slot 0.
+	f.field(typeField)
 	return f
 }
 
@@ -108,6 +118,8 @@ func (f *fields) field(path string) Field {
 	if ok {
 		return Field{Path: path, slot: slot}
 	}
+
+	// A new path gets the next slot.
 	slot = len(f.slots)
 	f.slots[path] = slot
 	field := Field{Path: path, slot: slot}
@@ -115,7 +127,7 @@ func (f *fields) field(path string) Field {
 	return field
 }
 
-// normalPath strips what only tells a tool how the event was wrapped or that a
+// normalPath strips the parts of a path that only describe how the event is wrapped, or that a
 // field is an array: the "data." of a log stream's envelope and Splunk's "{}".
 func normalPath(path string) string {
 	path = strings.ReplaceAll(path, "{}", "")
@@ -125,8 +137,8 @@ func normalPath(path string) string {
 	return path
 }
 
-// shared returns the first test that says the same as t, so that a Matcher can tell
-// that they are one.
+// shared returns the first test with the same key as t, so that equal tests of several rules are
+// one pointer and a Matcher can evaluate them once.
 func (f *fields) shared(key string, t *test) *test {
 	if known := f.tests[key]; known != nil {
 		return known

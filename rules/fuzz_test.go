@@ -39,7 +39,7 @@ func FuzzLoad(f *testing.F) {
 		"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "---\n---\n", "\xff\xfe", "? [a]\n: b", "<<: {a: b}", "!!binary x", strings.Repeat("[", 2000), strings.Repeat("- ", 2000)} {
 		f.Add([]byte(seed))
 	}
-	statuses := []rules.Status{rules.Enabled, rules.Tuned, rules.Waiting, rules.Disabled, rules.Refused, rules.Replaced}
+	statuses := []rules.Status{rules.StatusEnabled, rules.StatusTuned, rules.StatusWaiting, rules.StatusDisabled, rules.StatusRefused, rules.StatusReplaced}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 16<<10 {
 			return
@@ -48,7 +48,7 @@ func FuzzLoad(f *testing.F) {
 		set, report := rules.Load(rules.Vars{"x": {"1", "2"}}, file, file)
 		loaded := 0
 		for _, d := range report.Documents {
-			if !slices.Contains(statuses, d.Status) || (d.Status == rules.Enabled) != (d.Reason == "") {
+			if !slices.Contains(statuses, d.Status) || (d.Status == rules.StatusEnabled) != (d.Reason == "") {
 				t.Errorf("fate of a document: %+v", d)
 			}
 			if d.Runs() && d.Kind != "filter" && d.Kind != "overlay" {

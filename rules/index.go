@@ -4,42 +4,39 @@ import (
 	"cmp"
 	"maps"
 	"math/bits"
-	"regexp/syntax"
 	"slices"
-	"strings"
-	"unicode/utf8"
 )
 
-// index finds, of some detections, those that an event may match: each has some texts of
-// which one must be there, in a certain field. So the cost of an event does not grow with
-// the number of rules that it cannot match. An index does not change once it is built.
+// index selects, of some detections, those that an event may match. For each detection it has
+// some texts of which at least one must be present, in a certain field. So the cost of an event
+// does not grow with the number of rules that it cannot match. An index is immutable.
 type index struct {
 	list   []candidate   // by rule
-	always []uint64      // those of list that need nothing, a bit for each
-	slots  []*fieldIndex // by slot; nil where no rule needs anything there
+	always []uint64      // detections that need nothing: a bit for each index in list
+	slots  []*fieldIndex // by slot; nil if no detection needs anything there
 	any    *fieldIndex   // of keywords
-	texts  int           // of all automatons
+	texts  int           // number of texts in all automatons
 }
 
-// general is what a Matcher runs over the events of every type: the detections that say
-// nothing of the type.
+// general is what a Matcher runs over the events of every type: the detections that do not test
+// the type.
 type general struct {
 	list   []candidate
-	index  *index  // of list, where it is long
+	index  *index  // of list; nil if that is short
 	fields []Field // that they read
-	shared int     // results that they keep, see once
+	shared int     // number of results that they keep; see once
 }
 
-// fieldIndex has what detections need in one field, as indexes into index.list.
+// fieldIndex lists the detections that need something in one field, as indexes into index.list.
 type fieldIndex struct {
-	present []int32            // it is there
-	exact   map[string][]int32 // one of its values is a text
-	parts   *automaton         // one of its values has a text somewhere in it
-	found   [][]int32          // by the automaton's texts
-	first   int                // where those are among the texts of all automatons
+	present []int32            // need the field to be present
+	exact   map[string][]int32 // need a value that equals the text
+	parts   *automaton         // need a value that contains a text
+	found   [][]int32          // the latter, by the automaton's texts
+	first   int                // index of the first of these texts among those of all automatons
 }
 
-// need is something that must be there for a detection to match.
+// need is something that must be present for a detection to match.
 type need struct {
 	field Field
 	kind  needKind
@@ -54,86 +51,102 @@ const (
 	needPart
 )
 
-// newGeneral finds the detections of a set that say nothing of the type, and what they and
-// those that count them read.
-func newGeneral(s *Set, wants [][]Field) *general {
-	g := &general{}
-	r := reducer{m: &Matcher{}, uses: map[*test]int{}}
-	add := func(f Field) { g.fields = append(g.fields, f) }
-	for i, rule := range s.rules {
+// newGeneral collects the detections of a set that do not test the type, and the fields to read
+// for them.
+func newGeneral(set *Set, extra [][]Field) *general {
+	all := &general{}
+	reduction := reducer{m: &Matcher{}, uses: map[*test]int{}}
+	add := func(f Field) { all.fields = append(all.fields, f) }
+
+	// reduce drops parts that are constant, even without a type.
+	for i, rule := range set.rules {
 		if rule.Correlation != nil || rule.readsType {
 			continue
 		}
-		x, holds := r.reduce(rule.match)
-		if x == nil && !holds {
-			continue
+		rest, holds := reduction.reduce(rule.match)
+		if rest == nil && !holds {
+			continue // it can never match
 		}
-		if x != nil {
-			reads(x, add)
+		if rest != nil {
+			reads(rest, add)
 		}
-		each(wants[i], add)
-		g.list = append(g.list, candidate{i, x})
+
+		each(extra[i], add)
+		all.list = append(all.list, candidate{i, rest})
 	}
-	if len(g.list) >= leastIndexed {
-		g.index = newIndex(g.list, s.slots)
+
+	// The index needs the expressions before they are arranged.
+	if len(all.list) >= minIndexed {
+		all.index = newIndex(all.list, set.slots)
 	}
-	r.arrangeAll(g.list)
-	g.shared = len(r.shared)
-	return g
+
+	reduction.arrangeAll(all.list)
+	all.shared = len(reduction.shared)
+	return all
 }
 
-// newIndex builds the index of some detections, which are not arranged yet.
+// newIndex builds the index of some detections, whose expressions are not arranged yet.
 func newIndex(list []candidate, slots int) *index {
 	ix := &index{list: list, slots: make([]*fieldIndex, slots), always: make([]uint64, (len(list)+63)/64)}
+
+	// Count how many offers share each need: a common one selects badly.
 	offers := make([][][]need, len(list))
 	common := map[need]int{}
-	for i, c := range list {
-		if c.match == nil {
+	for i, candidate := range list {
+		if candidate.match == nil {
 			continue
 		}
-		offers[i] = offersOf(c.match)
+		offers[i] = offersOf(candidate.match)
 		for _, offer := range offers[i] {
-			for _, n := range offer {
-				common[n]++
+			for _, need := range offer {
+				common[need]++
 			}
 		}
 	}
 
+	// Texts that a value must contain, with their detections, by field.
 	parts := map[Field]map[string][]int32{}
+
+	// Choose the best offer of each detection; without an offer it always runs.
 	for i := range list {
 		offer := best(offers[i], common)
 		if offer == nil {
 			ix.always[i/64] |= 1 << (i % 64)
 		}
-		for _, n := range offer {
-			ix.note(n, int32(i), parts)
+		for _, need := range offer {
+			ix.insert(need, int32(i), parts)
 		}
 	}
-	for f, texts := range parts {
-		at, sorted := ix.at(f), slices.Sorted(maps.Keys(texts))
+
+	// Build one automaton for each field.
+	for field, texts := range parts {
+		at, sorted := ix.at(field), slices.Sorted(maps.Keys(texts))
 		at.parts, at.first = newAutomaton(sorted), ix.texts
 		ix.texts += len(sorted)
 		for _, text := range sorted {
 			at.found = append(at.found, texts[text])
 		}
 	}
+
 	return ix
 }
 
-// at is what the index has of a field.
+// at returns the index of a field, and creates it if necessary.
 func (ix *index) at(f Field) *fieldIndex {
-	place := &ix.any
+	entry := &ix.any
+
+	// Keywords have no slot.
 	if f.slot != everywhere {
-		place = &ix.slots[f.slot]
+		entry = &ix.slots[f.slot]
 	}
-	if *place == nil {
-		*place = &fieldIndex{}
+	if *entry == nil {
+		*entry = &fieldIndex{}
 	}
-	return *place
+	return *entry
 }
 
-// note enters what a detection needs.
-func (ix *index) note(n need, i int32, parts map[Field]map[string][]int32) {
+// insert adds a need of the i-th detection. Parts of texts are collected in parts.
+func (ix *index) insert(n need, i int32, parts map[Field]map[string][]int32) {
 	at := ix.at(n.field)
 	switch n.kind {
 	case needPresent:
@@ -154,25 +167,29 @@ func (ix *index) note(n need, i int32, parts map[Field]map[string][]int32) {
 // finder runs an index. It belongs to one Matcher.
 type finder struct {
 	*index
-	due   []uint64 // those that the event may match, a bit for each
-	found []uint64 // the event in which each text was last found
+	due   []uint64 // detections that the event may match: a bit for each index in list
+	found []uint64 // for each text, the event in which it was last found
 }
 
 func newFinder(ix *index) *finder {
 	return &finder{index: ix, due: make([]uint64, len(ix.always)), found: make([]uint64, ix.texts)}
 }
 
-// find appends the detections that the event at hand may match.
+// find appends the detections that the current event may match.
 func (f *finder) find(m *Matcher, list []candidate) []candidate {
+	// Start with the detections that need nothing, and add those whose needs are met.
 	copy(f.due, f.always)
 	for _, slot := range m.touched {
 		if at := f.slots[slot]; at != nil {
 			f.mark(m, at, m.slots[slot].values)
 		}
 	}
+
 	if f.any != nil {
 		f.mark(m, f.any, m.valuesAt(Field{slot: everywhere}))
 	}
+
+	// Visit the set bits in ascending order, which is the order of the rules.
 	for i, word := range f.due {
 		for ; word != 0; word &= word - 1 {
 			list = append(list, f.list[64*i+bits.TrailingZeros64(word)])
@@ -181,221 +198,79 @@ func (f *finder) find(m *Matcher, list []candidate) []candidate {
 	return list
 }
 
-// mark notes the detections that may match an event with these values at a field.
+// mark sets due for the detections that may match an event with these values in a field.
 func (f *finder) mark(m *Matcher, at *fieldIndex, values []value) {
-	note := func(list []int32) {
+	set := func(list []int32) {
 		for _, i := range list {
 			f.due[i/64] |= 1 << (i % 64)
 		}
 	}
 	if len(values) > 0 {
-		note(at.present)
+		set(at.present)
 	}
 	if at.exact == nil && at.parts == nil {
 		return
 	}
 
+	// Compare in lower case, like the texts of the index.
 	for i := range values {
 		if values[i].kind <= kindContainer {
 			continue
 		}
 		low := m.low(&values[i])
 		if at.exact != nil {
-			note(at.exact[string(low)])
+			set(at.exact[string(low)])
 		}
 		if at.parts == nil {
 			continue
 		}
+
+		// A text may be found many times: handle it once for each event.
 		at.parts.find(low, func(found int32) bool {
 			if known := &f.found[at.first+int(found)]; *known != m.event {
 				*known = m.event
-				note(at.found[found])
+				set(at.found[found])
 			}
 			return false
 		})
 	}
 }
 
-// readsType reports whether an expression looks at the event's type.
-func readsType(x expr) (does bool) {
-	reads(x, func(f Field) { does = does || f.slot == 0 })
-	return does
+// readsType reports whether an expression tests the event's type.
+func readsType(x expr) bool {
+	found := false
+	reads(x, func(f Field) { found = found || f.slot == 0 })
+	return found
 }
 
-// Weights of needs: what is long is rare, and what many rules name is not.
+// Weights of needs: a long text is rare, and one that many rules need is not.
 const (
-	longestWeight = 16
-	commonWeight  = 3 // for each doubling of the rules
+	maxLengthWeight = 16
+	commonWeight    = 3 // for each doubling of the number of rules
 )
 
-// best is the offer whose commonest need is the rarest; nil where there is none.
+// best returns the offer whose most common need is the rarest; nil if there is no offer.
 func best(offers [][]need, common map[need]int) (chosen []need) {
-	least := 0
+	chosenWeight := 0
 	for _, offer := range offers {
-		worst := longestWeight
-		for _, n := range offer {
+		// An offer is only as selective as its most common need.
+		worst := maxLengthWeight
+		for _, need := range offer {
 			weight := 0
-			if n.kind != needPresent {
-				weight = min(len(n.text), longestWeight)
+			if need.kind != needPresent {
+				weight = min(len(need.text), maxLengthWeight)
 			}
-			worst = min(worst, weight-commonWeight*bits.Len(uint(max(common[n]-1, 0))))
+			worst = min(worst, weight-commonWeight*bits.Len(uint(max(common[need]-1, 0))))
 		}
-		if chosen == nil || worst > least || worst == least && len(offer) < len(chosen) {
-			chosen, least = offer, worst
+
+		// Of two equal offers, take the one with fewer needs.
+		if chosen == nil || worst > chosenWeight || worst == chosenWeight && len(offer) < len(chosen) {
+			chosen, chosenWeight = offer, worst
 		}
 	}
 	return chosen
 }
 
-// offersOf are lists of needs, of each of which one is met wherever an expression holds;
-// none where that cannot be said.
-func offersOf(x expr) (offers [][]need) {
-	switch x := x.(type) {
-	case and:
-		for _, part := range x {
-			offers = append(offers, offersOf(part)...)
-		}
-	case or:
-		// One of each part's: its best, by length.
-		var joined []need
-		for _, part := range x {
-			offer := best(offersOf(part), map[need]int{})
-			if offer == nil {
-				return nil
-			}
-			joined = append(joined, offer...)
-		}
-		if joined != nil {
-			slices.SortFunc(joined, compareNeeds)
-			offers = [][]need{slices.Compact(joined)}
-		}
-	case exists:
-		if x.want {
-			offers = [][]need{{{field: x.field}}}
-		}
-	case *test:
-		offers = x.offers()
-	}
-	return offers
-}
-
 func compareNeeds(a, b need) int {
-	return cmp.Or(cmp.Compare(a.field.slot, b.field.slot), cmp.Compare(a.kind, b.kind), strings.Compare(a.text, b.text))
-}
-
-// offers are those of a test: of all its checks each offers something, of any the one that
-// holds does.
-func (t *test) offers() (offers [][]need) {
-	if t.negate || t.absent || len(t.checks) == 0 {
-		return nil
-	}
-	present := []need{{field: t.field}}
-	if t.isKeyword() {
-		present = nil // of an event, nearly always
-	}
-	var joined []need
-	for _, c := range t.checks {
-		texts := neededBy(c)
-		var own []need
-		for _, n := range texts {
-			n.field = t.field
-			own = append(own, n)
-		}
-		if t.all {
-			if own != nil {
-				offers = append(offers, own)
-			}
-			continue
-		}
-		if own == nil {
-			joined = nil
-			break
-		}
-		joined = append(joined, own...)
-	}
-	if joined != nil {
-		slices.SortFunc(joined, compareNeeds)
-		offers = append(offers, slices.Compact(joined))
-	}
-	if present != nil {
-		offers = append(offers, present)
-	}
-	return offers
-}
-
-// neededBy are texts of which a value that a check holds for has one; nil where there are
-// none.
-func neededBy(c check) (list []need) {
-	switch c := c.(type) {
-	case oneOf:
-		for text := range c {
-			list = append(list, need{kind: needExact, text: text})
-		}
-	case anyOf:
-		for _, form := range c {
-			texts := neededBy(form)
-			if texts == nil {
-				return nil
-			}
-			list = append(list, texts...)
-		}
-	case pattern:
-		longest := c.text
-		for _, part := range c.parts {
-			for piece := range strings.SplitSeq(part, string(wildOne)) {
-				if len(piece) > len(longest) {
-					longest = piece
-				}
-			}
-		}
-		n := need{kind: needPart, text: string(lower(nil, []byte(longest)))}
-		if c.shape == exact {
-			n.kind = needExact
-		} else if n.text == "" {
-			return nil
-		}
-		list = []need{n}
-	case regex:
-		if text := literalIn(c.String()); text != "" {
-			list = []need{{kind: needPart, text: text}}
-		}
-	}
-	return list
-}
-
-// literalIn is the longest text, in lower case, that is in whatever an expression matches.
-func literalIn(source string) string {
-	re, err := syntax.Parse(source, syntax.Perl)
-	if err != nil {
-		return ""
-	}
-	return longestLiteral(re.Simplify())
-}
-
-func longestLiteral(re *syntax.Regexp) (longest string) {
-	switch re.Op {
-	case syntax.OpLiteral:
-		for piece := range strings.FieldsFuncSeq(string(re.Rune), func(r rune) bool {
-			// Without regard to case, k and s are also other letters.
-			return r == utf8.RuneError || re.Flags&syntax.FoldCase != 0 && (r > 127 || strings.ContainsRune("kKsS", r))
-		}) {
-			if len(piece) > len(longest) {
-				longest = piece
-			}
-		}
-		return string(lower(nil, []byte(longest)))
-	case syntax.OpCapture, syntax.OpPlus:
-		return longestLiteral(re.Sub[0])
-	case syntax.OpRepeat:
-		if re.Min > 0 {
-			return longestLiteral(re.Sub[0])
-		}
-	case syntax.OpConcat:
-		for _, sub := range re.Sub {
-			if text := longestLiteral(sub); len(text) > len(longest) {
-				longest = text
-			}
-		}
-	}
-	return longest
+	return cmp.Or(cmp.Compare(a.field.slot, b.field.slot), cmp.Compare(a.kind, b.kind), cmp.Compare(a.text, b.text))
 }

@@ -38,22 +38,22 @@ func TestLint(t *testing.T) {
 		{"not YAML", "title: t\n  a: b\n", []string{"error load rule.yml:2 : yaml: line 2: mapping values are not allowed in this context"}},
 		{"waiting", "title: t\nid: a\n" + texts + "detection:\n  s: {a: '{x}'}\n  condition: s\n", []string{"info load rule.yml:1 a: it does not run: set the variable x"}},
 		{"a warning with a line", "title: t\nid: a\n" + texts + "detection:\n  s:\n    a|re: '(?!x)'\n  condition: s\n", []string{
-			"warning load rule.yml:8 a: the regular expression is outside RE2, so it backtracks, for at most 50ms an event"}},
-		{"no id", "title: t\n" + texts + "detection:\n  s: {a: b}\n  condition: s\n", []string{"warning load rule.yml:1 rule.yml#0: no id: alerts are known by the file's name, and change when it does"}},
+			"warning load rule.yml:8 a: RE2 does not support the regular expression, so it backtracks, for at most 50ms an event"}},
+		{"no id", "title: t\n" + texts + "detection:\n  s: {a: b}\n  condition: s\n", []string{"warning load rule.yml:1 rule.yml#0: no id: alerts are identified by the file name, and change when it does"}},
 		{"types", "title: t\nid: a\n" + texts + "detection:\n  s:\n    data.type: [gd_send_smss, fapi, xyzzyx, FP]\n  t:\n    type|startswith: nothing_\n  u:\n    type|re: xx\n  condition: s or t or u\n", []string{
 			"info type rule.yml:8 a: Auth0 no longer emits events of the type fapi",
-			"warning type rule.yml:8 a: no event type gd_send_smss is known; there is gd_send_sms",
-			"warning type rule.yml:8 a: no event type xyzzyx is known",
-			"warning type rule.yml:10 a: no event type like nothing_* is known"}},
+			"warning type rule.yml:8 a: unknown event type gd_send_smss; did you mean gd_send_sms?",
+			"warning type rule.yml:8 a: unknown event type xyzzyx",
+			"warning type rule.yml:10 a: no known event type matches nothing_*"}},
 		{"a retired type alone", "title: t\nid: a\n" + texts + "detection:\n  s: {type: fapi}\n  condition: s\n", []string{"warning type rule.yml:7 a: Auth0 no longer emits events of the type fapi"}},
 		{"names", "title: t\nid: a\nname: n\n" + texts + "detection:\n  s: {a: b}\n  condition: s\n---\ntitle: u\nid: b\nname: n\n" + texts + "detection:\n  s: {a: b}\n  condition: s\n", []string{
-			"warning name rule.yml:13 b: the name n is also that of rule.yml:1: what refers to it from another file means that one"}},
+			"warning name rule.yml:13 b: rule.yml:1 also has the name n: references from other files mean that one"}},
 		{"tags", "title: t\nid: a\n" + texts + "tags: [attack.t110, attack.Credential_Access, Nonsense, attack.t1110.4]\ndetection:\n  s: {a: b}\n  condition: s\n", []string{
 			"warning tag rule.yml:6 a: the tag attack.t110 is neither a technique, such as attack.t1110 or attack.t1110.004, nor a tactic, such as attack.credential-access",
-			"warning tag rule.yml:6 a: the tag attack.Credential_Access is to be attack.credential-access",
-			`warning tag rule.yml:6 a: the tag "Nonsense" has not Sigma's form, which is namespace.name in lower case`,
+			"warning tag rule.yml:6 a: the tag attack.Credential_Access should be attack.credential-access",
+			`warning tag rule.yml:6 a: the tag "Nonsense" does not have Sigma's form, namespace.name in lower case`,
 			"warning tag rule.yml:6 a: the tag attack.t1110.4 is neither a technique, such as attack.t1110 or attack.t1110.004, nor a tactic, such as attack.credential-access"}},
-		{"texts", "title: t\nid: a\ndetection:\n  s: {a: b}\n  condition: s\n", []string{"info text rule.yml:1 a: it has no level (medium is taken), no description, no falsepositives"}},
+		{"texts", "title: t\nid: a\ndetection:\n  s: {a: b}\n  condition: s\n", []string{"info text rule.yml:1 a: it has no level (default medium), no description, no falsepositives"}},
 		{"texts of what is counted", "title: t\nid: a\nname: x\n" + texts + "detection:\n  s: {a: b}\n  condition: s\n---\ntitle: c\nid: c\ncorrelation:\n  type: event_count\n  rules: [x]\n  timespan: 7d\n  condition: {gte: 2}\n", nil},
 		{"true at once", "title: t\nid: a\nname: x\n" + texts + "detection:\n  s: {a: b}\n  condition: s\n---\ntitle: c\nid: c\ncorrelation:\n  type: event_count\n  rules: [x]\n  timespan: 7m\n  condition: {gte: 1}\n", []string{
 			"warning load rule.yml:11 c: the condition is true at the first event"}},
@@ -76,8 +76,8 @@ func TestLintFiles(t *testing.T) {
 	want := []string{
 		"warning load x.overlay.yml:2 : no rule has the id none",
 		"info test a.yml:1 a: it has no timeline test beside it",
-		"warning type c.yml:6 a: no event type seccfx is known; there is seccft",
-		"warning load d.yml:1 a@d.yml: id a is taken by another document; the file's name is added",
+		"warning type c.yml:6 a: unknown event type seccfx; did you mean seccft?",
+		"warning load d.yml:1 a@d.yml: id a is used by another document; the file name is added",
 	}
 	slices.Sort(want)
 	for i := range got { // found once for each rule of the filter
@@ -114,28 +114,28 @@ detection:
 		part        string
 	}{
 		{"rules: [sms]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 10}", "", ""},
-		{"rules: [sms]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 11}", "error 8", "the threshold can never be reached: 11 in 1h; Auth0 lets 10 happen at most: text messages and calls for MFA: 10 an hour to a user"},
+		{"rules: [sms]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 11}", "error 8", "the threshold can never be reached: 11 in 1h; Auth0 allows 10 at most: text messages and calls for MFA: 10 an hour to a user"},
 		{"rules: [sms]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gt: 10}", "error 8", "11 in 1h"},
 		{"rules: [sms]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {eq: 11}", "error 8", "11 in 1h"},
 		{"rules: [sms]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 10, neq: 10}", "error 8", "11 in 1h"},
 		{"rules: [sms]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {lt: 100}", "", ""},
 		{"rules: [sms]\n  group-by: [user_id]\n  timespan: 61m\n  condition: {gte: 11}", "", ""},
-		{"rules: [sms]\n  group-by: [user_name, client_id]\n  timespan: 1d\n  condition: {gte: 34}", "error 8", "34 in 1d; Auth0 lets 33"},
+		{"rules: [sms]\n  group-by: [user_name, client_id]\n  timespan: 1d\n  condition: {gte: 34}", "error 8", "34 in 1d; Auth0 allows 33"},
 		{"rules: [sms]\n  group-by: [ip]\n  timespan: 1h\n  condition: {gte: 1000}", "", ""},
 		{"rules: [sms]\n  timespan: 1h\n  condition: {gte: 1000}", "", ""},
 		{"rules: [sms, voice]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 20}", "", ""},
-		{"rules: [sms, voice]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 21}", "error 8", "Auth0 lets 20"},
+		{"rules: [sms, voice]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 21}", "error 8", "Auth0 allows 20"},
 		{"rules: [sms, any]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 21}", "", ""},
 		{"rules: [wild]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 21}", "", ""},
 		{"rules: [push]\n  group-by: [user_id]\n  timespan: 5m\n  condition: {gte: 29}", "", ""},
-		{"rules: [push]\n  group-by: [user_id]\n  timespan: 5m\n  condition: {gte: 30}", "error 8", "30 in 5m; Auth0 lets 29"},
+		{"rules: [push]\n  group-by: [user_id]\n  timespan: 5m\n  condition: {gte: 30}", "error 8", "30 in 5m; Auth0 allows 29"},
 		{"rules: [failed]\n  group-by: [ip, user_name]\n  timespan: 10m\n  condition: {gte: 10}", "", ""},
-		{"rules: [failed]\n  group-by: [ip, user_name]\n  timespan: 10m\n  condition: {gte: 11}", "warning 8", "can be reached only where this does not hold: 11 in 10m; Auth0 lets 10 happen at most: brute-force protection"},
-		{"rules: [failed]\n  group-by: [ip, user_name]\n  timespan: 10m\n  condition: {gte: 220}", "error 8", "Auth0 lets 219 happen at most: logins of one user"},
+		{"rules: [failed]\n  group-by: [ip, user_name]\n  timespan: 10m\n  condition: {gte: 11}", "warning 8", "can only be reached if this limit does not apply: 11 in 10m; Auth0 allows 10 at most: brute-force protection"},
+		{"rules: [failed]\n  group-by: [ip, user_name]\n  timespan: 10m\n  condition: {gte: 220}", "error 8", "Auth0 allows 219 at most: logins of one user"},
 		{"rules: [failed]\n  group-by: [ip]\n  timespan: 10m\n  condition: {gte: 100}", "", ""},
 		{"rules: [failed]\n  group-by: [ip]\n  timespan: 10m\n  condition: {gte: 101}", "warning 8", "suspicious IP throttling of logins"},
 		{"rules: [other]\n  group-by: [ip]\n  timespan: 10m\n  condition: {gte: 101}", "", ""},
-		{"rules: [failed, signup]\n  group-by: [ip]\n  timespan: 1m\n  condition: {gte: 200}", "warning 8", "Auth0 lets 199 happen at most: suspicious IP throttling of logins"},
+		{"rules: [failed, signup]\n  group-by: [ip]\n  timespan: 1m\n  condition: {gte: 200}", "warning 8", "Auth0 allows 199 at most: suspicious IP throttling of logins"},
 		{"rules: [dcr]\n  timespan: 1s\n  condition: {gte: 10}", "error 7", "dynamic client registration"},
 		{"rules: [sapi]\n  timespan: 1s\n  condition: {gte: 10}", "", ""},
 		{"rules: [limit]\n  group-by: [details.limit.bucket]\n  timespan: 1m\n  condition: {gte: 2}", "warning 8", "notices of a rate limit"},
@@ -143,7 +143,7 @@ detection:
 		{"rules: [leak]\n  group-by: [ip]\n  timespan: 1h\n  condition: {gte: 2}", "warning 8", "notices of leaked passwords"},
 		{"rules: [sms]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 5}\nx-tenantwatch-alert:\n  levels: {high: 10, critical: 12}", "error 10", "the level critical can never be reached: 12 in 1h"},
 		{"rules: [failed]\n  group-by: [to]\n  aliases: {to: {failed: user_name}}\n  timespan: 1h\n  condition: {gte: 5000}", "", ""},
-		{"rules: [push]\n  group-by: [to]\n  aliases: {to: {push: user_id}}\n  timespan: 1m\n  condition: {gte: 10}", "error 9", "Auth0 lets 9"},
+		{"rules: [push]\n  group-by: [to]\n  aliases: {to: {push: user_id}}\n  timespan: 1m\n  condition: {gte: 10}", "error 9", "Auth0 allows 9"},
 	} {
 		text := "title: c\nid: c\ncorrelation:\n  type: event_count\n  " + tt.correlation + "\n"
 		files := fstest.MapFS{"a.yml": file(all.String()), "c.yml": file(text), "c.test.yml": file("[]")}
@@ -173,13 +173,15 @@ detection:
 	files := fstest.MapFS{"a.yml": file(fmt.Sprintf(detections, "sms", "type: gd_send_sms")),
 		"x.overlay.yml": file("rules:\n  sms:\n    correlation:\n      type: event_count\n      group-by: [user_id]\n      timespan: 1h\n      condition: {gte: 11}\n")}
 	if got := (rules.Settings{}).Lint(nil, files); !slices.ContainsFunc(got, func(f rules.Finding) bool {
-		return f.Severity == rules.Error && f.Check == "cap" && f.File == "x.overlay.yml" && f.Line == 7 && f.ID == "sms#1"
+		return f.Severity == rules.SeverityError && f.Check == "cap" && f.File == "x.overlay.yml" && f.Line == 7 && f.ID == "sms#1"
 	}) {
 		t.Errorf("%+v", got)
 	}
 	files = fstest.MapFS{"a.yml": file(fmt.Sprintf(detections, "sms", "type: gd_send_sms") + "title: in\nid: in\nname: in\ncorrelation: {type: event_count, rules: [sms], group-by: [ip], timespan: 1h, condition: {gte: 2}}\n" +
 		"---\ntitle: out\nid: out\ncorrelation:\n  type: event_count\n  rules: [in]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 11}\n")}
-	if got := (rules.Settings{}).Lint(nil, files); !slices.ContainsFunc(got, func(f rules.Finding) bool { return f.Severity == rules.Error && f.Check == "cap" && f.ID == "out" }) {
+	if got := (rules.Settings{}).Lint(nil, files); !slices.ContainsFunc(got, func(f rules.Finding) bool {
+		return f.Severity == rules.SeverityError && f.Check == "cap" && f.ID == "out"
+	}) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -190,8 +192,8 @@ func TestCapTable(t *testing.T) {
 		if c.Name == "" || c.Source == "" || len(c.Types) == 0 || c.Burst < 1 || c.Every <= 0 {
 			t.Errorf("%+v", c)
 		}
-		if c.Most(time.Nanosecond) != c.Burst || c.Most(c.Every) != c.Burst || c.Most(c.Every+1) != c.Burst+1 || c.Most(3*c.Every) != c.Burst+2 {
-			t.Errorf("%s: %d, %d, %d", c.Name, c.Most(1), c.Most(c.Every), c.Most(3*c.Every))
+		if c.Max(time.Nanosecond) != c.Burst || c.Max(c.Every) != c.Burst || c.Max(c.Every+1) != c.Burst+1 || c.Max(3*c.Every) != c.Burst+2 {
+			t.Errorf("%s: %d, %d, %d", c.Name, c.Max(1), c.Max(c.Every), c.Max(3*c.Every))
 		}
 		for _, typ := range c.Types {
 			text := "title: t\nid: a\ndetection:\n  s: {type: " + typ + "}\n  condition: s\n"
@@ -208,7 +210,7 @@ func TestCapTable(t *testing.T) {
 // have tuned it.
 func TestLintShipped(t *testing.T) {
 	for _, f := range (rules.Settings{}).Lint(nil, builtin.FS()) {
-		if f.Severity != rules.Info || f.Check != "type" {
+		if f.Severity != rules.SeverityInfo || f.Check != "type" {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -217,7 +219,7 @@ func TestLintShipped(t *testing.T) {
 	}
 	for _, list := range [][]rules.Finding{rules.Settings{Vars: catalogVars}.Lint(nil, os.DirFS(catalogDir)), rules.Settings{Vars: catalogVars}.Lint(nil, builtin.FS(), os.DirFS(catalogDir))} {
 		for _, f := range list {
-			if f.Severity == rules.Error {
+			if f.Severity == rules.SeverityError {
 				t.Errorf("%+v", f)
 			}
 		}
@@ -226,7 +228,7 @@ func TestLintShipped(t *testing.T) {
 
 // TestSeverities orders them.
 func TestSeverities(t *testing.T) {
-	if !rules.Error.AtLeast(rules.Warning) || !rules.Warning.AtLeast(rules.Warning) || rules.Info.AtLeast(rules.Warning) || rules.Warning.AtLeast(rules.Error) {
+	if !rules.SeverityError.AtLeast(rules.SeverityWarning) || !rules.SeverityWarning.AtLeast(rules.SeverityWarning) || rules.SeverityInfo.AtLeast(rules.SeverityWarning) || rules.SeverityWarning.AtLeast(rules.SeverityError) {
 		t.Error("severities are out of order")
 	}
 }

@@ -60,7 +60,7 @@ x-tenantwatch-alert:
 		Status: "test", Level: "high", Tags: []string{"attack.t1110", "tenantwatch.attack"}, FalsePositives: []string{"Tests."},
 		Prevention: "First.\nSecond.", Explanation: "Because.", File: "rule.yml", Line: 2, Types: []string{"fp", "fu"},
 		Extra: map[string]any{"splunk": "search *\n", "comments": map[string]any{"a": []any{1}}, "explanation": "Because.", "prevention": []any{"First.", "Second."}},
-		Alert: &rules.Alert{Class: rules.Event, Levels: []rules.Level{{Name: "high", Count: 1}}, ResolveBelow: 1, KeepFiringFor: 2 * time.Hour,
+		Alert: &rules.Alert{Class: rules.ClassEvent, Levels: []rules.Level{{Name: "high", Count: 1}}, ResolveBelow: 1, KeepFiringFor: 2 * time.Hour,
 			Summary: "{ip} failed {count} times", GroupBy: []rules.Field{{Path: "ip"}}}}}
 	if diff := cmp.Diff(want, set.Rules(), ignored); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
@@ -105,7 +105,7 @@ x-tenantwatch-alert:
 	}
 	want := &rules.Rule{ID: "c", Title: "c", Description: "D.", Level: "medium", Tags: []string{"x.y"}, FalsePositives: []string{"F."}, Prevention: "P.",
 		File: "rule.yml", Line: 13, Types: []string{"fp"},
-		Alert: &rules.Alert{Class: rules.Condition, Levels: []rules.Level{{Name: "medium", Count: 10}, {Name: "high", Count: 50}, {Name: "critical", Count: 100}},
+		Alert: &rules.Alert{Class: rules.ClassCondition, Levels: []rules.Level{{Name: "medium", Count: 10}, {Name: "high", Count: 50}, {Name: "critical", Count: 100}},
 			ResolveBelow: 5, KeepFiringFor: 30 * time.Second, GroupBy: []rules.Field{{Path: "ip"}, {Path: "details.x"}}},
 		Correlation: &rules.Correlation{Type: rules.ValueCount, Timespan: 48 * time.Hour, Bounds: []rules.Bound{{Op: "gte", Than: 10}},
 			Sources: []rules.Source{{Rule: 0, GroupBy: []rules.Field{{Path: "ip"}, {Path: "details.x"}}, Values: []rules.Field{{Path: "user_id"}, {Path: "user_name"}}}}}}
@@ -122,15 +122,15 @@ func TestCorrelationDefaults(t *testing.T) {
 		below      float64
 		keep       time.Duration
 	}{
-		{"gte", correlation(counting + "condition: {gte: 10}"), rules.Condition, 10, 5, 15 * time.Minute},
-		{"gt", correlation(counting + "condition: {gt: 10}"), rules.Condition, 11, 6, 15 * time.Minute},
-		{"always true", correlation(counting + "condition: {gte: 0}"), rules.Condition, 1, 1, 15 * time.Minute},
-		{"event class", correlation(counting+"condition: {gte: 3}") + "\nx-tenantwatch-alert: {class: event}", rules.Event, 3, 2, 0},
-		{"last_events", base + "title: c\nid: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 10m, condition: {gte: 3}}", rules.Condition, 3, 0, 0},
-		{"fewer", correlation(counting + "condition: {lt: 10}"), rules.Condition, 10, 0, 15 * time.Minute},
-		{"a range", correlation(counting + "condition: {gt: 100, lte: 200}"), rules.Condition, 101, 0, 15 * time.Minute},
-		{"all rules", correlation("type: temporal\nrules: [b]\ntimespan: 5m"), rules.Condition, 1, 0, 15 * time.Minute},
-		{"a sum", correlation("type: value_sum\nrules: [b]\ntimespan: 5m\ncondition: {field: details.n, gt: 1.5}"), rules.Condition, 1.5, 0, 15 * time.Minute},
+		{"gte", correlation(counting + "condition: {gte: 10}"), rules.ClassCondition, 10, 5, 15 * time.Minute},
+		{"gt", correlation(counting + "condition: {gt: 10}"), rules.ClassCondition, 11, 6, 15 * time.Minute},
+		{"always true", correlation(counting + "condition: {gte: 0}"), rules.ClassCondition, 1, 1, 15 * time.Minute},
+		{"event class", correlation(counting+"condition: {gte: 3}") + "\nx-tenantwatch-alert: {class: event}", rules.ClassEvent, 3, 2, 0},
+		{"last_events", base + "title: c\nid: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 10m, condition: {gte: 3}}", rules.ClassCondition, 3, 0, 0},
+		{"fewer", correlation(counting + "condition: {lt: 10}"), rules.ClassCondition, 10, 0, 15 * time.Minute},
+		{"a range", correlation(counting + "condition: {gt: 100, lte: 200}"), rules.ClassCondition, 101, 0, 15 * time.Minute},
+		{"all rules", correlation("type: temporal\nrules: [b]\ntimespan: 5m"), rules.ClassCondition, 1, 0, 15 * time.Minute},
+		{"a sum", correlation("type: value_sum\nrules: [b]\ntimespan: 5m\ncondition: {field: details.n, gt: 1.5}"), rules.ClassCondition, 1.5, 0, 15 * time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rs := mustLoad(t, nil, tt.text).Rules()
@@ -226,11 +226,11 @@ func TestRefused(t *testing.T) {
 		{"null for a search", detection("s: null\ncondition: s"), "s: line 6: "},
 		{"null for a keyword", detection("s: [null]\ncondition: s"), "s: line 6: "},
 		{"empty keyword", detection("s: ['']\ncondition: s"), "s: line 6: a keyword must be text"},
-		{"keyword that exists", item("'|exists': true"), "keywords take no modifier that is about one field"},
-		{"keyword that is a field", item("'|fieldref': x"), "keywords take no modifier that is about one field"},
-		{"keyword of a time", item("'|hour': 3"), "keywords take no modifier that is about one field"},
+		{"keyword that exists", item("'|exists': true"), "keywords take no modifier that needs a field"},
+		{"keyword that is a field", item("'|fieldref': x"), "keywords take no modifier that needs a field"},
+		{"keyword of a time", item("'|hour': 3"), "keywords take no modifier that needs a field"},
 		{"regular expression with a repeat in a repeat", item("a|re: '(a{1,90}){1,90}'"), "invalid repeat count: `{1,90}`; a repeat within a repeat multiplies"},
-		{"regular expression with a large program", item("a|re: '" + strings.Repeat("(ab?){0,999}", 3) + "'"), "becomes a program of"},
+		{"regular expression with a large program", item("a|re: '" + strings.Repeat("(ab?){0,999}", 3) + "'"), "compiles to"},
 		{"regular expression with a large repeat", item("a|re: 'a{2000}'"), "invalid repeat count"},
 		{"map for a value", item("a: {b: 1}"), "line 7: a: line 7: a value must be a scalar"},
 		{"list in a value", item("a: [[x]]"), "a value must be a scalar"},
@@ -241,20 +241,20 @@ func TestRefused(t *testing.T) {
 		{"base64 of a wildcard", item("a|base64: x*"), "has wildcards, which cannot be encoded"},
 		{"base64 and re", item("a|base64|re: x"), "modifier base64 encodes text"},
 		{"windash and lt", item("a|windash|lt: 1"), "modifier windash encodes text"},
-		{"wide alone", item("a|wide: é"), "becomes bytes that are no text; add base64"},
+		{"wide alone", item("a|wide: é"), "becomes bytes that are not text; add base64"},
 		{"two operators", item("a|contains|endswith: x"), "modifiers contains and endswith exclude each other"},
 		{"flags without re", item("a|i: x"), "modifiers i, m and s follow re"},
 		{"cased re", item("a|re|cased: x"), "modifier cased has no meaning with re"},
 		{"cased lt", item("a|lt|cased: 1"), "modifier cased has no meaning with lt"},
-		{"fieldref and cidr", item("a|fieldref|cidr: b"), "modifier fieldref does not go with the others"},
-		{"fieldref to nothing", item("a|fieldref: ''"), "fieldref wants the name of a field"},
-		{"fieldref to null", item("a|fieldref: null"), "fieldref wants the name of a field"},
+		{"fieldref and cidr", item("a|fieldref|cidr: b"), "modifier fieldref cannot be combined with the others"},
+		{"fieldref to nothing", item("a|fieldref: ''"), "fieldref needs the name of a field"},
+		{"fieldref to null", item("a|fieldref: null"), "fieldref needs the name of a field"},
 		{"two parts of a time", item("a|hour|day: 1"), "modifiers hour and day exclude each other"},
-		{"contains an hour", item("a|hour|contains: 1"), "modifier hour compares numbers, not with contains"},
-		{"exists and more", item("a|exists|neq: true"), "modifier exists stands alone"},
-		{"exists what", item("a|exists: maybe"), "exists wants true or false"},
-		{"exists text", item("a|exists: 'true'"), "exists wants true or false"},
-		{"exists twice", item("a|exists: [true, false]"), "exists wants true or false"},
+		{"contains an hour", item("a|hour|contains: 1"), "modifier hour compares numbers and cannot be combined with contains"},
+		{"exists and more", item("a|exists|neq: true"), "modifier exists cannot be combined with others"},
+		{"exists what", item("a|exists: maybe"), "exists needs true or false"},
+		{"exists text", item("a|exists: 'true'"), "exists needs true or false"},
+		{"exists twice", item("a|exists: [true, false]"), "exists needs true or false"},
 		{"contains null", item("a|contains: null"), "null cannot be compared with contains"},
 		{"hour null", item("a|hour: null"), "null cannot be compared with hour"},
 		{"lt text", item("a|lt: many"), `line 7: "many" is not a number`},
@@ -279,22 +279,22 @@ func TestRefused(t *testing.T) {
 		{"correlation is a text", base + "title: c\ncorrelation: x", "rule.yml:14: correlation: want a map"},
 		{"correlation without type", correlation("rules: b\ntimespan: 5m\ncondition: {gte: 2}"), "rule.yml:17: correlation.type is missing"},
 		{"unknown type", correlation("type: sum\nrules: b\ntimespan: 5m\ncondition: {gte: 2}"), `rule.yml:17: correlation.type: unknown type "sum"`},
-		{"a rule twice", correlation("type: temporal\nrules: [b, b]\ntimespan: 5m"), `rule.yml:18: correlation.rules: "b" is there twice`},
+		{"a rule twice", correlation("type: temporal\nrules: [b, b]\ntimespan: 5m"), `rule.yml:18: correlation.rules: "b" is given twice`},
 		{"too many rules", correlation("type: temporal\ntimespan: 5m\nrules: [" + strings.Join(lots[:65], ", ") + "]"), "correlation.rules: more than 64"},
-		{"more than its rules", correlation("type: temporal\nrules: [b]\ntimespan: 5m\ncondition: {gte: 2}"), "it can never hold of 1 rules"},
+		{"more than its rules", correlation("type: temporal\nrules: [b]\ntimespan: 5m\ncondition: {gte: 2}"), "it can never hold for 1 rules"},
 		{"median", correlation("type: value_median\nrules: b"), "value_median, which Sigma does not define, is not supported"},
 		{"sum of nothing", correlation("type: value_sum\nrules: b\ntimespan: 5m\ncondition: {gte: 2}"), "value_sum needs field"},
-		{"sum of two", correlation("type: value_sum\nrules: b\ntimespan: 5m\ncondition: {gte: 2, field: [a, b]}"), "value_sum is about one field"},
+		{"sum of two", correlation("type: value_sum\nrules: b\ntimespan: 5m\ncondition: {gte: 2, field: [a, b]}"), "value_sum takes one field"},
 		{"which percentile", correlation("type: value_percentile\nrules: b\ntimespan: 5m\ncondition: {gte: 2, field: a}"), "value_percentile needs percentile"},
 		{"percentile 0", correlation("type: value_percentile\nrules: b\ntimespan: 5m\ncondition: {gte: 2, field: a, percentile: 0}"), "percentile: want more than 0 and at most 100"},
 		{"percentile of a count", correlation(counting + "condition: {gte: 2, percentile: 9}"), "event_count has no use for percentile"},
-		{"last_events in Sigma's key", correlation("type: last_events\nrules: b\ntimespan: 5m\ncondition: {gte: 2}"), "last_events is ours alone"},
-		{"event_count in our key", base + "title: c\nx-tenantwatch-correlation: {type: event_count}", "event_count is Sigma's own"},
+		{"last_events in Sigma's key", correlation("type: last_events\nrules: b\ntimespan: 5m\ncondition: {gte: 2}"), "last_events is our own type"},
+		{"event_count in our key", base + "title: c\nx-tenantwatch-correlation: {type: event_count}", "event_count is a type of Sigma"},
 		{"among in Sigma's key", correlation("type: event_count\namong: b"), "correlation.among: unknown key; x-tenantwatch-correlation has it"},
 		{"last_events without last", base + "title: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, timespan: 1m, condition: {gte: 1}}", "needs among and last"},
 		{"last 0", base + "title: c\nx-tenantwatch-correlation: {type: last_events, last: 0}", "want 1 to 1000"},
 		{"last 1001", base + "title: c\nx-tenantwatch-correlation: {type: last_events, last: 1001}", "want 1 to 1000"},
-		{"more than last", base + "title: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 1m, condition: {gte: 6}}", "it can never hold of the last 5"},
+		{"more than last", base + "title: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 1m, condition: {gte: 6}}", "it can never hold for the last 5"},
 		{"last_events kept firing", base + "title: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: b, last: 5, timespan: 1m, condition: {gte: 3}}\nx-tenantwatch-alert: {keep_firing_for: 5m}", "last_events resolves as soon as its condition is false"},
 		{"no rules", correlation("type: event_count\ntimespan: 5m\ncondition: {gte: 2}"), "correlation.rules is missing"},
 		{"no timespan", correlation("type: event_count\nrules: b\ncondition: {gte: 2}"), "correlation.timespan is missing"},
@@ -308,13 +308,13 @@ func TestRefused(t *testing.T) {
 		{"alias of nothing", correlation("type: event_count\naliases: {a: {b: ''}}"), "correlation.aliases: a.b: want the name of a field"},
 		{"alias of the unknown", correlation(counting + "aliases: {a: {x: y}}\ncondition: {gte: 2}"), `correlation.aliases.a: "x" is not among the correlation's rules`},
 		{"unknown key", correlation("type: event_count\nwindow: 5m"), "rule.yml:18: correlation.window: unknown key"},
-		{"words", correlation(counting + "condition: b and b"), "a condition in words goes with temporal and temporal_ordered"},
+		{"words", correlation(counting + "condition: b and b"), "a condition in words is only for temporal and temporal_ordered"},
 		{"words of the unknown", correlation("type: temporal\nrules: b\ntimespan: 5m\ncondition: b and x"), `"x" is not among the correlation's rules`},
-		{"words without a rule", correlation("type: temporal\nrules: [b, x]\ntimespan: 5m\ncondition: b"), `it says nothing of the rule "x"`},
-		{"nothing to be seen", correlation("type: temporal\nrules: [b]\ntimespan: 5m\ncondition: not b"), "nothing is to be seen"},
+		{"words without a rule", correlation("type: temporal\nrules: [b, x]\ntimespan: 5m\ncondition: b"), `does not mention the rule "x"`},
+		{"nothing to be seen", correlation("type: temporal\nrules: [b]\ntimespan: 5m\ncondition: not b"), "requires no rule to match"},
 		{"broken words", correlation("type: temporal\nrules: [b]\ntimespan: 5m\ncondition: b and"), "unexpected end"},
 		{"order with or", correlation("type: temporal_ordered\nrules: [b, x]\ntimespan: 5m\ncondition: b or x"), "an order with or in it"},
-		{"bounds that exclude each other", correlation(counting + "condition: {gt: 2, lt: 3}"), "no value keeps all of its bounds"},
+		{"bounds that exclude each other", correlation(counting + "condition: {gt: 2, lt: 3}"), "no value satisfies all bounds"},
 		{"no bound", correlation(counting + "condition: {}"), "want gt, gte, lt, lte, eq or neq"},
 		{"negative bound", correlation(counting + "condition: {gte: -1}"), `gte: want a whole number, not "-1"`},
 		{"half a bound", correlation(counting + "condition: {gte: 1.5}"), `gte: want a whole number, not "1.5"`},
@@ -322,15 +322,15 @@ func TestRefused(t *testing.T) {
 		{"unknown condition", correlation(counting + "condition: {ge: 1}"), `unknown key "ge"`},
 		{"value_count of nothing", correlation("type: value_count\nrules: b\ntimespan: 5m\ncondition: {gte: 2}"), "value_count needs field"},
 		{"value_count of an empty name", correlation("type: value_count\nrules: b\ntimespan: 5m\ncondition: {gte: 2, field: ''}"), "a field has no name"},
-		{"unknown rule", correlation("type: event_count\nrules: [b, nope]\ntimespan: 5m\ncondition: {gte: 2}"), `correlation refers to "nope", which no rule is called`},
-		{"of itself", correlation("type: event_count\nrules: c\ntimespan: 5m\ncondition: {gte: 2}"), `correlation refers to "c", which no rule is called`},
+		{"unknown rule", correlation("type: event_count\nrules: [b, nope]\ntimespan: 5m\ncondition: {gte: 2}"), `correlation refers to "nope", but no rule has that id or name`},
+		{"of itself", correlation("type: event_count\nrules: c\ntimespan: 5m\ncondition: {gte: 2}"), `correlation refers to "c", but no rule has that id or name`},
 		{"in a circle", correlation("type: event_count\nrules: d\ntimespan: 5m\ncondition: {gte: 2}") + "\n---\ntitle: d\nid: d\ncorrelation: {type: event_count, rules: c, timespan: 5m, condition: {gte: 2}}", `refers to "d"`},
 		{"too deep a chain", correlation(counting+"condition: {gte: 2}") + chain(11), "more than 10 one above the other"},
-		{"last_events of a correlation", correlation(counting+"condition: {gte: 2}") + "\n---\ntitle: d\nid: d\nx-tenantwatch-correlation: {type: last_events, rules: c, among: b, last: 5, timespan: 1m, condition: {gte: 3}}", "what is no event is not supported"},
+		{"last_events of a correlation", correlation(counting+"condition: {gte: 2}") + "\n---\ntitle: d\nid: d\nx-tenantwatch-correlation: {type: last_events, rules: c, among: b, last: 5, timespan: 1m, condition: {gte: 3}}", "counting anything but events is not supported"},
 		{"group-by twice", correlation(counting+"condition: {gte: 2}") + "\nx-tenantwatch-alert: {group-by: ip}", "a correlation has its own group-by"},
 		{"resolve above threshold", correlation(counting+"condition: {gte: 2}") + "\nx-tenantwatch-alert: {resolve_below: 3}", "resolve_below: 3 is above the threshold 2"},
-		{"resolve_below of a range", correlation(counting+"condition: {gte: 2, lt: 9}") + "\nx-tenantwatch-alert: {resolve_below: 1}", "only counts with one lower bound have it"},
-		{"levels of an upper bound", correlation(counting+"condition: {lt: 9}") + "\nx-tenantwatch-alert: {levels: {high: 10}}", "no lower bound that could be raised"},
+		{"resolve_below of a range", correlation(counting+"condition: {gte: 2, lt: 9}") + "\nx-tenantwatch-alert: {resolve_below: 1}", "only a count with a single lower bound can have it"},
+		{"levels of an upper bound", correlation(counting+"condition: {lt: 9}") + "\nx-tenantwatch-alert: {levels: {high: 10}}", "not a lower bound that could be raised"},
 		{"level below the threshold", correlation(counting+"condition: {gte: 5}") + "\nx-tenantwatch-alert: {levels: {high: 5}}", "high from 5 does not come after medium from 5"},
 		{"level that falls", correlation(counting+"condition: {gte: 5}") + "\nx-tenantwatch-alert: {levels: {low: 9}}", "low from 9 does not come after medium from 5"},
 		{"unknown higher level", correlation(counting+"condition: {gte: 5}") + "\nx-tenantwatch-alert: {levels: {worse: 9}}", `unknown level "worse"`},
@@ -338,14 +338,14 @@ func TestRefused(t *testing.T) {
 
 		{"filter of nothing", "title: f\nfilter:\n  s: {a: 1}\n  condition: not s", "rule.yml:3: filter.rules is missing"},
 		{"filter without condition", base + "title: f\nfilter:\n  rules: b\n  s: {a: 1}", "detection has no condition"},
-		{"filter of the unknown", "title: f\nfilter:\n  rules: nope\n  s: {a: 1}\n  condition: not s", `filter refers to "nope", which no rule is called`},
+		{"filter of the unknown", "title: f\nfilter:\n  rules: nope\n  s: {a: 1}\n  condition: not s", `filter refers to "nope", but no rule has that id or name`},
 		{"filter of a correlation", correlation(counting+"condition: {gte: 2}") + "\n---\ntitle: f\nfilter:\n  rules: c\n  s: {a: 1}\n  condition: not s", "a filter of correlations is not supported"},
 		{"filter of another source", base + "title: f\nlogsource: {product: auth0, service: x}\nfilter:\n  rules: b\n  s: {a: 1}\n  condition: not s", `"b" is a rule for another log source`},
 		{"filter without title", "filter:\n  rules: any\n  s: {a: 1}\n  condition: not s", "title is missing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			set, report := rules.Load(vars, source(tt.text))
-			i := slices.IndexFunc(report.Documents, func(d rules.Document) bool { return d.Status == rules.Refused })
+			i := slices.IndexFunc(report.Documents, func(d rules.Document) bool { return d.Status == rules.StatusRefused })
 			if i < 0 {
 				t.Fatalf("nothing is refused in\n%s", tt.text)
 			}
@@ -376,11 +376,11 @@ func TestRefusedCorrelation(t *testing.T) {
 	if len(set.Rules()) != 0 {
 		t.Errorf("%d rules", len(set.Rules()))
 	}
-	if report.Count(rules.Disabled) != 1 || report.Documents[0].Reason != "it only serves a correlation that does not run" {
+	if report.Count(rules.StatusDisabled) != 1 || report.Documents[0].Reason != "it only serves a correlation that does not run" {
 		t.Errorf("got %+v", report.Documents)
 	}
 	set, report = rules.Load(nil, source(strings.Replace(correlation(counting+"condition: {gte: 2}"), "type: fp", "type|like: fp", 1)))
-	if len(set.Rules()) != 0 || report.Count(rules.Refused) != 2 || !strings.Contains(report.Documents[1].Reason, `rule.yml:17: correlation refers to "b": rule.yml:11: condition "s": s: line 10: type|like: unknown modifier "like"`) {
+	if len(set.Rules()) != 0 || report.Count(rules.StatusRefused) != 2 || !strings.Contains(report.Documents[1].Reason, `rule.yml:17: correlation refers to "b": rule.yml:11: condition "s": s: line 10: type|like: unknown modifier "like"`) {
 		t.Errorf("got %+v", report.Documents)
 	}
 }
@@ -388,7 +388,7 @@ func TestRefusedCorrelation(t *testing.T) {
 func TestDisabled(t *testing.T) {
 	text := strings.Replace(correlation(counting+"condition: {gte: 2}"), "type: fp", `type: [fp, '{z}', '{a}']`, 1)
 	set, report := rules.Load(nil, source(text))
-	if len(set.Rules()) != 0 || report.Count(rules.Disabled, rules.Waiting) != 2 {
+	if len(set.Rules()) != 0 || report.Count(rules.StatusDisabled, rules.StatusWaiting) != 2 {
 		t.Fatalf("got %+v", report.Documents)
 	}
 	if got := report.Documents[0].Reason; got != "set the variables a, z" {
@@ -398,29 +398,29 @@ func TestDisabled(t *testing.T) {
 		t.Errorf("reason of the correlation is %q", got)
 	}
 	_, d := only(t, rules.Vars{"a": {}}, item("a: ['{a}', '{b}']"))
-	if d.Status != rules.Waiting || d.Reason != "set the variable b" {
+	if d.Status != rules.StatusWaiting || d.Reason != "set the variable b" {
 		t.Errorf("got %+v", d)
 	}
 	if set, report = rules.Load(rules.Vars{"a": {"1"}, "z": {"2"}}, source(text)); len(set.Rules()) != 2 {
 		t.Errorf("got %+v", report.Documents)
 	}
 	filter := base + "title: f\nfilter:\n  rules: b\n  s: {ip: '{own}'}\n  condition: not s"
-	if set, d = only(t, nil, filter); d.Status != rules.Waiting || d.Reason != "set the variable own" || len(set.Rules()) != 1 {
+	if set, d = only(t, nil, filter); d.Status != rules.StatusWaiting || d.Reason != "set the variable own" || len(set.Rules()) != 1 {
 		t.Errorf("got %+v", d)
 	}
 }
 
 func TestWarnings(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
-		{"title: t\ndetection:\n  s: {a: 1}\n  condition: s", "no id: alerts are known by the file's name"},
-		{correlation(counting + "condition: {gte: 0}"), "the condition is true without any event; taken as gte: 1"},
+		{"title: t\ndetection:\n  s: {a: 1}\n  condition: s", "no id: alerts are identified by the file name"},
+		{correlation(counting + "condition: {gte: 0}"), "the condition is true without any event; read as gte: 1"},
 		{correlation(counting + "condition: {gte: 1}"), "the condition is true at the first event"},
 		{correlation(counting + "condition: {gte: 2, field: ip}"), "event_count has no use for condition.field"},
-		{item("a|re: '(?=x)y'"), "rule.yml:7: the regular expression is outside RE2"},
-		{item("a: 1") + "\n---\n" + item("a: 2"), "id rule is taken by another document"},
+		{item("a|re: '(?=x)y'"), "rule.yml:7: RE2 does not support the regular expression"},
+		{item("a: 1") + "\n---\n" + item("a: 2"), "id rule is used by another document"},
 	} {
 		_, d := only(t, nil, tt.text)
-		if d.Status != rules.Enabled || !slices.ContainsFunc(d.Warnings, func(w string) bool { return strings.Contains(w, tt.want) }) {
+		if d.Status != rules.StatusEnabled || !slices.ContainsFunc(d.Warnings, func(w string) bool { return strings.Contains(w, tt.want) }) {
 			t.Errorf("want %q, got %s %q", tt.want, d.Status, d.Warnings)
 		}
 	}
@@ -469,10 +469,10 @@ func TestReplaced(t *testing.T) {
 	first := fstest.MapFS{"a.yml": file(correlation(counting + "condition: {gte: 2}")), "b.yml": file("title: other\nid: other\ndetection:\n  s: {type: s}\n  condition: s")}
 	second := fstest.MapFS{"mine.yml": file("title: mine\nid: b\ndetection:\n  s: {type: mine}\n  condition: s")}
 	set, report := rules.Load(nil, first, second)
-	if report.Count(rules.Replaced) != 1 || report.Count(rules.Enabled) != 3 {
+	if report.Count(rules.StatusReplaced) != 1 || report.Count(rules.StatusEnabled) != 3 {
 		t.Fatalf("got %+v", report.Documents)
 	}
-	if d := report.Documents[0]; d.Status != rules.Replaced || d.Reason != "by mine.yml" {
+	if d := report.Documents[0]; d.Status != rules.StatusReplaced || d.Reason != "by mine.yml" {
 		t.Errorf("got %+v", d)
 	}
 	// The correlation now counts the new detection, which alone does not alert.
@@ -491,13 +491,13 @@ func TestReplaced(t *testing.T) {
 	// A third source replaces the second.
 	third := fstest.MapFS{"x.yml": file("title: third\nid: b\ndetection:\n  s: {type: x}\n  condition: s")}
 	set, report = rules.Load(nil, first, second, third)
-	if report.Count(rules.Replaced) != 2 || !slices.ContainsFunc(set.Rules(), func(r *rules.Rule) bool { return r.Title == "third" }) {
+	if report.Count(rules.StatusReplaced) != 2 || !slices.ContainsFunc(set.Rules(), func(r *rules.Rule) bool { return r.Title == "third" }) {
 		t.Errorf("got %+v", report.Documents)
 	}
 	// What replaces and is refused is not quietly the old one.
 	broken := fstest.MapFS{"x.yml": file("title: broken\nid: other\ndetection:\n  s: {type|like: x}\n  condition: s")}
 	set, report = rules.Load(nil, first, broken)
-	if report.Count(rules.Refused) != 1 || slices.ContainsFunc(set.Rules(), func(r *rules.Rule) bool { return r.ID == "other" }) {
+	if report.Count(rules.StatusRefused) != 1 || slices.ContainsFunc(set.Rules(), func(r *rules.Rule) bool { return r.ID == "other" }) {
 		t.Errorf("got %+v", report.Documents)
 	}
 }
@@ -551,7 +551,7 @@ func TestFiles(t *testing.T) {
 	if diff := cmp.Diff([]string{"a", "b", "before", "c"}, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if report.Count(rules.Refused) != 1 || report.Documents[0].File != "broken.yml" || report.Documents[0].Line == 0 {
+	if report.Count(rules.StatusRefused) != 1 || report.Documents[0].File != "broken.yml" || report.Documents[0].Line == 0 {
 		t.Errorf("got %+v", report.Documents)
 	}
 }

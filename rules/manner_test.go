@@ -108,12 +108,12 @@ func TestMannerUnset(t *testing.T) {
 		noField = "event_count has no use for condition.field"
 	)
 	want := map[string][]string{
-		"template.yml":       {"template.yml:10: the regular expression is outside RE2, so it backtracks, for at most 50ms an event"},
+		"template.yml":       {"template.yml:10: RE2 does not support the regular expression, so it backtracks, for at most 50ms an event"},
 		"unverified.yml":     {atOnce},
 		"token_agents.yml":   {atOnce},
 		"token_places.yml":   {atOnce},
 		"token_reuse.yml":    {noField, atOnce},
-		"throwaway_mail.yml": {"the condition is true without any event; taken as gte: 1", atOnce},
+		"throwaway_mail.yml": {"the condition is true without any event; read as gte: 1", atOnce},
 		"signup_volume.yml":  {noField, atOnce},
 	}
 	got := map[string][]string{}
@@ -132,7 +132,7 @@ func TestMannerUnset(t *testing.T) {
 func TestMannerLint(t *testing.T) {
 	settings := rules.Settings{Vars: catalogVars}
 	for _, f := range append(settings.Lint(nil, os.DirFS(mannerDir)), settings.Lint(nil, builtin.FS(), os.DirFS(mannerDir))...) {
-		if f.Severity == rules.Error {
+		if f.Severity == rules.SeverityError {
 			t.Errorf("%+v", f)
 		}
 	}

@@ -439,7 +439,7 @@ func TestTypes(t *testing.T) {
 // TestRegexTimeout gives a backtracking expression what it cannot finish.
 func TestRegexTimeout(t *testing.T) {
 	set, report := rules.Load(nil, source(item(`a|re: '^(?=(a+)+$)(a+)+b$'`)))
-	if w := report.Documents[0].Warnings; len(w) != 1 || !strings.Contains(w[0], "rule.yml:7: the regular expression is outside RE2") {
+	if w := report.Documents[0].Warnings; len(w) != 1 || !strings.Contains(w[0], "rule.yml:7: RE2 does not support the regular expression") {
 		t.Errorf("warnings are %q", w)
 	}
 	m := set.Matcher()
@@ -495,16 +495,16 @@ func TestIDs(t *testing.T) {
 
 		// A later source, and an overlay, mean the same rule.
 		_, report := rules.Load(nil, fstest.MapFS{"a.yml": file(rule(lower))}, fstest.MapFS{"b.yml": file(rule(ref))})
-		if report.Count(rules.Replaced) != 1 {
+		if report.Count(rules.StatusReplaced) != 1 {
 			t.Errorf("%s does not replace %s", ref, lower)
 		}
 		_, report = rules.Load(nil, fstest.MapFS{"a.yml": file(rule(lower)), "o.overlay.yml": file("rules:\n  " + ref + ": {enabled: false, reason: Why.}\n")})
-		if report.Count(rules.Disabled) != 1 {
+		if report.Count(rules.StatusDisabled) != 1 {
 			t.Errorf("%s: the overlay changes another rule: %+v", ref, report.Documents)
 		}
 		_, report = rules.Load(nil, source(rule(lower)+"---\n"+rule(ref)))
 		if !slices.ContainsFunc(report.Documents, func(d rules.Document) bool {
-			return strings.Contains(strings.Join(d.Warnings, ""), "is taken by another document")
+			return strings.Contains(strings.Join(d.Warnings, ""), "is used by another document")
 		}) {
 			t.Errorf("%s and %s are two rules", lower, ref)
 		}
@@ -538,14 +538,14 @@ func TestNamesAndIDs(t *testing.T) {
 		}
 	}
 	for rest, want := range map[string]string{
-		"rules: [id-a, left]": `correlation refers to "id-a" and to "left", which are one rule`,
-		"rules: [id-a, id-b], aliases: {who: {left: x, id-a: y}}": "of the same rule it is both",
+		"rules: [id-a, left]": `correlation refers to "id-a" and to "left", which are the same rule`,
+		"rules: [id-a, id-b], aliases: {who: {left: x, id-a: y}}": "correlation.aliases.who: both",
 		"rules: [id-a], aliases: {who: {right: x}}":               `"right" is not among the correlation's rules`,
 		"rules: [id-a, id-b], condition: left and nobody":         `"nobody" is not among the correlation's rules`,
-		"rules: [id-a, id-b], condition: left and not id-a":       `it says nothing of the rule "right"`,
+		"rules: [id-a, id-b], condition: left and not id-a":       `does not mention the rule "right"`,
 	} {
 		_, report := rules.Load(nil, source(both+"title: c\nid: c\nlevel: low\ncorrelation: {type: temporal, timespan: 1h, group-by: [who], "+rest+"}"))
-		if d := report.Documents[2]; d.Status != rules.Refused || !strings.Contains(d.Reason, want) {
+		if d := report.Documents[2]; d.Status != rules.StatusRefused || !strings.Contains(d.Reason, want) {
 			t.Errorf("%s: %s %s", rest, d.Status, d.Reason)
 		}
 	}
@@ -561,10 +561,10 @@ func TestFilterOfSome(t *testing.T) {
 		"title: f\nid: f\nlogsource: {product: auth0, service: x}\nfilter:\n  rules: [nobody, c, other, fits]\n  own: {ip: x}\n  condition: not own"
 	set, report := rules.Load(nil, source(text))
 	d := report.Documents[3]
-	if d.Status != rules.Enabled || len(d.Warnings) != 3 {
+	if d.Status != rules.StatusEnabled || len(d.Warnings) != 3 {
 		t.Fatalf("%s %s %q", d.Status, d.Reason, d.Warnings)
 	}
-	for i, want := range []string{`"nobody", which no rule is called`, `filter of the correlation "c"`, `"other" is a rule for another log source`} {
+	for i, want := range []string{`"nobody", but no rule has that id or name`, `filter of the correlation "c"`, `"other" is a rule for another log source`} {
 		if !strings.Contains(d.Warnings[i], want) {
 			t.Errorf("warning %q, want %q", d.Warnings[i], want)
 		}
@@ -587,12 +587,12 @@ func TestOtherLogSources(t *testing.T) {
 	for _, d := range report.Documents {
 		status[d.ID] = d.Status
 	}
-	want := map[string]rules.Status{"none": rules.Enabled, "ours": rules.Enabled, "category": rules.Enabled, "windows": rules.OtherSource, "okta": rules.OtherSource, "c": rules.OtherSource, "broken": rules.OtherSource}
+	want := map[string]rules.Status{"none": rules.StatusEnabled, "ours": rules.StatusEnabled, "category": rules.StatusEnabled, "windows": rules.StatusOtherSource, "okta": rules.StatusOtherSource, "c": rules.StatusOtherSource, "broken": rules.StatusOtherSource}
 	if diff := cmp.Diff(want, status); diff != "" || len(set.Matcher().Match([]byte(`{"a":1}`))) != 3 {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	set, report = rules.Settings{AllLogSources: true}.Load(source(text))
-	if report.Count(rules.OtherSource) != 0 || report.Count(rules.Refused) != 1 || len(set.Matcher().Match([]byte(`{"a":1}`))) != 5 {
+	if report.Count(rules.StatusOtherSource) != 0 || report.Count(rules.StatusRefused) != 1 || len(set.Matcher().Match([]byte(`{"a":1}`))) != 5 {
 		t.Errorf("all: %+v", report.Documents)
 	}
 }

@@ -7,82 +7,93 @@ import (
 	"time"
 )
 
-// maxScratch bounds the unescaped and lower-cased text that a Matcher keeps room
-// for, in bytes.
+// maxScratch bounds the space for unescaped and lower-cased text that a Matcher keeps between
+// events, in bytes.
 const maxScratch = 256 << 10
 
-// maxScalars bounds the scalars of an event that a Matcher keeps room for.
+// maxScalars bounds the number of scalars for which a Matcher keeps space between events.
 const maxScalars = 4096
 
-// A Matcher runs a Set's detections over events, one at a time, without
-// allocating in the common case. It belongs to one goroutine; make one for each.
+// A Matcher runs a Set's detections over events, one at a time. In the common case it does not
+// allocate. It is not safe for concurrent use; make one for each goroutine.
 type Matcher struct {
 	set      *Set
 	programs map[typeKey]*program
-	anyType  *program // see plain
+	anyType  *program // see unreduced
 	general  *general // of the set
-	finder   *finder  // of general, where that is long
+	finder   *finder  // of general; nil if that has no index
 	queue    []candidate
-	wants    [][]Field // see Set.wants
+	extra    [][]Field // see Set.extraFields
 	slots    []slot
-	touched  []int // slots that the current event filled
+	touched  []int // slots that have values of the current event
 	program  *program
-	event    uint64 // counts events
+	event    uint64 // number of the current event
 	results  []result
 	matched  []int
-	at       int // in the list that is run
+	at       int // index in the list that is being run
 	broken   map[int]string
 	timeouts uint64
 
-	steps       int           // that regular expressions have taken of the current event, see mostSteps
-	backtracked time.Duration // the same of those that backtrack, see regexBudget
+	steps       int           // of regular expressions on the current event; see maxSteps
+	backtracked time.Duration // spent on the current event by regular expressions that backtrack; see regexBudget
 
 	raw     []byte // the event being scanned
-	root    *node  // of the fields that are asked for, as far as the type is known
+	root    *node  // of the fields to read, for the type if that is known already
 	pos     int
 	stop    bool
-	retyped bool    // there was another type before the one that counts
-	all     []value // every scalar of the event, see scalars
-	allOf   uint64  // the event that they are of
-	whole   bool    // every field is read, whatever the type
+	retyped bool    // another type than the first one was found, so the scan read the wrong fields
+	all     []value // every scalar of the event; see scalars
+	allOf   uint64  // the event that all is of
+	whole   bool    // read every field, whatever the type
 	scratch []byte
 	quote   []byte
 }
 
-// Match returns the detections that match an event, as indexes into Set.Rules
-// in rising order. It never fails: of a malformed event it sees what comes
-// before the fault. The result and what Value returns are valid until the next
-// Match, and only as long as raw is not changed.
+// Match returns the detections that match an event, as sorted indexes into Set.Rules. It never
+// fails: of a malformed event it sees the part before the fault. The result, and what
+// AppendTexts and First return, are valid until the next Match and while raw is unchanged.
 func (m *Matcher) Match(raw []byte) []int {
 	m.reset()
+
+	// An exceptionally large event must not keep its memory forever.
 	if cap(m.scratch) > maxScratch {
 		m.scratch = nil
 	}
 	if cap(m.all) > maxScalars {
 		m.all = nil
 	}
+
 	m.scratch = m.scratch[:0]
 	m.event++
 	m.steps, m.backtracked = 0, 0
+
 	m.scan(raw)
-	if m.retyped { // what was read is what the first type asks for
+
+	// The scan read the fields of another type: read all of them.
+	if m.retyped {
 		m.reset()
 		m.whole = true
 		m.scan(raw)
 		m.whole = false
 	}
+
 	return m.evaluate()
 }
 
-// evaluate runs the program of the event that was scanned, and what the index says of it.
+// evaluate runs the detections for the type of the scanned event, then those for every type.
 func (m *Matcher) evaluate() []int {
+	// The event has no type.
 	if m.program == nil {
 		m.program = m.programFor(nil)
 	}
+
 	m.runAll(m.program.list, m.program.finder)
+
 	if len(m.general.list) > 0 {
 		before := len(m.matched)
 		m.runAll(m.general.list, m.finder)
+
+		// Both lists are sorted, their concatenation is not.
 		if before > 0 {
 			slices.Sort(m.matched)
 		}
@@ -90,7 +101,7 @@ func (m *Matcher) evaluate() []int {
 	return m.matched
 }
 
-// runAll holds the event against a list of detections, or what its finder leaves of it.
+// runAll evaluates a list of detections or, if the list has a finder, those that it selects.
 func (m *Matcher) runAll(list []candidate, f *finder) {
 	if f != nil {
 		m.queue = f.find(m, m.queue[:0])
@@ -99,27 +110,30 @@ func (m *Matcher) runAll(list []candidate, f *finder) {
 	m.run(list)
 }
 
-// run holds the event against some detections.
+// run evaluates some detections.
 func (m *Matcher) run(list []candidate) {
-	for m.at = 0; !m.runOn(list); m.at++ {
+	for m.at = 0; !m.runFrom(list); m.at++ {
 	}
 }
 
-// runOn continues with a list, and reports whether that came to its end: a rule that
-// panics is a fault of ours, which is to cost that rule and no other.
-func (m *Matcher) runOn(list []candidate) (done bool) {
+// runFrom continues with the list at m.at and reports whether it reached the end. A rule that
+// panics is a bug of ours: only that rule stops running.
+func (m *Matcher) runFrom(list []candidate) (done bool) {
 	defer func() {
 		if !done {
-			m.breaks(list[m.at].rule, recover())
+			m.disable(list[m.at].rule, recover())
 		}
 	}()
+
 	for ; m.at < len(list); m.at++ {
-		c := &list[m.at]
-		if m.broken != nil && m.isBroken(c.rule) {
+		candidate := &list[m.at]
+
+		// Rules that panicked once stay off: the reason is in Broken.
+		if m.broken != nil && m.isBroken(candidate.rule) {
 			continue
 		}
-		if c.match == nil || c.match.eval(m) {
-			m.matched = append(m.matched, c.rule)
+		if candidate.match == nil || candidate.match.eval(m) {
+			m.matched = append(m.matched, candidate.rule)
 		}
 	}
 	return true
@@ -130,19 +144,19 @@ func (m *Matcher) isBroken(rule int) bool {
 	return broken
 }
 
-// breaks leaves a rule out from now on.
-func (m *Matcher) breaks(rule int, why any) {
+// disable excludes a rule from all further events.
+func (m *Matcher) disable(rule int, why any) {
 	if m.broken == nil {
 		m.broken = map[int]string{}
 	}
 	m.broken[rule] = fmt.Sprint(why)
 }
 
-// Broken are the rules that no longer run since they panicked, as indexes into
-// Set.Rules, and with what.
+// Broken returns the rules that no longer run because they panicked, as indexes into
+// Set.Rules, with the value of each panic.
 func (m *Matcher) Broken() map[int]string { return m.broken }
 
-// reset forgets the event before.
+// reset discards the previous event.
 func (m *Matcher) reset() {
 	for _, i := range m.touched {
 		m.slots[i].values, m.slots[i].flat = m.slots[i].values[:0], false
@@ -150,60 +164,63 @@ func (m *Matcher) reset() {
 	m.touched, m.matched, m.program = m.touched[:0], m.matched[:0], nil
 }
 
-// Text is a scalar of an event, as text. Quoted tells a string from a number or a
+// Text is a scalar of an event, as text. Quoted distinguishes a string from a number or a
 // boolean.
 type Text struct {
 	Text   []byte
 	Quoted bool
 }
 
-// AppendTexts appends the scalars that the last event has at f, all members of an array;
-// null is none. f is a field of a rule that matches, or of a correlation that counts
-// one: others are not read of every event.
+// AppendTexts appends the scalars that the last event has at f, all members of an array; null
+// is not one. f must be a field of a rule that matches, or of a correlation that counts
+// one: other fields are not read of every event.
 func (m *Matcher) AppendTexts(list []Text, f Field) []Text {
 	for i := range m.slots[f.slot].values {
-		if v := &m.slots[f.slot].values[i]; v.kind > kindContainer {
-			list = append(list, Text{v.text, v.kind == kindString})
+		if value := &m.slots[f.slot].values[i]; value.kind > kindContainer {
+			list = append(list, Text{value.text, value.kind == kindString})
 		}
 	}
 	return list
 }
 
-// First is the first of the texts that AppendTexts appends, with how many these are.
+// First returns the first of the texts that AppendTexts appends, and their number.
 func (m *Matcher) First(f Field) (first Text, count int) {
 	for i := range m.slots[f.slot].values {
-		v := &m.slots[f.slot].values[i]
-		if v.kind <= kindContainer {
+		value := &m.slots[f.slot].values[i]
+		if value.kind <= kindContainer {
 			continue
 		}
 		if count++; count == 1 {
-			first = Text{v.text, v.kind == kindString}
+			first = Text{value.text, value.kind == kindString}
 		}
 	}
 	return first, count
 }
 
-// everywhere stands for the slot of a keyword, which is not about one field.
+// everywhere is the slot of a keyword, which searches the whole event.
 const everywhere = -1
 
-// valuesAt is what the event has at a field, or all of its scalars.
+// valuesAt returns the values of the event at a field or, for everywhere, all of its scalars.
 func (m *Matcher) valuesAt(f Field) []value {
 	if f.slot != everywhere {
 		return m.slots[f.slot].values
 	}
+
+	// Collect the scalars once for each event, and only if a keyword needs them.
 	if m.allOf != m.event {
 		m.all, m.allOf = m.scalars(m.all[:0]), m.event
 	}
 	return m.all
 }
 
-// Timeouts returns how often a regular expression was given up on because it took too
-// long; such an event counts as not matching.
+// Timeouts returns how many evaluations of a regular expression were aborted because they took
+// too long; an aborted one counts as no match.
 func (m *Matcher) Timeouts() uint64 { return m.timeouts }
 
 // low returns v's text in lower case.
 func (m *Matcher) low(v *value) []byte {
 	if v.low == nil {
+		// Most texts are in lower case already and need no copy.
 		if isLower(v.text) {
 			v.low = v.text
 		} else {
@@ -215,25 +232,25 @@ func (m *Matcher) low(v *value) []byte {
 	return v.low
 }
 
-// types is what a detection demands of an event's type: nil for nothing,
-// otherwise that one of the patterns matches.
+// types are the event types that a detection can match: any if nil, otherwise those that one
+// of the patterns matches.
 type types []pattern
 
 // strings returns the patterns as Sigma strings, for people and for SQL.
 func (t types) strings() []string {
 	out := make([]string, len(t))
-	for i, p := range t {
-		switch p.shape {
+	for i, pat := range t {
+		switch pat.shape {
 		case exact:
-			out[i] = p.text
+			out[i] = pat.text
 		case prefix:
-			out[i] = p.text + "*"
+			out[i] = pat.text + "*"
 		case suffix:
-			out[i] = "*" + p.text
+			out[i] = "*" + pat.text
 		case contains:
-			out[i] = "*" + p.text + "*"
+			out[i] = "*" + pat.text + "*"
 		case glob:
-			out[i] = strings.ReplaceAll(strings.Join(p.parts, "*"), string(wildOne), "?")
+			out[i] = strings.ReplaceAll(strings.Join(pat.parts, "*"), string(wildOne), "?")
 		}
 	}
 	return out

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// number is equality with a number, however the event spells it.
+// number is equality with a number, however the event writes it.
 type number struct {
 	text string
 	f    float64
@@ -17,10 +17,12 @@ func (c number) member(_ *Matcher, v *value) bool {
 		return true
 	}
 	if integer(v.text) && integer([]byte(c.text)) {
-		return false // 0200 is not how anything spells 200
+		return false // two whole numbers with other digits; 0200 does not occur for 200
 	}
-	f, ok := v.number()
-	return ok && compareNumbers(string(v.text), f, c.text, c.f) == 0
+
+	// Otherwise compare the values: 200.0 and 2e2 equal 200.
+	num, ok := v.number()
+	return ok && compareNumbers(string(v.text), num, c.text, c.f) == 0
 }
 
 // ordering is one of lt, lte, gt, gte.
@@ -31,11 +33,11 @@ type ordering struct {
 }
 
 func (c ordering) member(_ *Matcher, v *value) bool {
-	f, ok := v.number()
-	return ok && c.holds(compareNumbers(string(v.text), f, c.text, c.limit))
+	num, ok := v.number()
+	return ok && c.holds(compareNumbers(string(v.text), num, c.text, c.limit))
 }
 
-// holds reports whether a value that compares so to the limit is as the rule wants it.
+// holds reports whether the comparison holds, given the order of a value and the limit: negative, 0 or positive.
 func (c ordering) holds(order int) bool {
 	switch c.op {
 	case "lt":
@@ -50,20 +52,21 @@ func (c ordering) holds(order int) bool {
 	return order == 0
 }
 
-// number reads a number, or a string that is one.
+// number parses a number, or a string that contains one.
 func (v *value) number() (float64, bool) {
 	if v.kind == kindBool || len(v.text) == 0 || len(v.text) > 400 {
 		return 0, false
 	}
-	if c := v.text[0]; c != '-' && (c < '0' || c > '9') {
+	if char := v.text[0]; char != '-' && (char < '0' || char > '9') {
 		return 0, false
 	}
-	f, err := strconv.ParseFloat(string(v.text), 64)
-	return f, err == nil && !math.IsNaN(f)
+
+	num, err := strconv.ParseFloat(string(v.text), 64)
+	return num, err == nil && !math.IsNaN(num)
 }
 
-// compareNumbers orders two numbers as they are written. As floating-point numbers they
-// are in the same order or, where they have more digits than those hold, equal.
+// compareNumbers orders two numbers by their digits. Their floating-point values are in the
+// same order, or equal if the numbers have more digits than a float64 holds.
 func compareNumbers(a string, fa float64, b string, fb float64) int {
 	switch {
 	case fa < fb:
@@ -73,6 +76,7 @@ func compareNumbers(a string, fa float64, b string, fb float64) int {
 	case a == b || fa == 0:
 		return 0
 	}
+
 	order := compareDigits(a, b)
 	if fa < 0 {
 		return -order
@@ -80,32 +84,35 @@ func compareNumbers(a string, fa float64, b string, fb float64) int {
 	return order
 }
 
-// compareDigits orders the amounts of two numbers that are not 0.
+// compareDigits orders the absolute values of two numbers that are not 0.
 func compareDigits(a, b string) int {
 	wholeA, restA, pointA, okA := digits(a)
 	wholeB, restB, pointB, okB := digits(b)
 	switch {
 	case !okA || !okB:
-		return 0 // hexadecimal, as no JSON has it: the floating-point numbers have decided
+		return 0 // hexadecimal, which JSON does not have: the floating-point values are equal
 	case pointA != pointB:
 		if pointA < pointB {
 			return -1
 		}
 		return 1
 	}
+
 	for i := range max(len(wholeA)+len(restA), len(wholeB)+len(restB)) {
-		x, y := digitAt(wholeA, restA, i), digitAt(wholeB, restB, i)
-		if x != y {
-			return int(x) - int(y)
+		digitA, digitB := digitAt(wholeA, restA, i), digitAt(wholeB, restB, i)
+		if digitA != digitB {
+			return int(digitA) - int(digitB)
 		}
 	}
 	return 0
 }
 
-// digits splits a number into its digits before and behind the point, without zeros in
-// front, and says where the point of 0.DIGITS is to go.
+// digits splits a number into its digits before and after the decimal point, without leading
+// zeros, and returns the exponent: the number is 0.DIGITS times 10 to the power of point.
 func digits(text string) (whole, rest string, point int, ok bool) {
 	text = strings.TrimPrefix(text, "-")
+
+	// Add the exponent to the position of the point.
 	if i := strings.IndexAny(text, "eE"); i >= 0 {
 		exponent, err := strconv.Atoi(text[i+1:])
 		if err != nil {
@@ -113,19 +120,24 @@ func digits(text string) (whole, rest string, point int, ok bool) {
 		}
 		point, text = exponent, text[:i]
 	}
+
 	whole, rest, _ = strings.Cut(text, ".")
 	if strings.Trim(whole+rest, "0123456789") != "" {
 		return "", "", 0, false
 	}
+
+	// Zeros after the point are leading zeros as well if no other digit precedes them.
 	whole = strings.TrimLeft(whole, "0")
 	if point += len(whole); whole == "" {
-		begun := strings.TrimLeft(rest, "0")
-		point -= len(rest) - len(begun)
-		rest = begun
+		significant := strings.TrimLeft(rest, "0")
+		point -= len(rest) - len(significant)
+		rest = significant
 	}
+
 	return whole, rest, point, true
 }
 
+// digitAt returns a digit of a number split by digits, 0 beyond its end.
 func digitAt(whole, rest string, i int) byte {
 	switch {
 	case i < len(whole):
@@ -138,8 +150,8 @@ func digitAt(whole, rest string, i int) byte {
 
 // integer reports whether a text is a whole number in digits.
 func integer(text []byte) bool {
-	for i, c := range text {
-		if (c < '0' || c > '9') && (i > 0 || c != '-') {
+	for i, char := range text {
+		if (char < '0' || char > '9') && (i > 0 || char != '-') {
 			return false
 		}
 	}

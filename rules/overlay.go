@@ -5,23 +5,27 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// overlaySuffix ends the name of a file that changes rules of other files.
+// overlaySuffix ends the name of a file that changes rules of other files, before the extension.
 const overlaySuffix = ".overlay"
 
 const kindOverlay = "overlay"
 
-// overlay is what is to be different about the rules with an id, and about the
-// correlation that follows a detection with it in its file.
+// isOverlay reports whether a file has overlays, not rules.
+func isOverlay(name string) bool { return strings.HasSuffix(name, overlaySuffix+path.Ext(name)) }
+
+// overlay holds the changes to the rules with an id. They also apply to the correlation that
+// follows a detection with that id in its file.
 type overlay struct {
 	file        string
 	line        int
-	fate        *Document // of the file
+	report      *Document // of the file
 	id          string
 	off         bool
 	reason      string
@@ -30,10 +34,11 @@ type overlay struct {
 	vars        Vars
 	correlation *yaml.Node
 	alert       *yaml.Node
-	optional    bool // nothing is said where no rule has the id
+	optional    bool // no warning if no rule has the id
 }
 
-func (o *overlay) place() string { return fmt.Sprintf("%s:%d", o.file, o.line) }
+// position returns the file and line of the overlay.
+func (o *overlay) position() string { return fmt.Sprintf("%s:%d", o.file, o.line) }
 
 // readOverlay parses one overlay file:
 //
@@ -46,7 +51,7 @@ func (o *overlay) place() string { return fmt.Sprintf("%s:%d", o.file, o.line) }
 //	        replaced_by: ID
 //	        level: high
 //	        vars: {name: value}
-//	        correlation: {…}  # instead of the rule's own, or over a detection
+//	        correlation: {…}  # instead of the rule's own, or on top of a detection
 //	        alert: {…}        # as x-tenantwatch-alert
 func readOverlay(file string, data []byte) (list []*overlay, vars Vars, err error) {
 	var root yaml.Node
@@ -59,195 +64,240 @@ func readOverlay(file string, data []byte) (list []*overlay, vars Vars, err erro
 	if line := aliasLine(&root); line > 0 {
 		return nil, nil, fmt.Errorf("%s:%d: YAML aliases are not supported", file, line)
 	}
-	fail := func(n *yaml.Node, key string, err error) error {
-		return fmt.Errorf("%s:%d: %s: %w", file, n.Line, key, err)
-	}
 	entries, err := mapping(root.Content[0])
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
+
+	fail := func(n *yaml.Node, key string, err error) error {
+		return fmt.Errorf("%s:%d: %s: %w", file, n.Line, key, err)
+	}
+
+	// Overlays are collected first, since optional may come after the rules.
 	optional := false
-	for _, e := range entries {
-		switch e.key {
+	for _, item := range entries {
+		switch item.key {
 		case "optional":
-			err = e.value.Decode(&optional)
+			err = item.value.Decode(&optional)
 		case "vars":
-			vars, err = readVars(e.value)
+			vars, err = readVars(item.value)
 		case "rules":
-			var all []entry
-			all, err = mapping(e.value)
-			for _, r := range all {
-				o, err := readOverlayRule(r)
+			var rules []entry
+			rules, err = mapping(item.value)
+			for _, rule := range rules {
+				overlay, err := readOverlayRule(rule)
 				if err != nil {
-					return nil, nil, fail(r.value, e.key+"."+r.key, err)
+					return nil, nil, fail(rule.value, item.key+"."+rule.key, err)
 				}
-				o.file = file
-				list = append(list, o)
+				overlay.file = file
+				list = append(list, overlay)
 			}
 		default:
 			err = errors.New("unknown key")
 		}
+
 		if err != nil {
-			return nil, nil, fail(e.value, e.key, err)
+			return nil, nil, fail(item.value, item.key, err)
 		}
 	}
-	for _, o := range list {
-		o.optional = optional
+
+	// optional applies to the whole file.
+	for _, overlay := range list {
+		overlay.optional = optional
 	}
+
 	return list, vars, nil
 }
 
+// readOverlayRule parses the changes to one rule.
 func readOverlayRule(r entry) (*overlay, error) {
 	entries, err := mapping(r.value)
 	if err != nil {
 		return nil, err
 	}
-	o := &overlay{id: r.key, line: r.line}
-	for _, e := range entries {
-		switch e.key {
+
+	change := &overlay{id: r.key, line: r.line}
+	for _, entry := range entries {
+		switch entry.key {
 		case "enabled":
 			on := true
-			err = e.value.Decode(&on)
-			o.off = !on
+			err = entry.value.Decode(&on)
+			change.off = !on
 		case "reason":
-			o.reason = strings.Join(strings.Fields(e.value.Value), " ")
+			change.reason = strings.Join(strings.Fields(entry.value.Value), " ")
 		case "level":
-			if o.level = e.value.Value; !slices.Contains(levelNames[:], o.level) {
-				err = fmt.Errorf("unknown level %q", o.level)
+			if change.level = entry.value.Value; !slices.Contains(levelNames[:], change.level) {
+				err = fmt.Errorf("unknown level %q", change.level)
 			}
 		case "replaced_by":
-			o.replacedBy = e.value.Value
+			change.replacedBy = entry.value.Value
 		case "vars":
-			o.vars, err = readVars(e.value)
+			change.vars, err = readVars(entry.value)
 		case "correlation":
-			o.correlation = e.value
-			_, err = mapping(e.value)
+			change.correlation = entry.value
+			_, err = mapping(entry.value)
 		case "alert":
-			o.alert = e.value
+			change.alert = entry.value
 		default:
 			err = errors.New("unknown key")
 		}
+
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", e.key, err)
+			return nil, fmt.Errorf("%s: %w", entry.key, err)
 		}
 	}
-	if (o.off || o.replacedBy != "") && o.reason == "" {
-		return nil, errors.New("what does not run needs a reason")
+
+	// A later reader will ask why the rule is off.
+	if (change.off || change.replacedBy != "") && change.reason == "" {
+		return nil, errors.New("a rule that does not run needs a reason")
 	}
-	return o, nil
+	return change, nil
 }
 
-func readVars(n *yaml.Node) (Vars, error) {
-	entries, err := mapping(n)
+func readVars(node *yaml.Node) (Vars, error) {
+	entries, err := mapping(node)
 	if err != nil {
 		return nil, err
 	}
 	vars := Vars{}
-	for _, e := range entries {
-		if vars[e.key], err = texts(e.value); err != nil {
-			return nil, fmt.Errorf("%s: %w", e.key, err)
+	for _, entry := range entries {
+		if vars[entry.key], err = texts(entry.value); err != nil {
+			return nil, fmt.Errorf("%s: %w", entry.key, err)
 		}
 	}
 	return vars, nil
 }
 
-// readOverlayFile keeps the overlays of a file. Those of later sources go before
-// earlier ones for the same rule.
+// readOverlayFile collects the overlays of a file. For the same rule, an overlay of a later
+// source replaces that of an earlier one.
 func (l *loader) readOverlayFile(source fs.FS, name string) error {
 	data, err := fs.ReadFile(source, name)
 	if err != nil {
 		return err
 	}
+
+	// A broken overlay does not stop the loading: the report has the error.
 	list, vars, err := readOverlay(name, data)
-	fate := &Document{File: name, Line: 1, Kind: kindOverlay, Title: "changes of rules", Status: Enabled}
-	l.overlayFates = append(l.overlayFates, fate)
+	report := &Document{File: name, Line: 1, Kind: kindOverlay, Title: "changes of rules", Status: StatusEnabled}
+	l.overlayReports = append(l.overlayReports, report)
 	if err != nil {
-		fate.Status, fate.Reason, fate.Line = Refused, reason(err), errorLine(err, name)
+		report.Status, report.Reason, report.Line = StatusRefused, reason(err), errorLine(err, name)
 		return nil
 	}
-	for _, o := range list {
-		o.fate = fate
-		l.overlays[idKey(o.id)] = o
+
+	for _, overlay := range list {
+		overlay.report = report
+		l.overlays[idKey(overlay.id)] = overlay
 	}
+
 	maps.Copy(l.common, vars)
 	return nil
 }
 
-// overlay changes the documents as the overlays say.
-func (l *loader) overlay() {
+// applyOverlays changes the documents as the overlays say.
+func (l *loader) applyOverlays() {
+	// In a fixed order, so that warnings are stable.
 	for _, id := range slices.Sorted(maps.Keys(l.overlays)) {
-		o := l.overlays[id]
-		i := slices.IndexFunc(l.docs, func(d *document) bool { return d.key == id && d.replacedBy == nil })
+		overlay := l.overlays[id]
+		i := l.indexOf(id)
 		if i < 0 {
-			if !o.optional {
-				o.fate.Warnings = append(o.fate.Warnings, fmt.Sprintf("%s: no rule has the id %s", o.place(), o.id))
+			if !overlay.optional {
+				overlay.report.warn("%s: no rule has the id %s", overlay.position(), overlay.id)
 			}
 			continue
 		}
-		if err := l.overlayOne(o, i); err != nil {
-			o.fate.Warnings = append(o.fate.Warnings, fmt.Sprintf("%s: %v", o.place(), err))
+		if err := l.applyOverlay(overlay, i); err != nil {
+			overlay.report.warn("%s: %v", overlay.position(), err)
 		}
 	}
 }
 
-// overlayOne changes the document at i, and the correlation that follows it.
-func (l *loader) overlayOne(o *overlay, i int) error {
-	d := l.docs[i]
-	both := []*document{d}
-	if i+1 < len(l.docs) && l.docs[i+1].id == d.id+"#1" && l.docs[i+1].kind == kindCorrelation {
-		both = append(both, l.docs[i+1])
-	} else if o.correlation != nil && d.kind == kindDetection {
-		c := &document{source: d.source, file: d.file, line: d.line, index: d.index, kind: kindCorrelation, keys: maps.Clone(d.keys), id: d.id + "#1", title: d.title}
-		c.key = idKey(c.id)
-		delete(c.keys, "detection")
-		delete(c.keys, "id")
-		delete(c.keys, "name")
-		l.docs = slices.Insert(l.docs, i+1, c)
-		l.fates[c] = &Document{File: c.file, Line: c.line, Kind: c.kind, ID: c.id, Title: c.title}
-		both = append(both, c)
+// indexOf returns the index of the document with an id that no other replaces, or -1.
+func (l *loader) indexOf(key string) int {
+	return slices.IndexFunc(l.docs, func(d *document) bool { return d.key == key && d.replacedBy == nil })
+}
+
+// applyOverlay changes the document at i, and the correlation that follows it.
+func (l *loader) applyOverlay(change *overlay, i int) error {
+	doc := l.docs[i]
+	changed := []*document{doc}
+
+	// Find the correlation that belongs to the detection, or create the one that the overlay adds.
+	switch {
+	case i+1 < len(l.docs) && l.docs[i+1].id == doc.id+"#1" && l.docs[i+1].kind == kindCorrelation:
+		changed = append(changed, l.docs[i+1])
+	case change.correlation != nil && doc.kind == kindDetection:
+		changed = append(changed, l.addCorrelation(i))
 	}
-	if o.replacedBy != "" {
-		k := slices.IndexFunc(l.docs, func(other *document) bool { return other.key == idKey(o.replacedBy) && other.replacedBy == nil })
-		if k < 0 || slices.Contains(both, l.docs[k]) {
-			return fmt.Errorf("replaced_by: no rule has the id %s", o.replacedBy)
+
+	// The replacement must exist and must not be one of the replaced documents.
+	if change.replacedBy != "" {
+		other := l.indexOf(idKey(change.replacedBy))
+		if other < 0 || slices.Contains(changed, l.docs[other]) {
+			return fmt.Errorf("replaced_by: no rule has the id %s", change.replacedBy)
 		}
-		for _, d := range both {
-			d.replacedBy = l.docs[k]
-		}
-	}
-	for _, d := range both {
-		d.overlay = o
-		if o.level != "" {
-			d.keys["level"] = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: o.level, Line: d.line}
+		for _, doc := range changed {
+			doc.replacedBy = l.docs[other]
 		}
 	}
-	last := both[len(both)-1]
-	if o.correlation != nil {
+
+	for _, doc := range changed {
+		doc.overlay = change
+		if change.level != "" {
+			doc.keys["level"] = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: change.level, Line: doc.line}
+		}
+	}
+
+	// The alert is that of the correlation, if there is one.
+	last := changed[len(changed)-1]
+	if change.correlation != nil {
 		if last.kind != kindCorrelation || last.keys[keyCorrelation] != nil {
-			return errors.New("correlation: only a detection, or a correlation of Sigma's, can have another")
+			return errors.New("correlation: only a detection or a correlation of Sigma can be given another one")
 		}
-		last.keys["correlation"] = counting(o.correlation, last.keys["correlation"], d.id)
+		last.keys["correlation"] = withRules(change.correlation, last.keys["correlation"], doc.id)
 	}
-	if o.alert != nil {
-		last.keys[keyAlert] = o.alert
+	if change.alert != nil {
+		last.keys[keyAlert] = change.alert
 	}
+
 	return nil
 }
 
-// counting is a correlation with the rules that it counts, where it does not say
-// so itself: those of the one it stands for, or the detection with an id.
-func counting(n, before *yaml.Node, id string) *yaml.Node {
-	entries, _ := mapping(n)
-	if slices.ContainsFunc(entries, func(e entry) bool { return e.key == "rules" }) {
-		return n
+// addCorrelation inserts an empty correlation after the detection at i, with the same texts.
+func (l *loader) addCorrelation(i int) *document {
+	doc := l.docs[i]
+	added := &document{source: doc.source, file: doc.file, line: doc.line, index: doc.index, kind: kindCorrelation,
+		keys: maps.Clone(doc.keys), id: doc.id + "#1", title: doc.title}
+	added.key = idKey(added.id)
+	delete(added.keys, "detection")
+	delete(added.keys, "id")
+	delete(added.keys, "name")
+
+	l.docs = slices.Insert(l.docs, i+1, added)
+	l.reports[added] = &Document{File: added.file, Line: added.line, Kind: added.kind, ID: added.id,
+		Title: added.title}
+	return added
+}
+
+// withRules returns a correlation with the rules that it counts. If it does not name them, they
+// are those of the correlation before it or, without one, the detection with the id.
+func withRules(node, before *yaml.Node, id string) *yaml.Node {
+	isRules := func(e entry) bool { return e.key == "rules" }
+	entries, _ := mapping(node)
+	if slices.ContainsFunc(entries, isRules) {
+		return node
 	}
-	counted := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: id, Line: n.Line}
+
+	// By default, count the detection itself.
+	counted := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: id, Line: node.Line}
 	if old, err := mapping(before); err == nil {
-		if i := slices.IndexFunc(old, func(e entry) bool { return e.key == "rules" }); i >= 0 {
+		if i := slices.IndexFunc(old, isRules); i >= 0 {
 			counted = old[i].value
 		}
 	}
-	whole := *n
-	whole.Content = append(slices.Clone(n.Content), &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "rules", Line: n.Line}, counted)
+
+	key := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "rules", Line: node.Line}
+	whole := *node
+	whole.Content = append(slices.Clone(node.Content), key, counted)
 	return &whole
 }

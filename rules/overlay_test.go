@@ -33,20 +33,20 @@ func TestOverlay(t *testing.T) {
 		status               map[string]rules.Status // by id
 		reason               string                  // of a
 	}{
-		{"nothing", twoRules, "", nil, map[string]rules.Status{"a": rules.Waiting, "b": rules.Enabled}, "set the variable kind"},
-		{"a variable", twoRules, "rules: {a: {vars: {kind: fu}}}", nil, map[string]rules.Status{"a": rules.Tuned, "b": rules.Enabled}, "by my.overlay.yml:1"},
-		{"a variable for all", twoRules, "vars: {kind: [fu, f]}", nil, map[string]rules.Status{"a": rules.Enabled, "b": rules.Enabled}, ""},
+		{"nothing", twoRules, "", nil, map[string]rules.Status{"a": rules.StatusWaiting, "b": rules.StatusEnabled}, "set the variable kind"},
+		{"a variable", twoRules, "rules: {a: {vars: {kind: fu}}}", nil, map[string]rules.Status{"a": rules.StatusTuned, "b": rules.StatusEnabled}, "by my.overlay.yml:1"},
+		{"a variable for all", twoRules, "vars: {kind: [fu, f]}", nil, map[string]rules.Status{"a": rules.StatusEnabled, "b": rules.StatusEnabled}, ""},
 		{"off", twoRules, "rules:\n  b: {enabled: false, reason: Noise.}\n  a: {enabled: false, reason: No  use.}", nil,
-			map[string]rules.Status{"a": rules.Disabled, "b": rules.Disabled}, "my.overlay.yml:3: No use."},
-		{"replaced", twoRules, "rules: {a: {replaced_by: b, reason: Better.}}", nil, map[string]rules.Status{"a": rules.Replaced, "b": rules.Enabled}, "by rule.yml: Better."},
+			map[string]rules.Status{"a": rules.StatusDisabled, "b": rules.StatusDisabled}, "my.overlay.yml:3: No use."},
+		{"replaced", twoRules, "rules: {a: {replaced_by: b, reason: Better.}}", nil, map[string]rules.Status{"a": rules.StatusReplaced, "b": rules.StatusEnabled}, "by rule.yml: Better."},
 		{"over a detection", twoRules, "rules: {a: {correlation: {type: event_count, timespan: 5m, condition: {gte: 3}}, alert: {levels: {high: 9}}, level: medium, reason: Why.}}", rules.Vars{"kind": {"x"}},
-			map[string]rules.Status{"a": rules.Tuned, "a#1": rules.Tuned, "b": rules.Enabled}, "by my.overlay.yml:1: Why."},
+			map[string]rules.Status{"a": rules.StatusTuned, "a#1": rules.StatusTuned, "b": rules.StatusEnabled}, "by my.overlay.yml:1: Why."},
 		{"over a detection that waits", twoRules, "rules: {a: {correlation: {type: event_count, timespan: 5m, condition: {gte: 3}}}}", nil,
-			map[string]rules.Status{"a": rules.Waiting, "a#1": rules.Waiting, "b": rules.Enabled}, "set the variable kind (as my.overlay.yml:1 has changed it)"},
+			map[string]rules.Status{"a": rules.StatusWaiting, "a#1": rules.StatusWaiting, "b": rules.StatusEnabled}, "set the variable kind (as changed by my.overlay.yml:1)"},
 		{"instead of a correlation", correlation(counting + "condition: {gte: 2}"), "rules: {c: {correlation: {type: event_count, timespan: 1m, condition: {gte: 7}}}}", nil,
-			map[string]rules.Status{"b": rules.Enabled, "c": rules.Tuned}, ""},
+			map[string]rules.Status{"b": rules.StatusEnabled, "c": rules.StatusTuned}, ""},
 		{"one that is wrong", twoRules, "rules: {a: {correlation: {type: sum}}}", rules.Vars{"kind": {"x"}},
-			map[string]rules.Status{"a": rules.Disabled, "a#1": rules.Refused, "b": rules.Enabled}, "it only serves a correlation that does not run"},
+			map[string]rules.Status{"a": rules.StatusDisabled, "a#1": rules.StatusRefused, "b": rules.StatusEnabled}, "it only serves a correlation that does not run"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, fates := overlaid(tt.vars, tt.rules, tt.overlay)
@@ -56,7 +56,7 @@ func TestOverlay(t *testing.T) {
 					got[id] = d.Status
 				}
 			}
-			if fate, ok := fates[""]; !ok || fate.Status != rules.Enabled || fate.Kind != "overlay" || len(fate.Warnings) > 0 {
+			if fate, ok := fates[""]; !ok || fate.Status != rules.StatusEnabled || fate.Kind != "overlay" || len(fate.Warnings) > 0 {
 				t.Errorf("the overlay: %+v", fate)
 			}
 			if diff := cmp.Diff(tt.status, got); diff != "" || fates["a"].Reason != tt.reason {
@@ -84,14 +84,14 @@ func TestOverlayRefused(t *testing.T) {
 		{"unknown key", "\nrule: {}", "my.overlay.yml:2: rule: unknown key"},
 		{"unknown key of a rule", "rules:\n  a: {on: true}", "my.overlay.yml:2: rules.a: on: unknown key"},
 		{"unknown level", "rules: {a: {level: bad}}", `rules.a: level: unknown level "bad"`},
-		{"off without a reason", "rules: {a: {enabled: false}}", "rules.a: what does not run needs a reason"},
+		{"off without a reason", "rules: {a: {enabled: false}}", "rules.a: a rule that does not run needs a reason"},
 		{"variables in a list", "vars: [a]", "vars: want a map"},
 		{"a correlation in a list", "rules: {a: {correlation: [x]}}", "rules.a: correlation: want a map"},
 		{"aliases", "vars: &v {a: b}\nrules: {a: {vars: *v}}", "my.overlay.yml:2: YAML aliases are not supported"},
 	} {
 		set, fates := overlaid(rules.Vars{"kind": {"x"}}, twoRules, tt.overlay)
 		d := fates[""]
-		if d.Status != rules.Refused || !strings.Contains(d.Reason, tt.want) || len(set.Rules()) != 2 {
+		if d.Status != rules.StatusRefused || !strings.Contains(d.Reason, tt.want) || len(set.Rules()) != 2 {
 			t.Errorf("%s: %s %q, want %q; %d rules", tt.name, d.Status, d.Reason, tt.want, len(set.Rules()))
 		}
 	}
@@ -117,13 +117,13 @@ func TestCatalogTuned(t *testing.T) {
 		if !strings.Contains(d.File, "/") && d.Kind != "overlay" {
 			got[d.Status]++
 		}
-		if d.Status == rules.Refused || strings.Contains(strings.Join(d.Warnings, " "), "first event") {
+		if d.Status == rules.StatusRefused || strings.Contains(strings.Join(d.Warnings, " "), "first event") {
 			t.Errorf("%s:%d %s %v", d.File, d.Line, d.Reason, d.Warnings)
 		}
 	}
 	// Twelve of the 16 that count are tuned: a detection and a correlation each. Of the
 	// seven that are replaced, two have a correlation.
-	want := map[rules.Status]int{rules.Enabled: 14, rules.Tuned: 24, rules.Replaced: 9}
+	want := map[rules.Status]int{rules.StatusEnabled: 14, rules.StatusTuned: 24, rules.StatusReplaced: 9}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}

@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// pattern is a Sigma string: text with the wildcards * (any run) and ? (any one
-// character). It is held in lower case unless it is to be compared cased.
+// pattern is a Sigma string: text with the wildcards * (any characters) and ? (any one
+// character). It is kept in lower case unless cased.
 type pattern struct {
 	shape shape
 	text  string   // exact, prefix, suffix, contains: the text without wildcards
-	parts []string // glob: the pieces between stars; a ? is wildOne
+	parts []string // glob: the texts between stars; a ? is wildOne
 	cased bool
 }
 
@@ -26,20 +26,21 @@ const (
 	glob
 )
 
-// Wildcards inside a pattern while it is being built. They are in the private
-// use area's last plane, so that a rule's own text hardly ever has them; one
-// that does matches a little more than it says.
+// Wildcards inside a pattern while it is being built. They are in the last plane of the
+// private use area, so a rule's own text hardly ever contains them; one that does matches
+// slightly more than it says.
 const (
 	wildMany = '\U0010FFFE'
 	wildOne  = '\U0010FFFD'
 )
 
-// parsePattern reads wildcards and escapes as pySigma does: \* \? and \\ stand
-// for the character itself, and any other backslash is a plain one.
+// parsePattern reads wildcards and escapes as pySigma does: \* \? and \\ are the character
+// itself; any other backslash is literal.
 func parsePattern(s string) []rune {
 	var out []rune
 	escaped := false
 	for _, r := range s {
+		// A backslash only escapes a wildcard or itself.
 		switch {
 		case escaped:
 			if r != '*' && r != '?' && r != '\\' {
@@ -57,41 +58,49 @@ func parsePattern(s string) []rune {
 			out = append(out, r)
 		}
 	}
+
+	// A backslash at the end is literal.
 	if escaped {
 		out = append(out, '\\')
 	}
+
 	return out
 }
 
-// newPattern compiles text, the wildcards in it being wildMany and wildOne.
+// newPattern compiles text whose wildcards are wildMany and wildOne.
 func newPattern(text []rune, cased bool) pattern {
-	s := string(text)
+	source := string(text)
 	if !cased {
-		s = string(lower(nil, []byte(s)))
+		source = string(lower(nil, []byte(source)))
 	}
+
+	// A star at the start or the end is the shape; anything else needs a glob.
 	many, one := string(wildMany), string(wildOne)
-	inner := strings.TrimSuffix(strings.TrimPrefix(s, many), many)
+	inner := strings.TrimSuffix(strings.TrimPrefix(source, many), many)
 	if strings.Contains(inner, many) || strings.Contains(inner, one) {
-		return pattern{shape: glob, parts: strings.Split(s, many), cased: cased}
+		return pattern{shape: glob, parts: strings.Split(source, many), cased: cased}
 	}
-	p := pattern{text: inner, cased: cased}
-	starts, ends := strings.HasPrefix(s, many), strings.HasSuffix(s, many)
+
+	pat := pattern{text: inner, cased: cased}
+	starts, ends := strings.HasPrefix(source, many), strings.HasSuffix(source, many)
 	switch {
 	case starts && ends:
-		p.shape = contains
+		pat.shape = contains
 	case starts:
-		p.shape = suffix
+		pat.shape = suffix
 	case ends:
-		p.shape = prefix
+		pat.shape = prefix
 	}
-	return p
+
+	return pat
 }
 
-// match compares text, which is in lower case unless the pattern is cased.
+// match reports whether the pattern matches text, which is in lower case unless the pattern is cased.
 func (p pattern) match(text []byte) bool {
 	if p.shape != glob {
 		return shapeMatch(p.shape, text, p.text)
 	}
+
 	first, last := p.parts[0], p.parts[len(p.parts)-1]
 	n := matchAt(text, first)
 	if n < 0 {
@@ -101,14 +110,17 @@ func (p pattern) match(text []byte) bool {
 	if len(p.parts) == 1 {
 		return len(text) == 0
 	}
+
+	// The leftmost match of each part is enough: the text after a star may start anywhere.
 	for _, part := range p.parts[1 : len(p.parts)-1] {
-		// The leftmost place is enough: what follows a star may start anywhere.
 		rest, ok := cutPart(text, part)
 		if !ok {
 			return false
 		}
 		text = rest
 	}
+
+	// The last part must match at the end of the text.
 	for i := 0; ; {
 		if n := matchAt(text[i:], last); n >= 0 && i+n == len(text) {
 			return true
@@ -121,8 +133,8 @@ func (p pattern) match(text []byte) bool {
 	}
 }
 
-// shapeMatch compares plain text. Its conversions to string are only read, so
-// the compiler allocates nothing for them.
+// shapeMatch reports whether text equals, starts with, ends with or contains want. The compiler
+// does not allocate for conversions to string that are only compared.
 func shapeMatch[T string | []byte](s shape, text []byte, want T) bool {
 	switch s {
 	case exact:
@@ -132,6 +144,8 @@ func shapeMatch[T string | []byte](s shape, text []byte, want T) bool {
 	case suffix:
 		return len(text) >= len(want) && string(text[len(text)-len(want):]) == string(want)
 	}
+
+	// Jump from one occurrence of the first byte to the next.
 	for len(want) > 0 {
 		i := bytes.IndexByte(text, want[0])
 		if i < 0 || len(text)-i < len(want) {
@@ -142,10 +156,11 @@ func shapeMatch[T string | []byte](s shape, text []byte, want T) bool {
 		}
 		text = text[i+1:]
 	}
+
 	return true
 }
 
-// cutPart returns what follows the first place where part matches.
+// cutPart returns the text after the first match of part.
 func cutPart(text []byte, part string) (rest []byte, ok bool) {
 	for i := 0; ; {
 		if n := matchAt(text[i:], part); n >= 0 {
@@ -154,13 +169,15 @@ func cutPart(text []byte, part string) (rest []byte, ok bool) {
 		if i >= len(text) {
 			return nil, false
 		}
+
+		// Advance by a whole character.
 		_, size := utf8.DecodeRune(text[i:])
 		i += size
 	}
 }
 
-// matchAt matches part, which has no star, at the start of text and returns the
-// number of bytes it takes, or -1.
+// matchAt matches part, which has no star, at the start of text. It returns the number of bytes
+// matched, or -1.
 func matchAt(text []byte, part string) int {
 	n := 0
 	for _, want := range part {
@@ -176,33 +193,36 @@ func matchAt(text []byte, part string) int {
 	return n
 }
 
-// lower appends text in lower case to dst. Bytes that are not UTF-8 stay.
+// lower appends text in lower case to dst. Bytes that are not UTF-8 are kept.
 func lower(dst, text []byte) []byte {
 	for i := 0; i < len(text); {
-		c := text[i]
-		if c < utf8.RuneSelf {
-			if 'A' <= c && c <= 'Z' {
-				c += 'a' - 'A'
+		char := text[i]
+		if char < utf8.RuneSelf {
+			if 'A' <= char && char <= 'Z' {
+				char += 'a' - 'A'
 			}
-			dst = append(dst, c)
+			dst = append(dst, char)
 			i++
 			continue
 		}
+
 		r, size := utf8.DecodeRune(text[i:])
 		if r == utf8.RuneError && size == 1 {
-			dst = append(dst, c)
+			dst = append(dst, char)
 		} else {
 			dst = utf8.AppendRune(dst, unicode.ToLower(r))
 		}
+
 		i += size
 	}
+
 	return dst
 }
 
 // isLower reports whether lower would change nothing.
 func isLower(text []byte) bool {
-	for _, c := range text {
-		if c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' {
+	for _, char := range text {
+		if char >= utf8.RuneSelf || 'A' <= char && char <= 'Z' {
 			return false
 		}
 	}

@@ -7,26 +7,25 @@ import (
 
 // Bounds of the programs that a Matcher keeps.
 const (
-	maxPrograms = 1024 // event types; Auth0 has some 250
+	maxPrograms = 1024 // event types; Auth0 has about 250
 	maxTypeText = 256  // bytes of a type's name
 )
 
-// program is what a Matcher runs over the events of one type: of the detections that say
-// something of it those that such an event can match, each without what the type decides
-// already, and the fields that these and the others look at. The type is a field of nearly every detection, and a
-// tenant's events are of a few types, so little is left.
+// program is what a Matcher runs over the events of one type: the detections that test the
+// type and can match it, each without the parts that the type decides, and the fields to read.
+// Nearly every detection tests the type, and a tenant's events are of a few types, so a program
+// is short.
 type program struct {
 	root   *node
 	list   []candidate
-	finder *finder // of list, where it is long
+	finder *finder // of list; nil if that is short
 }
 
-// leastIndexed is how many detections it takes for an index to be quicker than a look at
-// each.
-const leastIndexed = 64
+// minIndexed is the number of detections from which an index is faster than evaluating each.
+const minIndexed = 64
 
-// candidate is a detection, as an index into Set.rules. Without a match the type
-// alone was enough.
+// candidate is a detection, as an index into Set.rules. It has no match if the type alone
+// decides it.
 type candidate struct {
 	rule  int
 	match expr
@@ -38,55 +37,71 @@ type typeKey struct {
 	text string
 }
 
-// noType is the kind of the type of an event that has none.
+// noType is the kind of a typeKey for events without a type.
 const noType kind = 255
 
-// programFor returns the program for events with these values at the type, which are
-// one or none.
+// programFor returns the program for events whose type has these values: one or none.
 func (m *Matcher) programFor(typ []value) *program {
-	v := value{kind: noType}
+	first := value{kind: noType}
 	if len(typ) > 0 {
-		v = typ[0]
+		first = typ[0]
 	}
-	if p := m.programs[typeKey{v.kind, string(v.text)}]; p != nil {
-		return p
+	if prog := m.programs[typeKey{first.kind, string(first.text)}]; prog != nil {
+		return prog
 	}
-	if len(m.programs) >= maxPrograms || len(v.text) > maxTypeText {
-		return m.plain()
+
+	// A flood of invented types must not fill the memory.
+	if len(m.programs) >= maxPrograms || len(first.text) > maxTypeText {
+		return m.unreduced()
 	}
-	p := &program{root: &node{slot: -1}}
-	p.root.add(Field{Path: typeField})
-	each(m.general.fields, p.root.add)
-	r := reducer{m: &Matcher{}, typ: slices.Clone(typ), uses: map[*test]int{}, first: m.general.shared}
-	if m.wants == nil {
-		m.wants = m.set.wants()
+	prog := m.newProgram(typ)
+	m.programs[typeKey{first.kind, string(first.text)}] = prog
+	return prog
+}
+
+// newProgram builds the program for a type.
+func (m *Matcher) newProgram(typ []value) *program {
+	prog := &program{root: &node{slot: -1}}
+	prog.root.add(Field{Path: typeField})
+	each(m.general.fields, prog.root.add)
+	if m.extra == nil {
+		m.extra = m.set.extraFields()
 	}
+
+	reduction := reducer{m: &Matcher{}, typ: slices.Clone(typ), uses: map[*test]int{}, first: m.general.shared}
+
+	// Reduce each detection that tests the type to what the type leaves open.
 	for i, rule := range m.set.rules {
 		if rule.Correlation != nil || !rule.readsType {
 			continue
 		}
-		x, holds := r.reduce(rule.match)
-		if x == nil && !holds {
-			continue
+		rest, holds := reduction.reduce(rule.match)
+		if rest == nil && !holds {
+			continue // it cannot match this type
 		}
-		if x != nil {
-			reads(x, p.root.add)
+		if rest != nil {
+			reads(rest, prog.root.add)
 		}
-		each(m.wants[i], p.root.add)
-		p.list = append(p.list, candidate{i, x})
+
+		each(m.extra[i], prog.root.add)
+		prog.list = append(prog.list, candidate{i, rest})
 	}
-	if len(p.list) >= leastIndexed {
-		p.finder = newFinder(newIndex(p.list, len(m.slots)))
+
+	// The index needs the expressions before they are arranged.
+	if len(prog.list) >= minIndexed {
+		prog.finder = newFinder(newIndex(prog.list, len(m.slots)))
 	}
-	r.arrangeAll(p.list)
-	m.results = append(m.results, make([]result, max(0, r.first+len(r.shared)-len(m.results)))...)
-	p.root.seal()
-	m.programs[typeKey{v.kind, string(v.text)}] = p
-	return p
+
+	reduction.arrangeAll(prog.list)
+
+	// Make room for the results that the program's tests share.
+	m.results = append(m.results, make([]result, max(0, reduction.first+len(reduction.shared)-len(m.results)))...)
+	prog.root.seal()
+	return prog
 }
 
-// plain is the program for every type, of which nothing is decided.
-func (m *Matcher) plain() *program {
+// unreduced returns the program for any type: its detections still test the type.
+func (m *Matcher) unreduced() *program {
 	if m.anyType == nil {
 		m.anyType = &program{root: m.set.root}
 		for i, rule := range m.set.rules {
@@ -98,42 +113,48 @@ func (m *Matcher) plain() *program {
 	return m.anyType
 }
 
-// wants are for each detection the fields that its alert and the correlations that
-// count it want to know of an event.
-func (s *Set) wants() [][]Field {
+// extraFields returns, for each detection, the fields that are read in addition to those it
+// tests: for its alert's group and for the correlations that count it.
+func (s *Set) extraFields() [][]Field {
 	list := make([][]Field, len(s.rules))
-	for i, r := range slices.Backward(s.rules) { // what a correlation counts comes before it
-		if r.Correlation == nil {
-			if r.Alert != nil {
-				list[i] = append(list[i], r.Alert.GroupBy...)
+
+	// Backward, since a correlation comes after the rules that it counts.
+	for i, rule := range slices.Backward(s.rules) {
+		if rule.Correlation == nil {
+			if rule.Alert != nil {
+				list[i] = append(list[i], rule.Alert.GroupBy...)
 			}
 			continue
 		}
+
 		all := list[i]
-		for _, source := range r.Correlation.Sources {
+		for _, source := range rule.Correlation.Sources {
 			all = slices.Concat(all, source.GroupBy, source.Values)
 		}
-		for _, source := range r.Correlation.Sources {
+
+		for _, source := range rule.Correlation.Sources {
 			list[source.Rule] = append(list[source.Rule], all...)
 		}
-		for _, k := range r.Correlation.Among {
-			list[k] = append(list[k], all...)
+
+		for _, index := range rule.Correlation.Among {
+			list[index] = append(list[index], all...)
 		}
 	}
+
 	return list
 }
 
-// reducer makes programs of detections.
+// reducer turns detections into the candidates of a program.
 type reducer struct {
 	m      *Matcher // scratch space
 	typ    []value
-	uses   map[*test]int // by the detections of one program
-	shared map[*test]int // their places in Matcher.results
-	first  int           // of these places
+	uses   map[*test]int // number of detections of the program that have a test
+	shared map[*test]int // index in Matcher.results of each test with several uses
+	first  int           // the lowest such index
 }
 
-// reduce returns what is left of an expression for events of the type; nil where
-// nothing is, and then whether it holds.
+// reduce returns the part of an expression that the type does not decide; if it decides all,
+// rest is nil and holds is the result.
 func (r *reducer) reduce(x expr) (rest expr, holds bool) {
 	switch x := x.(type) {
 	case and:
@@ -156,10 +177,12 @@ func (r *reducer) reduce(x expr) (rest expr, holds bool) {
 			return nil, (len(r.typ) > 0) == x.want
 		}
 	}
+
 	return x, false
 }
 
-// undecided reports whether a check of the type may say something else the next time.
+// undecided reports whether the result of a check of the type can differ between events: it
+// depends on another field or on a time limit.
 func undecided(c check) bool {
 	switch c.(type) {
 	case fieldRef, backtracking:
@@ -168,10 +191,12 @@ func undecided(c check) bool {
 	return false
 }
 
-// join reduces the parts of a conjunction, or of a disjunction: a part that holds,
-// or does not, says nothing, and one that does the opposite says all.
+// join reduces the parts of a conjunction, if all is set, or of a disjunction. A part that the
+// type decides is dropped, or decides the whole.
 func (r *reducer) join(parts []expr, all bool) (expr, bool) {
 	var list []expr
+
+	// Nested conjunctions and disjunctions are merged into one list.
 	for _, part := range parts {
 		rest, holds := r.reduce(part)
 		switch inner := rest.(type) {
@@ -195,6 +220,7 @@ func (r *reducer) join(parts []expr, all bool) (expr, bool) {
 			list = append(list, rest)
 		}
 	}
+
 	switch {
 	case len(list) == 0:
 		return nil, all
@@ -203,21 +229,21 @@ func (r *reducer) join(parts []expr, all bool) (expr, bool) {
 	case all:
 		return and(list), false
 	}
+
 	return or(list), false
 }
 
-// arrangeAll arranges some detections.
+// arrangeAll arranges the expressions of some detections.
 func (r *reducer) arrangeAll(list []candidate) {
-	for i, c := range list {
-		if c.match != nil {
-			list[i].match, _ = r.arrange(c.match)
+	for i, candidate := range list {
+		if candidate.match != nil {
+			list[i].match, _ = r.arrange(candidate.match)
 		}
 	}
 }
 
-// arrange puts first what costs least, since often the rest is not asked any more,
-// and has a test that several detections make done once an event. It returns the
-// cost, too.
+// arrange moves the cheapest parts to the front, since often the others are not evaluated then,
+// and makes tests that several detections share run once for each event. It also returns the cost.
 func (r *reducer) arrange(x expr) (expr, int) {
 	switch x := x.(type) {
 	case and:
@@ -228,33 +254,45 @@ func (r *reducer) arrange(x expr) (expr, int) {
 		return or(list), cost
 	case not:
 		inner, cost := r.arrange(x.x)
-		return not{inner}, cost + 1 // what is there is rarer than what is not
+
+		// A negated test holds more often, so it decides less.
+		return not{inner}, cost + 1
 	case exists:
 		return x, 1
 	case *test:
-		cost := 1
-		for _, c := range x.checks {
-			cost += costOf(c)
-		}
-		if text, ok := x.only(); ok {
-			return is{x.field.slot, text}, cost
-		}
-		if r.uses[x] > 1 {
-			n, ok := r.shared[x]
-			if !ok {
-				if r.shared == nil {
-					r.shared = map[*test]int{}
-				}
-				n = r.first + len(r.shared)
-				r.shared[x] = n
-			}
-			return once{x, n}, cost
-		}
-		return x, cost
+		return r.arrangeTest(x)
 	}
 	return x, 0
 }
 
+func (r *reducer) arrangeTest(t *test) (expr, int) {
+	cost := 1
+	for _, check := range t.checks {
+		cost += costOf(check)
+	}
+
+	if text, ok := t.only(); ok {
+		// About as cheap as a kept result.
+		return is{t.field.slot, text}, cost
+	}
+	if r.uses[t] <= 1 {
+		return t, cost
+	}
+
+	// The first use assigns the index of the result.
+	index, ok := r.shared[t]
+	if !ok {
+		if r.shared == nil {
+			r.shared = map[*test]int{}
+		}
+		index = r.first + len(r.shared)
+		r.shared[t] = index
+	}
+
+	return once{t, index}, cost
+}
+
+// byCost arranges parts by rising cost and returns the sum.
 func (r *reducer) byCost(parts []expr) ([]expr, int) {
 	type priced struct {
 		x    expr
@@ -265,6 +303,8 @@ func (r *reducer) byCost(parts []expr) ([]expr, int) {
 		list[i].x, list[i].cost = r.arrange(part)
 		sum += list[i].cost
 	}
+
+	// Stable, so that parts of equal cost keep the order of the rule.
 	slices.SortStableFunc(list, func(a, b priced) int { return cmp.Compare(a.cost, b.cost) })
 	out := make([]expr, len(list))
 	for i := range list {
@@ -273,7 +313,7 @@ func (r *reducer) byCost(parts []expr) ([]expr, int) {
 	return out, sum
 }
 
-// costOf is about how many nanoseconds, by tens, a check takes.
+// costOf returns the approximate time of a check, in units of 10 ns.
 func costOf(c check) int {
 	switch c := c.(type) {
 	case oneOf, number, ordering, fieldRef:
@@ -298,30 +338,30 @@ func costOf(c check) int {
 // once is a test whose result is kept for the event.
 type once struct {
 	*test
-	place int // in Matcher.results
+	index int // in Matcher.results
 }
 
-// result is what a test said of an event.
+// result is the result of a test for an event.
 type result struct {
 	event uint64
 	holds bool
 }
 
 func (o once) eval(m *Matcher) bool {
-	known := &m.results[o.place]
+	known := &m.results[o.index]
 	if known.event != m.event {
 		known.event, known.holds = m.event, o.test.eval(m)
 	}
 	return known.holds
 }
 
-// is is the commonest test, for one text.
+// is is the most common test: for one text.
 type is struct {
 	slot int
 	text string
 }
 
-// only returns the text if a test is for one, and for nothing else.
+// only returns the text if a test is for one text and nothing else.
 func (t *test) only() (string, bool) {
 	if t.all || t.absent || t.negate || len(t.checks) != 1 {
 		return "", false
@@ -336,7 +376,7 @@ func (t *test) only() (string, bool) {
 func (x is) eval(m *Matcher) bool {
 	values := m.slots[x.slot].values
 	for i := range values {
-		if v := &values[i]; v.kind > kindContainer && string(m.low(v)) == x.text {
+		if value := &values[i]; value.kind > kindContainer && string(m.low(value)) == x.text {
 			return true
 		}
 	}

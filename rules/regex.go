@@ -14,26 +14,26 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A regular expression means what RE2 makes of it, whatever engine runs it: $ is the end
-// of the text, \d, \w, \s and \b know ASCII only. What RE2 does not have, such as a
-// lookahead, is left to an engine that backtracks.
+// A regular expression has RE2's meaning, whichever engine runs it: $ is the end of the
+// text; \d, \w, \s and \b are ASCII only. Expressions that RE2 does not support, such as
+// a lookahead, are run by a backtracking engine.
 //
-// What an expression may cost is bounded, since an end user writes what it is run over.
+// The cost of an expression is bounded, since end users write the texts that it searches.
 
-// Bounds of expressions in RE2. Its time grows with the size of the program and the
-// length of the text: an instruction takes up to 10 ns for each byte.
+// Bounds for RE2. Its time grows with the size of the program and the length of the text: an
+// instruction takes up to 10 ns for each byte.
 const (
-	mostInstructions = 5_000      // of one program; a repeat in a repeat multiplies
-	mostSteps        = 20_000_000 // instructions times bytes, of all that an event is held against
+	maxInstructions = 5_000      // of one program; a repeat in a repeat multiplies
+	maxSteps        = 20_000_000 // instructions times bytes, for all expressions run on an event
 )
 
-// Bounds of expressions that backtrack, all those together that an event is held
-// against. A match begins within the first part of the budget, and takes at most the
-// second, give or take a tick of its clock.
+// Bounds for the backtracking engine, for all expressions run on an event together. A match
+// starts within the first part of the budget and takes at most the second part, plus or minus
+// a tick of the engine's clock.
 const (
 	regexBudget = 50 * time.Millisecond
-	regexBegins = 20 * time.Millisecond
-	regexEnds   = 20 * time.Millisecond
+	regexStart  = 20 * time.Millisecond
+	regexMatch  = 20 * time.Millisecond
 	regexTick   = 5 * time.Millisecond
 )
 
@@ -44,28 +44,32 @@ type regex struct {
 }
 
 func (c regex) member(m *Matcher, v *value) bool {
-	if m.steps += c.size * len(v.text); m.steps > mostSteps {
+	if m.steps += c.size * len(v.text); m.steps > maxSteps {
 		m.timeouts++
 		return false
 	}
 	return c.Match(v.text)
 }
 
-// backtracking is one that RE2 cannot take, such as one with a lookahead.
+// backtracking is a regular expression that RE2 does not support, such as one with a lookahead.
 type backtracking struct {
 	*regexp2.Regexp
-	source string // as the rule has it
+	source string // as in the rule
 }
 
 func (c backtracking) member(m *Matcher, v *value) bool {
-	if m.backtracked > regexBegins {
+	if m.backtracked > regexStart {
 		m.timeouts++
 		return false
 	}
-	begun := time.Now()
+
+	// Measure the time: all expressions of the event share one budget.
+	start := time.Now()
 	ok, err := c.MatchString(string(v.text))
-	m.backtracked += time.Since(begun)
-	if err != nil { // nothing else begins then
+	m.backtracked += time.Since(start)
+
+	// It timed out: no other expression may start on this event.
+	if err != nil {
 		m.backtracked = regexBudget
 		m.timeouts++
 	}
@@ -73,93 +77,106 @@ func (c backtracking) member(m *Matcher, v *value) bool {
 }
 
 // regex compiles one regular expression.
-func (d *detection) regex(n *yaml.Node, mods modifiers) (check, error) {
+func (d *detection) regex(node *yaml.Node, mods modifiers) (check, error) {
 	flags := ""
-	for _, f := range []struct {
+	for _, flag := range []struct {
 		on   bool
 		name string
 	}{{mods.ignoreCase, "i"}, {mods.multiline, "m"}, {mods.dotAll, "s"}} {
-		if f.on {
-			flags += f.name
+		if flag.on {
+			flags += flag.name
 		}
 	}
-	source := n.Value
+
+	source := node.Value
 	if flags != "" {
 		source = "(?" + flags + ")" + source
 	}
 
+	// RE2 is preferred: its time is linear in the length of the text.
 	parsed, err := syntax.Parse(source, syntax.Perl)
 	if err != nil {
-		return d.backtracking(n, source, err)
+		return d.backtracking(node, source, err)
 	}
+
+	// Check the size before regexp.Compile, which would compile it again.
 	program, err := syntax.Compile(parsed.Simplify())
 	if err != nil {
-		return nil, fmt.Errorf("line %d: %w", n.Line, err)
+		return nil, fmt.Errorf("line %d: %w", node.Line, err)
 	}
-	if len(program.Inst) > mostInstructions {
-		return nil, fmt.Errorf("line %d: the regular expression becomes a program of %d instructions, %d at most: "+
-			"a repeat within a repeat multiplies", n.Line, len(program.Inst), mostInstructions)
+	if len(program.Inst) > maxInstructions {
+		return nil, fmt.Errorf("line %d: the regular expression compiles to %d instructions, more than %d: "+
+			"a repeat within a repeat multiplies", node.Line, len(program.Inst), maxInstructions)
 	}
+
 	re, err := regexp.Compile(source)
 	if err != nil {
-		return nil, fmt.Errorf("line %d: %w", n.Line, err)
+		return nil, fmt.Errorf("line %d: %w", node.Line, err)
 	}
 	return regex{re, len(program.Inst)}, nil
 }
 
-// quickClock has the backtracking engine look at its clock more often than ten times a
-// second, which is all it does by itself.
+// quickClock makes the backtracking engine read its clock more often than its default of ten
+// times a second.
 var quickClock = sync.OnceFunc(func() { regexp2.SetTimeoutCheckPeriod(regexTick) })
 
-// backtracking compiles an expression that RE2 has refused.
-func (d *detection) backtracking(n *yaml.Node, source string, refused error) (check, error) {
-	wrong := (*syntax.Error)(nil)
-	if errors.As(refused, &wrong) &&
-		slices.Contains([]syntax.ErrorCode{syntax.ErrInvalidRepeatSize, syntax.ErrLarge, syntax.ErrNestingDepth}, wrong.Code) {
-		// What is too large for RE2 is too large to backtrack in.
-		return nil, fmt.Errorf("line %d: %w; a repeat within a repeat multiplies", n.Line, refused)
+// backtracking compiles an expression that RE2 has rejected.
+func (d *detection) backtracking(node *yaml.Node, source string, refused error) (check, error) {
+	// An expression that is too large for RE2 is too large for backtracking.
+	tooLarge := []syntax.ErrorCode{syntax.ErrInvalidRepeatSize, syntax.ErrLarge, syntax.ErrNestingDepth}
+	syntaxErr := (*syntax.Error)(nil)
+	if errors.As(refused, &syntaxErr) && slices.Contains(tooLarge, syntaxErr.Code) {
+		return nil, fmt.Errorf("line %d: %w; a repeat within a repeat multiplies", node.Line, refused)
 	}
+
 	quickClock()
 	re, err := regexp2.Compile(asciiWords(source), regexp2.RE2)
 	if err != nil {
-		return nil, fmt.Errorf("line %d: %w", n.Line, refused)
+		return nil, fmt.Errorf("line %d: %w", node.Line, refused)
 	}
-	re.MatchTimeout = regexEnds
+	re.MatchTimeout = regexMatch
 	d.warnings = append(d.warnings, fmt.Sprintf(
-		"%s:%d: the regular expression is outside RE2, so it backtracks, for at most %v an event", d.doc.file, n.Line, regexBudget))
+		"%s:%d: RE2 does not support the regular expression, so it backtracks, for at most %v an event",
+		d.doc.file, node.Line, regexBudget))
 	return backtracking{re, source}, nil
 }
 
-// asciiWords writes \b and \B out, which the backtracking engine takes for boundaries of
-// words in any script.
+// asciiWords replaces \b and \B by lookarounds that are ASCII only: in the backtracking engine
+// they are boundaries of words in any script.
 func asciiWords(source string) string {
 	const (
 		boundary = `(?:(?<=[0-9A-Za-z_])(?![0-9A-Za-z_])|(?<![0-9A-Za-z_])(?=[0-9A-Za-z_]))`
 		inside   = `(?:(?<=[0-9A-Za-z_])(?=[0-9A-Za-z_])|(?<![0-9A-Za-z_])(?![0-9A-Za-z_]))`
 	)
-	var b strings.Builder
+
+	var out strings.Builder
+
+	// Inside of brackets, \b is a backspace.
 	class := false
 	for i := 0; i < len(source); i++ {
-		c := source[i]
+		char := source[i]
 		switch {
-		case c == '\\' && i+1 < len(source):
+		case char == '\\' && i+1 < len(source):
 			i++
+			// A class has no boundaries: keep what it contains.
 			switch next := source[i]; {
 			case next == 'b' && !class:
-				b.WriteString(boundary)
+				out.WriteString(boundary)
 			case next == 'B' && !class:
-				b.WriteString(inside)
+				out.WriteString(inside)
 			default:
-				b.WriteByte(c)
-				b.WriteByte(next)
+				out.WriteByte(char)
+				out.WriteByte(next)
 			}
 			continue
-		case c == '[':
+		case char == '[':
 			class = true
-		case c == ']':
+		case char == ']':
 			class = false
 		}
-		b.WriteByte(c)
+
+		out.WriteByte(char)
 	}
-	return b.String()
+
+	return out.String()
 }

@@ -71,10 +71,10 @@ func TestBacktrackingBudget(t *testing.T) {
 func TestRE2Budget(t *testing.T) {
 	m := loaded(t, `a|re: '(xy?){0,700}z'`, `a|contains: yes`)
 	size := m.set.rules[0].match.(*test).checks[0].(regex).size
-	if size < 1000 || size > mostInstructions {
+	if size < 1000 || size > maxInstructions {
 		t.Fatalf("a program of %d instructions", size)
 	}
-	fits := strings.Repeat("-", mostSteps/size-10)
+	fits := strings.Repeat("-", maxSteps/size-10)
 	for _, tt := range []struct {
 		event  string
 		want   int

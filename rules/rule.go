@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -13,16 +14,16 @@ import (
 type Class string
 
 const (
-	// Event is for what has happened and stays so, such as a changed setting. The
-	// alert fires once and closes silently after Alert.KeepFiringFor.
-	Event Class = "event"
-	// Condition is for what lasts and ends, such as a rate. The alert resolves
+	// ClassEvent is for something that has happened and remains so, such as a changed
+	// setting. The alert fires once and closes silently after Alert.KeepFiringFor.
+	ClassEvent Class = "event"
+	// ClassCondition is for something that lasts and ends, such as a rate. The alert resolves
 	// when the count has been below Alert.ResolveBelow for Alert.KeepFiringFor.
-	Condition Class = "condition"
+	ClassCondition Class = "condition"
 )
 
-// Rule is one detection or correlation that can be evaluated. It does not
-// change; nor may its slices and maps be changed.
+// Rule is one detection or correlation that can be evaluated. It is immutable; callers must
+// not change its slices and maps either.
 type Rule struct {
 	ID             string
 	Name           string
@@ -38,28 +39,32 @@ type Rule struct {
 	File           string
 	Line           int
 	Types          []string     // event types it can match, * being a wildcard; nil for any
-	Alert          *Alert       // how it alerts; nil when it only serves correlations
+	Alert          *Alert       // how it alerts; nil if it only serves correlations
 	Correlation    *Correlation // nil for a detection
 
 	match     expr
-	readsType bool
+	readsType bool     // match tests the event's type
 	outline   *outline // of match
 	types     types
 }
 
 // Alert is how a rule alerts.
 type Alert struct {
-	Class         Class
-	Levels        []Level       // by rising count, at least one; the first is the rule's own
-	ResolveBelow  float64       // at least 1; 0 where the correlation does not rise: it resolves when its condition is false
-	KeepFiringFor time.Duration // see Class; 0 in the event class means the engine's default
-	Summary       string        // with {count}, {percent}, {threshold}, {window}, {level}, {tenant} and {FIELD} of the group
-	GroupBy       []Field       // one alert for each combination of values
-	Investigation string        // the saved query to look at next, see schema.Investigations; empty for none
+	Class  Class
+	Levels []Level // by rising count, at least one; the first is the rule's own
+	// ResolveBelow is at least 1, or 0 for a correlation that does not rise: that one
+	// resolves as soon as its condition is false. See Correlation.Rises.
+	ResolveBelow  float64
+	KeepFiringFor time.Duration // see Class; 0 in ClassEvent means the engine's default
+	// Summary may have {count}, {percent}, {threshold}, {window}, {level}, {tenant} and {FIELD}
+	// of the group.
+	Summary       string
+	GroupBy       []Field // one alert for each combination of values
+	Investigation string  // the saved query to run next, see schema.Investigations; empty for none
 }
 
 // Level is a severity and the count, or value, from which it applies. The first
-// of a rule applies when its condition holds.
+// level of a rule applies as soon as the rule's condition holds.
 type Level struct {
 	Name  string
 	Count float64
@@ -68,16 +73,20 @@ type Level struct {
 // levelNames are Sigma's levels by rising severity.
 var levelNames = [...]string{"informational", "low", "medium", "high", "critical"}
 
-// CompareLevels orders levels by severity; unknown ones come first.
+// CompareLevels orders levels by severity; unknown levels come first.
 func CompareLevels(a, b string) int {
 	return cmp.Compare(slices.Index(levelNames[:], a), slices.Index(levelNames[:], b))
 }
 
-// defaultLevel is for the rules of Auth0's catalog that have none.
+// defaultLevel is the level of rules that have none, such as some of Auth0's catalog.
 const defaultLevel = "medium"
 
+// defaultKeepFiring is how long a condition must be over before its alert resolves.
+const defaultKeepFiring = 15 * time.Minute
+
+// rule reads the keys that detections and correlations have in common.
 func (d *document) rule() (*Rule, error) {
-	r := &Rule{
+	rule := &Rule{
 		ID:             d.id,
 		Name:           d.name,
 		Title:          d.title,
@@ -92,93 +101,118 @@ func (d *document) rule() (*Rule, error) {
 		File:           d.file,
 		Line:           d.line,
 	}
-	if r.Title == "" {
+
+	// The title names the alert.
+	if rule.Title == "" {
 		return nil, d.errorf(nil, "title is missing")
 	}
-	if r.Level != "" && !slices.Contains(levelNames[:], r.Level) {
-		return nil, d.errorf(d.keys["level"], "unknown level %q", r.Level)
+	if rule.Level != "" && !slices.Contains(levelNames[:], rule.Level) {
+		return nil, d.errorf(d.keys["level"], "unknown level %q", rule.Level)
 	}
-	return r, nil
+	return rule, nil
+}
+
+// alertKeys are the keys of x-tenantwatch-alert while they are read.
+type alertKeys struct {
+	*Alert
+	keepSet, belowSet bool // keep_firing_for and resolve_below are given
 }
 
 // alert compiles x-tenantwatch-alert over the defaults. groupBy and threshold
-// are the correlation's; a detection has neither.
-func (d *document) alert(r *Rule, f *fields, groupBy []Field, threshold float64) (*Alert, error) {
-	a := &Alert{Class: Event, GroupBy: groupBy, Levels: []Level{{r.Level, threshold}}}
-	if r.Correlation != nil {
-		a.Class = Condition
+// are the correlation's; a detection has no groupBy and the threshold 1.
+func (d *document) alert(rule *Rule, f *fields, groupBy []Field, threshold float64) (*Alert, error) {
+	keys := alertKeys{Alert: &Alert{Class: ClassEvent, GroupBy: groupBy, Levels: []Level{{rule.Level, threshold}}}}
+	if rule.Correlation != nil {
+		keys.Class = ClassCondition
 	}
-	n := d.keys[keyAlert]
-	var entries []entry
-	if n != nil {
-		var err error
-		if entries, err = mapping(n); err != nil {
-			return nil, d.errorf(n, "%s: %w", keyAlert, err)
-		}
-	}
-	keepSet, belowSet := false, false
-	for _, e := range entries {
-		err := error(nil)
-		switch e.key {
-		case "class":
-			if a.Class = Class(e.value.Value); a.Class != Event && a.Class != Condition {
-				err = fmt.Errorf("want event or condition, not %q", e.value.Value)
-			}
-		case "levels":
-			a.Levels, err = levels(a.Levels, e)
-		case "resolve_below":
-			belowSet = true
-			if err = e.value.Decode(&a.ResolveBelow); err == nil && a.ResolveBelow < 1 {
-				err = fmt.Errorf("want 1 or more: a count is never below 0")
-			}
-		case "keep_firing_for":
-			keepSet = true
-			a.KeepFiringFor, err = parseTimespan(e.value.Value)
-		case "summary":
-			a.Summary = strings.Join(strings.Fields(e.value.Value), " ")
-		case "investigation":
-			a.Investigation = e.value.Value
-		case "group-by":
-			if r.Correlation != nil {
-				err = fmt.Errorf("a correlation has its own group-by")
-				break
-			}
-			a.GroupBy, err = f.list(e.value)
-		default:
-			err = fmt.Errorf("unknown key")
-		}
+
+	node := d.keys[keyAlert]
+	if node != nil {
+		entries, err := mapping(node)
 		if err != nil {
-			return nil, d.errorf(e.value, "%s.%s: %w", keyAlert, e.key, err)
+			return nil, d.errorf(node, "%s: %w", keyAlert, err)
+		}
+
+		for _, entry := range entries {
+			if err := keys.read(entry, rule, f); err != nil {
+				return nil, d.errorf(entry.value, "%s.%s: %w", keyAlert, entry.key, err)
+			}
 		}
 	}
-	c := r.Correlation
-	switch {
-	case c == nil && len(a.Levels) > 1:
-		return nil, d.errorf(n, "%s.levels: a detection counts nothing; write a correlation", keyAlert)
-	case c != nil && len(a.Levels) > 1 && (len(c.Bounds) != 1 || c.Bounds[0].Op != "gte" && c.Bounds[0].Op != "gt"):
-		return nil, d.errorf(n, "%s.levels: the condition is no lower bound that could be raised", keyAlert)
-	case c != nil && c.Type == EventRatio && a.Levels[len(a.Levels)-1].Count > 1:
-		return nil, d.errorf(n, "%s.levels: a ratio is from 0 to 1", keyAlert)
-	case c != nil && belowSet && !c.Rises():
-		return nil, d.errorf(n, "%s.resolve_below: only counts with one lower bound have it", keyAlert)
-	case belowSet && a.ResolveBelow > threshold:
-		return nil, d.errorf(n, "%s.resolve_below: %v is above the threshold %v", keyAlert, a.ResolveBelow, threshold)
-	case a.ResolveBelow == 0 && (c == nil || c.Rises()):
-		a.ResolveBelow = halfOf(threshold)
+
+	// Check the combination once all keys are known.
+	if err := keys.check(rule.Correlation, threshold); err != nil {
+		return nil, d.errorf(node, "%s%w", keyAlert, err)
 	}
-	if a.Class == Condition && !keepSet {
-		a.KeepFiringFor = 15 * time.Minute
+
+	// The defaults depend on the other keys.
+	if keys.ResolveBelow == 0 && (rule.Correlation == nil || rule.Correlation.Rises()) {
+		keys.ResolveBelow = halfOf(threshold)
 	}
-	if c != nil && c.Type == LastEvents {
-		if a.Class != Condition || keepSet {
-			return nil, d.errorf(n, "%s: last_events resolves as soon as its condition is false", keyAlert)
-		}
-		a.KeepFiringFor = 0
+
+	resolvesAtOnce := rule.Correlation != nil && rule.Correlation.Type == LastEvents
+	if keys.Class == ClassCondition && !keys.keepSet && !resolvesAtOnce {
+		keys.KeepFiringFor = defaultKeepFiring
 	}
-	return a, nil
+
+	return keys.Alert, nil
 }
 
-// halfOf is below what count an alert ends where its rule does not say so.
+// read reads one key.
+func (a *alertKeys) read(e entry, rule *Rule, f *fields) (err error) {
+	switch e.key {
+	case "class":
+		if a.Class = Class(e.value.Value); a.Class != ClassEvent && a.Class != ClassCondition {
+			return fmt.Errorf("want event or condition, not %q", e.value.Value)
+		}
+	case "levels":
+		a.Levels, err = levels(a.Levels, e)
+	case "resolve_below":
+		a.belowSet = true
+		if err = e.value.Decode(&a.ResolveBelow); err == nil && a.ResolveBelow < 1 {
+			return errors.New("want 1 or more: a count is never below 0")
+		}
+	case "keep_firing_for":
+		a.keepSet = true
+		a.KeepFiringFor, err = parseTimespan(e.value.Value)
+	case "summary":
+		a.Summary = strings.Join(strings.Fields(e.value.Value), " ")
+	case "investigation":
+		a.Investigation = e.value.Value
+	case "group-by":
+		if rule.Correlation != nil {
+			return errors.New("a correlation has its own group-by")
+		}
+		a.GroupBy, err = f.list(e.value)
+	default:
+		return errors.New("unknown key")
+	}
+
+	return err
+}
+
+// check refuses keys that do not fit each other or the correlation, which is nil for a
+// detection. An error begins with what follows the name of the key in an error message.
+func (a *alertKeys) check(corr *Correlation, threshold float64) error {
+	more := len(a.Levels) > 1
+	switch {
+	case corr == nil && more:
+		return errors.New(".levels: a detection counts nothing; write a correlation")
+	case corr != nil && more && !corr.hasLowerBound():
+		return errors.New(".levels: the condition is not a lower bound that could be raised")
+	case corr != nil && corr.Type == EventRatio && a.Levels[len(a.Levels)-1].Count > 1:
+		return errors.New(".levels: a ratio is from 0 to 1")
+	case corr != nil && a.belowSet && !corr.Rises():
+		return errors.New(".resolve_below: only a count with a single lower bound can have it")
+	case a.belowSet && a.ResolveBelow > threshold:
+		return fmt.Errorf(".resolve_below: %v is above the threshold %v", a.ResolveBelow, threshold)
+	case corr != nil && corr.Type == LastEvents && (a.Class != ClassCondition || a.keepSet):
+		return errors.New(": last_events resolves as soon as its condition is false")
+	}
+	return nil
+}
+
+// halfOf returns the default count below which an alert ends.
 func halfOf(threshold float64) float64 { return math.Floor((threshold + 1) / 2) }
 
 // levels adds the higher levels to the rule's own.
@@ -187,22 +221,28 @@ func levels(list []Level, e entry) ([]Level, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range entries {
-		l := Level{Name: e.key}
-		if err := e.value.Decode(&l.Count); err != nil {
+
+	// Levels are added to the rule's own, which is the first.
+	for _, entry := range entries {
+		level := Level{Name: entry.key}
+		if err := entry.value.Decode(&level.Count); err != nil {
 			return nil, err
 		}
-		if !slices.Contains(levelNames[:], l.Name) {
-			return nil, fmt.Errorf("unknown level %q", l.Name)
+		if !slices.Contains(levelNames[:], level.Name) {
+			return nil, fmt.Errorf("unknown level %q", level.Name)
 		}
-		list = append(list, l)
+		list = append(list, level)
 	}
+
+	// A higher count must mean a higher severity, or an alert could not escalate.
 	slices.SortStableFunc(list[1:], func(a, b Level) int { return cmp.Compare(a.Count, b.Count) })
-	for i := range list[1:] {
-		if list[i].Count >= list[i+1].Count || CompareLevels(list[i].Name, list[i+1].Name) >= 0 {
+	for i, level := range list[1:] {
+		before := list[i]
+		if before.Count >= level.Count || CompareLevels(before.Name, level.Name) >= 0 {
 			return nil, fmt.Errorf("%s from %v does not come after %s from %v",
-				list[i+1].Name, list[i+1].Count, list[i].Name, list[i].Count)
+				level.Name, level.Count, before.Name, before.Count)
 		}
 	}
+
 	return list, nil
 }

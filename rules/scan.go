@@ -8,41 +8,40 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxNesting bounds the recursion into arrays of arrays at a wanted path. What
-// lies deeper is skipped, not an error.
+// maxNesting bounds the recursion into arrays of arrays at a path that is read. Deeper values
+// are skipped; that is not an error.
 const maxNesting = 64
 
 type kind uint8
 
 const (
 	kindNull      kind = iota // null
-	kindContainer             // the object or array that stands at a wanted path
+	kindContainer             // an object or array at a path that is read
 	kindNumber
 	kindBool
 	kindString
 )
 
-// value is one member found at a field. Its text is a piece of the event or of
-// the Matcher's scratch space, so it lives until the next event.
+// value is one value found at a field. Its text is a piece of the event or of
+// the Matcher's scratch space, so it is valid until the next event.
 type value struct {
 	kind kind
 	text []byte // a string without quotes and escapes, otherwise the literal
-	low  []byte // text in lower case, made when first asked for
+	low  []byte // text in lower case, computed on first use
 }
 
-// slot holds what one event has at one field. An array fans out into its
-// members, and so do repeated names.
+// slot holds the values of one event at one field. An array contributes its
+// members, and a repeated name all of its values.
 type slot struct {
 	values []value
-	flat   bool // found under a key that itself has dots, which wins over nesting
+	flat   bool // found under a key that contains dots, which takes precedence over nesting
 }
 
-// The scanner below reads only what the trie asks for and steps over the rest
-// without looking at it more closely than needed to find its end. It is written
-// by hand because a general decoder checks every byte of a log event of which
-// rules want a handful of fields; on well-formed JSON it finds what jsontext
-// finds (see TestScanAgreesWithDecoder). On malformed JSON it stops, and what
-// it has read until there counts.
+// The scanner below reads only the paths in the trie. It skips everything else and checks no
+// more of that than is needed to find its end. It is written by hand because a general decoder
+// checks every byte of an event, of which rules need a handful of fields. On well-formed JSON it
+// finds what jsontext finds (see TestScanAgreesWithDecoder). On malformed JSON it stops, and the
+// values read up to there count.
 
 // scan reads one event. It returns early once the event's type shows that no
 // rule can match.
@@ -53,6 +52,7 @@ func (m *Matcher) scan(raw []byte) {
 	}
 }
 
+// peek returns the byte at pos, or 0 at the end.
 func (m *Matcher) peek() byte {
 	if m.pos < len(m.raw) {
 		return m.raw[m.pos]
@@ -60,27 +60,29 @@ func (m *Matcher) peek() byte {
 	return 0
 }
 
-// next steps over white space and returns what follows; 0 at the end.
+// next skips white space and returns the byte after it, or 0 at the end.
 func (m *Matcher) next() byte {
 	for m.pos < len(m.raw) {
-		c := m.raw[m.pos]
-		if c > ' ' || c != ' ' && c != '\t' && c != '\n' && c != '\r' {
-			return c
+		char := m.raw[m.pos]
+		if char > ' ' || char != ' ' && char != '\t' && char != '\n' && char != '\r' {
+			return char
 		}
 		m.pos++
 	}
 	return 0
 }
 
-// object reads the object at pos into the fields under n; flat says that a key
-// with dots led here. It reports whether the scan can go on.
+// object reads the object at pos into the fields below n. flat says that a key
+// with dots led here. It reports whether the scan can continue.
 func (m *Matcher) object(n *node, depth int, flat bool) bool {
 	m.pos++ // {
 	if m.next() == '}' {
 		m.pos++
 		return true
 	}
+
 	for {
+		// The key, up to the colon.
 		if m.peek() != '"' {
 			return false
 		}
@@ -98,11 +100,14 @@ func (m *Matcher) object(n *node, depth int, flat bool) bool {
 		if m.next() != ':' {
 			return false
 		}
+
+		// The value.
 		m.pos++
 		m.next()
 		if !m.member(n, key, dotted, depth, flat) || m.stop {
 			return false
 		}
+
 		switch m.next() {
 		case ',':
 			m.pos++
@@ -116,21 +121,27 @@ func (m *Matcher) object(n *node, depth int, flat bool) bool {
 	}
 }
 
-// member reads the value of one key of the object at n; dotted says that the key may
-// have a dot.
+// member reads the value of one key of the object at n. dotted says that the key may
+// contain a dot.
 func (m *Matcher) member(n *node, key []byte, dotted bool, depth int, flat bool) bool {
 	top := n == m.set.root
 	if top {
-		n = m.root // as far as the type is known by now
+		// Once the type is known, this trie has fewer fields.
+		n = m.root
 	}
+
+	// Most keys are not in the trie: find that out first.
 	child := n.child(key)
 	if child == nil {
 		if top && depth == 0 && string(key) == "data" && m.peek() == '{' && m.set.root.children["data"] == nil {
-			return m.object(m.set.root, 1, flat) // the envelope of a log stream
+			// Read through the envelope of a log stream.
+			return m.object(m.set.root, 1, flat)
 		}
 		if !dotted {
 			return m.skip()
 		}
+
+		// A key such as "details.error" stands for two steps of the path.
 		if top {
 			key = bytes.TrimPrefix(key, []byte("data."))
 		}
@@ -139,10 +150,11 @@ func (m *Matcher) member(n *node, key []byte, dotted bool, depth int, flat bool)
 		}
 		flat = true
 	}
-	return m.wanted(child, depth+1, flat)
+
+	return m.read(child, depth+1, flat)
 }
 
-// walk follows a key that spells out several steps of a path.
+// walk follows a key that contains several steps of a path.
 func (n *node) walk(key []byte) *node {
 	for n != nil {
 		step, rest, more := bytes.Cut(key, []byte("."))
@@ -155,9 +167,10 @@ func (n *node) walk(key []byte) *node {
 	return nil
 }
 
-// wanted reads the value at pos, which stands at n.
-func (m *Matcher) wanted(n *node, depth int, flat bool) bool {
-	switch c := m.peek(); c {
+// read reads the value at pos into the fields at and below n.
+func (m *Matcher) read(n *node, depth int, flat bool) bool {
+	// The first byte shows the kind of value.
+	switch char := m.peek(); char {
 	case '{':
 		m.add(n, value{kind: kindContainer}, flat)
 		if n.children == nil || depth > maxNesting {
@@ -175,6 +188,8 @@ func (m *Matcher) wanted(n *node, depth int, flat bool) bool {
 		if !ok {
 			return false
 		}
+
+		// Resolve escapes only for values that are stored.
 		if escaped && n.slot >= 0 {
 			text = m.unquote(text)
 		}
@@ -185,28 +200,31 @@ func (m *Matcher) wanted(n *node, depth int, flat bool) bool {
 		if !m.skip() {
 			return false
 		}
-		v := value{kind: kindNumber, text: m.raw[start:m.pos]}
-		switch c {
+		literal := value{kind: kindNumber, text: m.raw[start:m.pos]}
+		switch char {
 		case 't', 'f':
-			v.kind = kindBool
+			literal.kind = kindBool
 		case 'n':
-			v = value{kind: kindNull}
+			literal = value{kind: kindNull}
 		}
-		m.add(n, v, flat)
+		m.add(n, literal, flat)
 		return true
 	}
 }
 
+// array reads the members of the array at pos like values at n.
 func (m *Matcher) array(n *node, depth int, flat bool) bool {
 	m.pos++ // [
 	if m.next() == ']' {
 		m.pos++
 		return true
 	}
+
 	for {
-		if !m.wanted(n, depth+1, flat) || m.stop {
+		if !m.read(n, depth+1, flat) || m.stop {
 			return false
 		}
+
 		switch m.next() {
 		case ',':
 			m.pos++
@@ -220,37 +238,43 @@ func (m *Matcher) array(n *node, depth int, flat bool) bool {
 	}
 }
 
-// add notes a value at n's field.
+// add stores a value in n's slot.
 func (m *Matcher) add(n *node, v value, flat bool) {
+	// A node without a slot is only on the way to others.
 	if n.slot < 0 {
 		return
 	}
-	s := &m.slots[n.slot]
-	if len(s.values) == 0 {
+	slot := &m.slots[n.slot]
+	if len(slot.values) == 0 {
 		m.touched = append(m.touched, n.slot)
 	}
+
+	// A key with dots replaces nested values, and hides those that follow.
 	switch {
-	case flat && !s.flat:
-		s.values, s.flat = s.values[:0], true
-	case s.flat && !flat:
+	case flat && !slot.flat:
+		slot.values, slot.flat = slot.values[:0], true
+	case slot.flat && !flat:
 		return
 	}
+
+	// The first type counts: it selects the program, and so the fields to read.
 	if n.slot == 0 {
-		// The first type counts: what is to be done is chosen by it.
-		if len(s.values) == 0 {
-			s.values = append(s.values, v)
+		if len(slot.values) == 0 {
+			slot.values = append(slot.values, v)
 			m.retyped = m.program != nil && !m.whole
-			m.program = m.programFor(s.values)
+			m.program = m.programFor(slot.values)
 			if !m.whole {
-				m.root, m.stop = m.program.root, m.retyped || len(m.program.list) == 0 && len(m.general.list) == 0
+				m.root = m.program.root
+				m.stop = m.retyped || len(m.program.list) == 0 && len(m.general.list) == 0
 			}
 		}
+
 		return
 	}
-	s.values = append(s.values, v)
+	slot.values = append(slot.values, v)
 }
 
-// quoted steps over the string at pos and returns what is between its quotes.
+// quoted skips the string at pos and returns the text between its quotes.
 func (m *Matcher) quoted() (text []byte, escaped, ok bool) {
 	if m.peek() != '"' {
 		return nil, false, false
@@ -265,53 +289,59 @@ func (m *Matcher) quoted() (text []byte, escaped, ok bool) {
 	return m.raw[start:end], escaped, true
 }
 
-// The bytes of a word that are looked for, all eight at once: (x^each - ones) &^
-// (x^each) has the high bit of the first byte of x that is the one in each, and none
-// below it.
+// Words for bytesIn, each with one byte repeated.
 const (
-	ones   = 0x0101010101010101
-	highs  = 0x8080808080808080
-	quotes = '"' * ones
-	slants = '\\' * ones
-	dots   = '.' * ones
+	ones        = 0x0101010101010101
+	highs       = 0x8080808080808080
+	quotes      = '"' * ones
+	backslashes = '\\' * ones
+	dots        = '.' * ones
 )
 
+// bytesIn searches the eight bytes of a word at once: (x^each - ones) &^ (x^each) has the high
+// bit of the first byte of x that equals the byte repeated in each, and no high bit below it.
 func bytesIn(word, each uint64) uint64 {
 	word ^= each
 	return (word - ones) &^ word & highs
 }
 
-// textEnd is the index of the quote that ends the string whose text begins at an
-// index, -1 where none does, and whether there is a backslash before it.
+// textEnd returns the index of the quote that ends the string whose text starts at i, or -1, and
+// whether there is a backslash before it.
 func textEnd(raw []byte, i int) (end int, escaped bool) {
 	for {
+		// Search eight bytes at a time.
 		for i+8 <= len(raw) {
 			word := binary.LittleEndian.Uint64(raw[i:])
-			if found := bytesIn(word, quotes) | bytesIn(word, slants); found != 0 {
+			if found := bytesIn(word, quotes) | bytesIn(word, backslashes); found != 0 {
 				i += bits.TrailingZeros64(found) / 8
 				break
 			}
 			i += 8
 		}
-		for i < len(raw) && raw[i] != '"' && raw[i] != '\\' {
+
+		for i < len(raw) && raw[i] != '"' && raw[i] != '\\' { // the last bytes
 			i++
 		}
+
 		switch {
 		case i >= len(raw):
 			return -1, escaped
 		case raw[i] == '"':
 			return i, escaped
 		}
+
 		i, escaped = i+2, true
 	}
 }
 
-// keyEnd is textEnd, and tells of dots.
+// keyEnd is like textEnd and also reports whether the text may contain a dot.
 func keyEnd(raw []byte, i int) (end int, escaped, dotted bool) {
+	// Search eight bytes at a time, as textEnd does.
 	for i+8 <= len(raw) {
 		word := binary.LittleEndian.Uint64(raw[i:])
 		dot := bytesIn(word, dots)
-		if found := bytesIn(word, quotes) | bytesIn(word, slants); found != 0 {
+		if found := bytesIn(word, quotes) | bytesIn(word, backslashes); found != 0 {
+			// Ignore dots after the end of the text.
 			dotted = dotted || dot&(found-1)&^found != 0
 			if i += bits.TrailingZeros64(found) / 8; raw[i] == '"' {
 				return i, false, dotted
@@ -320,14 +350,19 @@ func keyEnd(raw []byte, i int) (end int, escaped, dotted bool) {
 		}
 		i, dotted = i+8, dotted || dot != 0
 	}
+
+	// An escape, or the last bytes of the event: say that there may be a dot.
 	end, escaped = textEnd(raw, i)
 	return end, escaped, true
 }
 
-// unquote resolves escapes. A broken one, or half of a surrogate pair, becomes
-// U+FFFD or is kept as it stands.
+// unquote resolves escapes. A broken escape, or half of a surrogate pair, becomes
+// U+FFFD or is kept unchanged.
 func (m *Matcher) unquote(text []byte) []byte {
+	// Append to the scratch space, since values of this event may point into it.
 	start := len(m.scratch)
+
+	// jsontext expects the quotes around the text.
 	m.quote = append(append(append(m.quote[:0], '"'), text...), '"')
 	out, err := jsontext.AppendUnquote(m.scratch, m.quote)
 	if err != nil && len(out) == start {
@@ -337,7 +372,7 @@ func (m *Matcher) unquote(text []byte) []byte {
 	return out[start:]
 }
 
-// skip steps over the value at pos. Brackets are counted, not paired.
+// skip skips the value at pos. Brackets are counted, not paired.
 func (m *Matcher) skip() bool {
 	switch m.peek() {
 	case '"':
@@ -351,6 +386,8 @@ func (m *Matcher) skip() bool {
 	case '{', '[':
 		return m.skipContainer()
 	}
+
+	// A number, a boolean or null, up to the next delimiter.
 	start := m.pos
 	for m.pos < len(m.raw) {
 		switch m.raw[m.pos] {
@@ -359,11 +396,14 @@ func (m *Matcher) skip() bool {
 		}
 		m.pos++
 	}
+
 	return m.pos > start
 }
 
 func (m *Matcher) skipContainer() bool {
 	raw, depth := m.raw, 0
+
+	// Brackets inside of strings do not count.
 	for i := m.pos; i < len(raw); i++ {
 		switch raw[i] {
 		case '"':
@@ -380,18 +420,19 @@ func (m *Matcher) skipContainer() bool {
 			}
 		}
 	}
+
 	m.pos = len(raw)
 	return false
 }
 
-// scalars appends every scalar of the event, at any depth. Object keys are not values,
-// nor is null.
+// scalars appends every scalar of the event, at any depth. Object keys and null are not scalars.
 func (m *Matcher) scalars(list []value) []value {
 	m.pos = 0
 	for m.pos < len(m.raw) {
-		switch c := m.raw[m.pos]; c {
+		switch char := m.raw[m.pos]; char {
 		case '{', '}', '[', ']', ',', ':', ' ', '\t', '\n', '\r':
 			m.pos++
+		// A string is a key if a colon follows it.
 		case '"':
 			text, escaped, ok := m.quoted()
 			if !ok {
@@ -405,14 +446,16 @@ func (m *Matcher) scalars(list []value) []value {
 			}
 			list = append(list, value{kind: kindString, text: text})
 		default:
+			// A number, a boolean or null.
 			start := m.pos
 			if !m.skip() {
 				return list
 			}
-			if c != 'n' {
+			if char != 'n' {
 				list = append(list, value{kind: kindNumber, text: m.raw[start:m.pos]})
 			}
 		}
 	}
+
 	return list
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"strconv"
 	"strings"
 
@@ -18,15 +17,18 @@ import (
 type Schemas map[string]*jsonschema.Schema
 
 // LoadSchemas reads the schemas from the folder json-schema of Sigma's specification,
-// or from the one that has it.
+// or from the folder that contains it.
 func LoadSchemas(dir fs.FS) (Schemas, error) {
 	if _, err := fs.Stat(dir, "json-schema"); err == nil {
 		if dir, err = fs.Sub(dir, "json-schema"); err != nil {
 			return nil, err
 		}
 	}
+
+	// The files keep the names that Sigma gives them.
 	schemas := Schemas{}
-	for kind, name := range map[string]string{kindDetection: "detection-rule", kindCorrelation: "correlation-rules", kindFilter: "filters"} {
+	for kind, name := range map[string]string{kindDetection: "detection-rule", kindCorrelation: "correlation-rules",
+		kindFilter: "filters"} {
 		file := "sigma-" + name + "-schema.json"
 		text, err := fs.ReadFile(dir, file)
 		if err != nil {
@@ -36,21 +38,25 @@ func LoadSchemas(dir fs.FS) (Schemas, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		c := jsonschema.NewCompiler()
-		if err := c.AddResource(file, doc); err != nil {
+
+		// Each schema is self-contained, so each has its own compiler.
+		compiler := jsonschema.NewCompiler()
+		if err := compiler.AddResource(file, doc); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		if schemas[kind], err = c.Compile(file); err != nil {
+		if schemas[kind], err = compiler.Compile(file); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 	}
+
 	return schemas, nil
 }
 
 // check validates the files of a source.
 func (s Schemas) check(source fs.FS) (list []Finding) {
-	_ = Walk(source, func(name string) error { // what cannot be read, Load has said
-		if IsTest(name) || strings.HasSuffix(name, overlaySuffix+path.Ext(name)) {
+	// Ignore errors: Load has reported them.
+	_ = Walk(source, func(name string) error {
+		if IsTest(name) || isOverlay(name) {
 			return nil
 		}
 		data, err := fs.ReadFile(source, name)
@@ -62,111 +68,141 @@ func (s Schemas) check(source fs.FS) (list []Finding) {
 	return list
 }
 
-// Check validates the documents of a file. Those that are ours alone have no schema;
-// nor have conditions in words, which are pySigma's.
+// Check validates the documents of a file. It skips correlations of our own types, which have no
+// schema, and conditions in words, which are pySigma's.
 func (s Schemas) Check(file string, data []byte) (list []Finding) {
 	docs, _ := parseFile(file, data)
-	for _, d := range docs {
-		schema := s[d.kind]
-		if schema == nil || d.keys[keyCorrelation] != nil {
+	for _, doc := range docs {
+		schema := s[doc.kind]
+		if schema == nil || doc.keys[keyCorrelation] != nil {
 			continue
 		}
-		if c := d.keys[kindCorrelation]; c != nil && c.Kind == yaml.MappingNode {
-			for i := 0; i+1 < len(c.Content); i += 2 {
-				if value := c.Content[i+1]; c.Content[i].Value == "condition" && value.Kind == yaml.ScalarNode {
-					c.Content[i+1] = &yaml.Node{Kind: yaml.MappingNode, Line: value.Line, Content: []*yaml.Node{
-						{Kind: yaml.ScalarNode, Tag: "!!str", Value: "gte", Line: value.Line}, {Kind: yaml.ScalarNode, Tag: "!!int", Value: "1", Line: value.Line}}}
-				}
-			}
-		}
+		hideWords(doc.keys[kindCorrelation])
+
+		// Validate the form that JSON would have.
 		whole := map[string]any{}
-		for key, n := range d.keys {
-			whole[key] = plainYAML(n)
+		for key, node := range doc.keys {
+			whole[key] = plainYAML(node)
 		}
-		var wrong *jsonschema.ValidationError
-		if errors.As(schema.Validate(whole), &wrong) {
-			for _, cause := range faults(wrong) {
-				// Alternatives are lines of their own, each with the place once more.
-				text, rest, _ := strings.Cut(cause.Error(), "\n")
-				if place, _, ok := strings.Cut(text, ": "); ok {
-					rest = strings.ReplaceAll(rest, "- "+place+": ", "")
-				}
-				if rest != "" {
-					text += ": " + strings.ReplaceAll(rest, "\n", ", ")
-				}
-				list = append(list, d.found(Error, "schema", d.lineAt(cause.InstanceLocation), "%s", text))
+
+		var invalid *jsonschema.ValidationError
+		if errors.As(schema.Validate(whole), &invalid) {
+			for _, cause := range causes(invalid) {
+				line := doc.lineAt(cause.InstanceLocation)
+				list = append(list, doc.found(SeverityError, "schema", line, "%s", oneLine(cause)))
 			}
 		}
 	}
+
 	return list
 }
 
-// faults are the causes that say what is wrong: where something of several would
-// have done, that none did.
-func faults(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
+// hideWords replaces a condition in words by a valid one, so that the rest can be validated.
+func hideWords(correlation *yaml.Node) {
+	if correlation == nil || correlation.Kind != yaml.MappingNode {
+		return
+	}
+
+	for i := 0; i+1 < len(correlation.Content); i += 2 {
+		value := correlation.Content[i+1]
+		if correlation.Content[i].Value != "condition" || value.Kind != yaml.ScalarNode {
+			continue
+		}
+		correlation.Content[i+1] = &yaml.Node{Kind: yaml.MappingNode, Line: value.Line, Content: []*yaml.Node{
+			{Kind: yaml.ScalarNode, Tag: "!!str", Value: "gte", Line: value.Line},
+			{Kind: yaml.ScalarNode, Tag: "!!int", Value: "1", Line: value.Line},
+		}}
+	}
+}
+
+// oneLine returns the text of an error. The library puts alternatives on separate lines and
+// repeats the location on each.
+func oneLine(cause *jsonschema.ValidationError) string {
+	text, rest, _ := strings.Cut(cause.Error(), "\n")
+	if location, _, ok := strings.Cut(text, ": "); ok {
+		rest = strings.ReplaceAll(rest, "- "+location+": ", "")
+	}
+	if rest != "" {
+		text += ": " + strings.ReplaceAll(rest, "\n", ", ")
+	}
+	return text
+}
+
+// causes returns the innermost errors, which say what is wrong. Where one of several alternatives
+// had to be valid, it returns the error that none is.
+func causes(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
 	switch e.ErrorKind.(type) {
 	case *fault.OneOf, *fault.AnyOf:
 		return []*jsonschema.ValidationError{e}
 	}
+
 	if len(e.Causes) == 0 {
 		return []*jsonschema.ValidationError{e}
 	}
 	var list []*jsonschema.ValidationError
 	for _, cause := range e.Causes {
-		list = append(list, faults(cause)...)
+		list = append(list, causes(cause)...)
 	}
 	return list
 }
 
-// lineAt is the line of what is at a path in the document, or of what is nearest.
+// lineAt returns the line of the value at a path in the document or, if there is none, of the
+// nearest value above it.
 func (d *document) lineAt(path []string) int {
 	if len(path) == 0 || d.keys[path[0]] == nil {
 		return d.line
 	}
-	n := d.keys[path[0]]
-	line := n.Line
+
+	node := d.keys[path[0]]
+	line := node.Line
+
+	// Descend as far as the document has the path.
 	for _, step := range path[1:] {
 		var next *yaml.Node
-		switch n.Kind {
+		switch node.Kind {
 		case yaml.MappingNode:
-			for i := 0; i+1 < len(n.Content); i += 2 {
-				if n.Content[i].Value == step {
-					next, line = n.Content[i+1], n.Content[i].Line
+			for i := 0; i+1 < len(node.Content); i += 2 {
+				if node.Content[i].Value == step {
+					next, line = node.Content[i+1], node.Content[i].Line
 				}
 			}
 		case yaml.SequenceNode:
-			if i, err := strconv.Atoi(step); err == nil && i < len(n.Content) {
-				next = n.Content[i]
+			if i, err := strconv.Atoi(step); err == nil && i < len(node.Content) {
+				next = node.Content[i]
 				line = next.Line
 			}
 		}
+
 		if next == nil {
 			break
 		}
-		n = next
+		node = next
 	}
+
 	return line
 }
 
-// plainYAML is a node as JSON would have it.
-func plainYAML(n *yaml.Node) any {
-	switch n.Kind {
+// plainYAML returns a node in the form in which JSON would have it.
+func plainYAML(node *yaml.Node) any {
+	switch node.Kind {
 	case yaml.MappingNode:
-		m := map[string]any{}
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			m[n.Content[i].Value] = plainYAML(n.Content[i+1])
+		object := map[string]any{}
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			object[node.Content[i].Value] = plainYAML(node.Content[i+1])
 		}
-		return m
+		return object
 	case yaml.SequenceNode:
 		list := []any{}
-		for _, c := range n.Content {
-			list = append(list, plainYAML(c))
+		for _, child := range node.Content {
+			list = append(list, plainYAML(child))
 		}
 		return list
 	}
-	var v any
-	if n.Tag != "!!timestamp" && n.Decode(&v) == nil { // JSON has no dates but as text
-		return v
+
+	// JSON has no dates: they are texts.
+	var value any
+	if node.Tag != "!!timestamp" && node.Decode(&value) == nil {
+		return value
 	}
-	return n.Value
+	return node.Value
 }

@@ -138,7 +138,7 @@ x-tenantwatch-correlation: {}
 `
 	var got []string
 	for _, f := range schemas.Check("rule.yml", []byte(text)) {
-		if f.Severity != rules.Error || f.Check != "schema" || f.File != "rule.yml" {
+		if f.Severity != rules.SeverityError || f.Check != "schema" || f.File != "rule.yml" {
 			t.Errorf("%+v", f)
 		}
 		got = append(got, fmt.Sprintf("%d %s", f.Line, f.Text))
@@ -190,7 +190,7 @@ func TestSampleDocuments(t *testing.T) {
 		_, report := rules.Settings{AllLogSources: true}.Load(source(strings.TrimRight(string(data), "\n") + "\n" + named.String()))
 		d := report.Documents[0]
 		if filepath.Base(name) == "value_percentile.yml" {
-			if d.Status != rules.Refused || !strings.Contains(d.Reason, "percentile") {
+			if d.Status != rules.StatusRefused || !strings.Contains(d.Reason, "percentile") {
 				t.Errorf("%s: %s %s", name, d.Status, d.Reason)
 			}
 			continue

@@ -6,76 +6,96 @@ import (
 	"time"
 )
 
-// Select returns the set of those of its alerting rules that keep chooses, with
-// what they count. What only they count no longer alerts by itself. A Matcher of
-// the new set reads only what its rules are about.
+// Select returns a Set with the alerting rules for which keep returns true and the rules that
+// they count. Rules that are only counted no longer alert on their own. A Matcher of the
+// new Set reads only the fields that its rules need.
 func (s *Set) Select(keep func(*Rule) bool) *Set {
-	needed, alerts := make([]bool, len(s.rules)), make([]bool, len(s.rules))
-	var need func(i int)
-	need = func(i int) {
-		needed[i] = true
-		if c := s.rules[i].Correlation; c != nil {
-			for _, source := range c.Sources {
-				need(source.Rule)
-			}
-			for _, k := range c.Among {
-				need(k)
-			}
-		}
-	}
-	for i, r := range s.rules {
-		if r.Alert != nil && keep(r) {
-			alerts[i] = true
-			need(i)
-		}
-	}
+	needed, alerts := s.selected(keep)
 	out := newSet(&node{slot: -1}, s.slots)
 	out.root.add(Field{Path: typeField})
+
+	// The new index of each rule, by its old one.
 	index := make([]int, len(s.rules))
-	for i, r := range s.rules {
+	for i, rule := range s.rules {
 		if !needed[i] {
 			continue
 		}
-		own := *r
+		selected := *rule
 		if !alerts[i] {
-			own.Alert = nil
+			selected.Alert = nil
 		}
-		if r.Correlation != nil {
-			c := *r.Correlation
-			c.Sources, c.Among = slices.Clone(c.Sources), slices.Clone(c.Among)
-			for k := range c.Sources {
-				c.Sources[k].Rule = index[c.Sources[k].Rule]
+
+		// The rules that a correlation counts come before it, so their new indexes are known.
+		if rule.Correlation != nil {
+			corr := *rule.Correlation
+			corr.Sources, corr.Among = slices.Clone(corr.Sources), slices.Clone(corr.Among)
+			for source := range corr.Sources {
+				corr.Sources[source].Rule = index[corr.Sources[source].Rule]
 			}
-			for k := range c.Among {
-				c.Among[k] = index[c.Among[k]]
+
+			for source := range corr.Among {
+				corr.Among[source] = index[corr.Among[source]]
 			}
-			own.Correlation = &c
+
+			selected.Correlation = &corr
 		}
+
 		index[i] = len(out.rules)
-		out.rules = append(out.rules, &own)
-		own.reads(out.root.add)
+		out.rules = append(out.rules, &selected)
+		selected.reads(out.root.add)
 	}
+
 	out.root.seal()
 	return out
 }
 
-// WithThreshold returns the set with another threshold for one of its rules, whose
-// condition is a single lower bound. The alert's higher levels are left out.
-func (s *Set) WithThreshold(r *Rule, than float64) *Set {
+// selected returns, by index, whether a rule is needed and whether it alerts on its own.
+func (s *Set) selected(keep func(*Rule) bool) (needed, alerts []bool) {
+	needed, alerts = make([]bool, len(s.rules)), make([]bool, len(s.rules))
+	var need func(i int)
+	need = func(i int) {
+		needed[i] = true
+		if corr := s.rules[i].Correlation; corr != nil {
+			for _, source := range corr.Sources {
+				need(source.Rule)
+			}
+			for _, index := range corr.Among {
+				need(index)
+			}
+		}
+	}
+
+	// An alerting rule that keep refuses may still be needed by another.
+	for i, rule := range s.rules {
+		if rule.Alert != nil && keep(rule) {
+			alerts[i] = true
+			need(i)
+		}
+	}
+
+	return needed, alerts
+}
+
+// WithThreshold returns the Set with another threshold for one of its rules, whose
+// condition must be a single lower bound. The alert loses its higher levels.
+func (s *Set) WithThreshold(rule *Rule, than float64) *Set {
 	out := *s
 	out.rules = slices.Clone(s.rules)
-	own, c, a := *r, *r.Correlation, *r.Alert
-	c.Bounds = []Bound{{c.Bounds[0].Op, than}}
-	a.Levels = []Level{{a.Levels[0].Name, than}}
-	if c.Rises() {
-		a.ResolveBelow = halfOf(than)
+
+	// Copy everything that changes: a Set and its rules are immutable.
+	changed, corr, alert := *rule, *rule.Correlation, *rule.Alert
+	corr.Bounds = []Bound{{corr.Bounds[0].Op, than}}
+	alert.Levels = []Level{{alert.Levels[0].Name, than}}
+	if corr.Rises() {
+		alert.ResolveBelow = halfOf(than)
 	}
-	own.Correlation, own.Alert = &c, &a
-	out.rules[slices.Index(s.rules, r)] = &own
+
+	changed.Correlation, changed.Alert = &corr, &alert
+	out.rules[slices.Index(s.rules, rule)] = &changed
 	return &out
 }
 
-// reads calls add for every field that a rule looks at.
+// reads calls add for every field that a rule needs.
 func (r *Rule) reads(add func(Field)) {
 	if r.match != nil {
 		reads(r.match, add)
@@ -97,6 +117,7 @@ func each(list []Field, f func(Field)) {
 	}
 }
 
+// reads calls add for every field that an expression tests.
 func reads(x expr, add func(Field)) {
 	switch x := x.(type) {
 	case and:
@@ -115,16 +136,15 @@ func reads(x expr, add func(Field)) {
 		if !x.isKeyword() {
 			add(x.field)
 		}
-		for _, c := range x.checks {
-			if ref, ok := c.(fieldRef); ok {
+		for _, check := range x.checks {
+			if ref, ok := check.(fieldRef); ok {
 				add(ref.other)
 			}
 		}
 	}
 }
 
-// searchesAll reports whether an expression has a keyword, which looks at every
-// member.
+// searchesAll reports whether an expression has a keyword, which searches every member.
 func searchesAll(x expr) bool {
 	switch x := x.(type) {
 	case and:
@@ -139,10 +159,10 @@ func searchesAll(x expr) bool {
 	return false
 }
 
-// Members are the names of the event's members that the rules look at, the first
-// steps of their fields' paths, sorted. all is true where they look at whatever
-// there is.
+// Members returns the sorted names of the top-level members of an event that the rules read: the
+// first steps of their fields' paths. all is true if they search every member.
 func (s *Set) Members() (names []string, all bool) {
+	// The root's children are the first steps of all paths.
 	for step := range s.root.children {
 		names = append(names, step)
 	}
@@ -150,55 +170,59 @@ func (s *Set) Members() (names []string, all bool) {
 	return names, slices.ContainsFunc(s.rules, func(r *Rule) bool { return r.match != nil && searchesAll(r.match) })
 }
 
-// Types are the event types that the rules can match, * being a wildcard, sorted;
-// nil for any.
+// Types returns the sorted event types that the rules can match, * being a wildcard; nil for any.
 func (s *Set) Types() []string {
 	return s.typesOf(func(int, *Rule) bool { return true })
 }
 
-// TypesReading are those of the Types of whose events the rules look at a member.
+// TypesReading returns those of the Types for which the rules read a certain member.
 func (s *Set) TypesReading(member string) []string {
-	wants := s.wants()
+	extra := s.extraFields()
 	return s.typesOf(func(i int, r *Rule) bool {
 		if searchesAll(r.match) {
 			return true
 		}
+
+		// Otherwise look for a field below the member.
 		found := false
 		add := func(f Field) {
 			first, _, _ := strings.Cut(f.Path, ".")
 			found = found || first == member
 		}
 		reads(r.match, add)
-		each(wants[i], add)
+		each(extra[i], add)
 		return found
 	})
 }
 
-// typesOf are the types of the detections that are chosen.
+// typesOf returns the types of the detections for which choose returns true; nil for any.
 func (s *Set) typesOf(choose func(i int, r *Rule) bool) []string {
 	list := []string{}
-	for i, r := range s.rules {
-		if r.Correlation == nil && choose(i, r) {
-			if r.types == nil {
+	for i, rule := range s.rules {
+		if rule.Correlation == nil && choose(i, rule) {
+			if rule.types == nil {
 				return nil
 			}
-			list = append(list, r.Types...)
+			list = append(list, rule.Types...)
 		}
 	}
+
 	slices.Sort(list)
 	return slices.Compact(list)
 }
 
-// Span is how far back from an event others can matter to a rule: its timespan, and
+// Span returns how far back from an event other events can matter to a rule: its timespan plus
 // that of the correlations that it counts.
-func (s *Set) Span(r *Rule) time.Duration {
-	c := r.Correlation
-	if c == nil {
+func (s *Set) Span(rule *Rule) time.Duration {
+	corr := rule.Correlation
+	if corr == nil {
 		return 0
 	}
+
+	// An event of a counted correlation depends on events before it.
 	longest := time.Duration(0)
-	for _, source := range c.Sources {
+	for _, source := range corr.Sources {
 		longest = max(longest, s.Span(s.rules[source.Rule]))
 	}
-	return c.Timespan + c.Over + longest
+	return corr.Timespan + corr.Over + longest
 }

@@ -11,49 +11,50 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// SQLQuery says of which events SQL is to ask.
+// SQLQuery limits the events that a query of SQL searches.
 type SQLQuery struct {
 	Tenant string  // empty for all
 	Since  SQLTime // excluded
 	Until  SQLTime // included; the zero value is when the query runs
 }
 
-// SQLTime is a time, or where that is zero, so long before the query runs.
+// SQLTime is a point in time: At or, if that is zero, Ago before the query runs.
 type SQLTime struct {
 	At  time.Time
 	Ago time.Duration
 }
 
-// SQL is a query for ClickHouse, over the view events, that finds what a rule of the
-// set finds, without tenantwatch: the events that a detection matches, or those at
-// which a correlation's condition holds, with each group and the value then. An
-// error says what of the rule ClickHouse cannot do; where the answer may differ from
-// a Matcher's for events that Auth0 hardly sends, the query says so in its first lines.
-func (s *Set) SQL(r *Rule, q SQLQuery) (string, error) {
-	b := &sqlBuilder{set: s, query: q, used: map[string]bool{}, names: map[string]bool{}}
+// SQL returns a query for ClickHouse, over the view events, that finds the same as a rule of the
+// set without tenantwatch: the events that a detection matches, or the events at
+// which a correlation's condition holds, with the group and the value. An error names the
+// part of the rule that ClickHouse cannot evaluate. If the result may differ from
+// a Matcher's for unusual events, the comment at the start of the query says so.
+func (s *Set) SQL(rule *Rule, query SQLQuery) (string, error) {
+	builder := &sqlBuilder{set: s, query: query, used: map[string]bool{}, names: map[string]bool{}}
+
 	var body string
 	var err error
-	if r.Correlation == nil {
-		body, err = b.detection(r)
+	if rule.Correlation == nil {
+		body, err = builder.detection(rule)
 	} else {
-		body, err = b.correlation(r)
+		body, err = builder.correlation(rule)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s:%d: %s: %w", r.File, r.Line, r.Title, err)
+		return "", fmt.Errorf("%s:%d: %s: %w", rule.File, rule.Line, rule.Title, err)
 	}
-	return b.header(r) + body, nil
+	return builder.header(rule) + body, nil
 }
 
 // sqlBuilder makes one query.
 type sqlBuilder struct {
 	set   *Set
 	query SQLQuery
-	used  map[string]bool // of sqlHelpers
+	used  map[string]bool // the sqlHelpers that it calls
 	notes map[sqlNote]bool
-	names map[string]bool // of columns and subqueries that are taken
+	names map[string]bool // of columns and subqueries
 }
 
-// sqlNote is something that the query does not see as a Matcher does.
+// sqlNote is a difference between the query and a Matcher.
 type sqlNote int
 
 const (
@@ -65,14 +66,15 @@ const (
 	noteSpike
 )
 
-// sqlNotes are in the order of their constants.
+// sqlNotes are the texts of the notes, in the order in which a query has them.
 var sqlNotes = [...]string{
-	noteJSON:  "Read otherwise than by tenantwatch: JSON with a name twice in one object, with a dot in a name, with arrays more than three deep or with half a surrogate pair; and how numbers are spelled, 1e2 being 100.",
-	noteCase:  "Few letters, such as the final sigma, have another lower case than with tenantwatch.",
+	noteJSON: "Unlike tenantwatch, this query may misread JSON with a repeated name in one object, " +
+		"a dot in a name, arrays more than three deep or half a surrogate pair; and it reads the number 1e2 as 100.",
+	noteCase:  "A few letters, such as the final sigma, have another lower case than in tenantwatch.",
 	noteZone:  "An address with a zone, such as fe80::1%eth0, is in no network.",
 	noteSum:   "Sums of fractions may differ in their last digit.",
-	noteSpike: "A group of which nothing has come for longer than is looked back is taken for a new one.",
-	noteDate:  "An event is taken at its date, also where that is far from the time in its log_id.",
+	noteSpike: "A group without events for longer than the query looks back counts as new.",
+	noteDate:  "The time of an event is its date, even if that is far from the time in its log_id.",
 }
 
 func (b *sqlBuilder) note(n sqlNote) {
@@ -82,28 +84,36 @@ func (b *sqlBuilder) note(n sqlNote) {
 	b.notes[n] = true
 }
 
-// header is what the query says of itself.
-func (b *sqlBuilder) header(r *Rule) string {
+// header returns the comment at the start of the query.
+func (b *sqlBuilder) header(rule *Rule) string {
 	kind, rows := "detection", "The events that it matches."
-	if c := r.Correlation; c != nil {
-		kind = c.Type
+	if corr := rule.Correlation; corr != nil {
+		kind = corr.Type
 		b.note(noteDate)
-		rows = "Each event at which its condition holds, with the value in the " + sigmaSpan(c.Timespan) + " up to it.\nAn alert begins at the first such event of a group, unless that was backfilled, and lasts."
+		rows = "Each event at which its condition holds, with the value in the " +
+			sigmaSpan(corr.Timespan) + " up to it.\n" +
+			"An alert fires at the first such event of a group, unless that was backfilled, and lasts."
 	}
-	lines := []string{fmt.Sprintf("%s (%s), %s, %s:%d", r.Title, r.ID, kind, r.File, r.Line)}
+
+	lines := []string{fmt.Sprintf("%s (%s), %s, %s:%d", rule.Title, rule.ID, kind, rule.File, rule.Line)}
 	lines = append(lines, strings.Split(rows, "\n")...)
+
+	// List the differences that apply to this query.
 	for i, text := range sqlNotes {
 		if b.notes[sqlNote(i)] {
 			lines = append(lines, text)
 		}
 	}
+
+	// Not "--": a query that is given as an argument must not begin like a flag.
 	for i, line := range lines {
 		lines[i] = strings.ReplaceAll(sqlComment(line), "*/", "* /")
 	}
-	return "/* " + strings.Join(lines, "\n   ") + " */\n" // a command would take -- for a flag
+
+	return "/* " + strings.Join(lines, "\n   ") + " */\n"
 }
 
-// sqlComment is text for one line.
+// sqlComment returns a text on one line, without control characters.
 func sqlComment(text string) string {
 	shown := strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -114,72 +124,88 @@ func sqlComment(text string) string {
 	return strings.Join(strings.Fields(shown), " ")
 }
 
-// sqlHelpers are the functions that a query may begin with, each after those that it
-// calls.
+// sqlHelpers are the functions that a query may define at its start, each after those that it
+// calls. They are listed with a comment for the query.
 var sqlHelpers = []struct{ name, about, text string }{
 	{"unfold", "arrays stand for their members, three deep",
-		"list -> arrayFold((l, _) -> arrayFlatten(arrayMap(v -> if(startsWith(v, '['), JSONExtractArrayRaw(v), [v]), l)), [1, 2, 3], list)"},
-	{"values_at", "what stands at a path of an object, or of each in an array, as JSON",
-		"(json, path) -> arrayFold((found, step) -> arrayFilter(v -> v != '', arrayMap(v -> JSONExtractRaw(v, step), unfold(found))), path, [json])"},
+		"list -> arrayFold((l, _) -> arrayFlatten(arrayMap(v -> " +
+			"if(startsWith(v, '['), JSONExtractArrayRaw(v), [v]), l)), [1, 2, 3], list)"},
+	{"values_at", "the JSON at a path of an object, or of each object in an array",
+		"(json, path) -> arrayFold((found, step) -> arrayFilter(v -> v != '', " +
+			"arrayMap(v -> JSONExtractRaw(v, step), unfold(found))), path, [json])"},
 	{"scalars", "the texts of strings, numbers and booleans",
-		`list -> arrayMap(v -> if(startsWith(v, '"'), JSONExtractString(v), v), arrayFilter(v -> v NOT IN ('', 'null') AND left(v, 1) NOT IN ('{', '['), list))`},
+		`list -> arrayMap(v -> if(startsWith(v, '"'), JSONExtractString(v), v), ` +
+			`arrayFilter(v -> v NOT IN ('', 'null') AND left(v, 1) NOT IN ('{', '['), list))`},
 	{"texts", "",
 		"(json, path) -> scalars(unfold(values_at(json, path)))"},
-	{"member", "what has no column of its own, such as a number, is elsewhere",
+	{"member", "a value that is not text, such as a number, is not in the column but elsewhere",
 		"(column, elsewhere, name) -> if(column = '', texts(elsewhere, [name]), [toString(column)])"},
-	{"present", "anything, also null",
+	{"present", "any value, including null",
 		"(json, path) -> notEmpty(values_at(json, path))"},
-	{"missing", "nothing, or null",
+	{"missing", "no value, or null",
 		"(json, path) -> empty(values_at(json, path)) OR has(unfold(values_at(json, path)), 'null')"},
-	{"everywhere", "the texts of all strings, numbers and booleans at any depth; keys are no values",
-		`json -> arrayMap(v -> if(startsWith(v, '"'), JSONExtractString(v), v), arrayFilter(v -> NOT endsWith(v, ':') AND left(v, 1) != 'n',` + "\n" +
+	{"everywhere", "the texts of all strings, numbers and booleans at any depth, without keys",
+		`json -> arrayMap(v -> if(startsWith(v, '"'), JSONExtractString(v), v), ` +
+			`arrayFilter(v -> NOT endsWith(v, ':') AND left(v, 1) != 'n',` + "\n" +
 			`    extractAll(json, '"(?:[^"\\\\]|\\\\.)*"\\s*:?|[^\\s{}\\[\\],:"]+')))`},
-	{"number", "not a number, nan, is neither equal, more nor less",
-		`x -> if(match(x, '^-?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$') AND isFinite(toFloat64OrZero(x)), toFloat64OrZero(x), nan)`},
+	{"number", "nan for a text that is not a number: it is neither equal, greater nor less",
+		`x -> if(match(x, '^-?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$') ` +
+			`AND isFinite(toFloat64OrZero(x)), toFloat64OrZero(x), nan)`},
 	{"amount", "",
-		`x -> if(match(x, '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$') AND isFinite(toFloat64OrZero(x)), toFloat64OrZero(x), nan)`},
-	{"same_number", "whole ones by their digits, others by their value",
+		`x -> if(match(x, '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$') ` +
+			`AND isFinite(toFloat64OrZero(x)), toFloat64OrZero(x), nan)`},
+	{"same_number", "whole numbers by their digits, others by their value",
 		`(x, n) -> x = n OR number(x) = toFloat64(n) AND NOT (match(x, '^-?[0-9]+$') AND match(n, '^-?[0-9]+$'))`},
-	{"order", "of a number to a whole one that is large; nan for none",
-		`(x, n) -> if(match(x, '^-?[0-9]{1,76}$'), toFloat64(multiIf(toInt256OrZero(x) = toInt256OrZero(n), 0, toInt256OrZero(x) < toInt256OrZero(n), -1, 1)), number(x) - toFloat64(n))`},
+	{"order", "the sign of a number minus a large whole number; nan for a text that is not a number",
+		`(x, n) -> if(match(x, '^-?[0-9]{1,76}$'), toFloat64(multiIf(` +
+			`toInt256OrZero(x) = toInt256OrZero(n), 0, toInt256OrZero(x) < toInt256OrZero(n), -1, 1)), ` +
+			`number(x) - toFloat64(n))`},
 	{"time_of", "",
-		`x -> if(match(x, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$'), parseDateTime64BestEffortOrNull(x, 3, 'UTC'), NULL)`},
+		`x -> if(match(x, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]+)?` +
+			`(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$'), parseDateTime64BestEffortOrNull(x, 3, 'UTC'), NULL)`},
 }
 
-// sqlHelpersOf are the helpers that one calls itself.
+// sqlHelpersOf lists the helpers that a helper calls itself.
 var sqlHelpersOf = map[string][]string{
 	"values_at": {"unfold"}, "texts": {"scalars", "values_at"}, "member": {"texts"}, "present": {"values_at"},
 	"missing": {"values_at"}, "same_number": {"number"}, "order": {"number"},
 }
 
-// use notes that a helper is called, and returns its name.
+// use adds a helper to the query, with those that it calls, and returns its name.
 func (b *sqlBuilder) use(name string) string {
 	if b.used[name] {
 		return name
 	}
+
 	b.used[name] = true
+
+	// A helper also needs the helpers that it calls.
 	for _, other := range sqlHelpersOf[name] {
 		b.use(other)
 	}
+
 	if name == "unfold" || name == "everywhere" {
 		b.note(noteJSON)
 	}
 	return name
 }
 
-// with is the beginning of a query, up to its SELECT.
+// with returns the start of a query, up to its SELECT: the helpers and subqueries.
 func (b *sqlBuilder) with(subqueries ...string) string {
 	var parts []string
-	for _, h := range sqlHelpers {
-		if !b.used[h.name] {
+
+	// Define the helpers in an order in which each follows those that it calls.
+	for _, helper := range sqlHelpers {
+		if !b.used[helper.name] {
 			continue
 		}
 		about := ""
-		if h.about != "" {
-			about = "  -- " + h.about + "\n"
+		if helper.about != "" {
+			about = "  -- " + helper.about + "\n"
 		}
-		parts = append(parts, about+"  "+h.text+" AS "+h.name)
+		parts = append(parts, about+"  "+helper.text+" AS "+helper.name)
 	}
+
 	parts = append(parts, subqueries...)
 	if len(parts) == 0 {
 		return ""
@@ -187,25 +213,27 @@ func (b *sqlBuilder) with(subqueries ...string) string {
 	return "WITH\n" + strings.Join(parts, ",\n") + "\n"
 }
 
-// detection asks for the events that a detection matches.
-func (b *sqlBuilder) detection(r *Rule) (string, error) {
+// detection returns the query for the events that a detection matches.
+func (b *sqlBuilder) detection(rule *Rule) (string, error) {
 	indent := "  "
-	_, isOr := r.match.(or)
+	_, isOr := rule.match.(or)
 	if isOr {
 		indent += "  "
 	}
-	where, err := b.condition(r.match, indent)
+
+	where, err := b.condition(rule.match, indent)
 	if err != nil {
 		return "", err
 	}
 	if isOr {
 		where = "(" + where + ")"
 	}
+
 	return b.with() + "SELECT date, log_id, tenant, type, description, ip, user_id, user_name\nFROM events\nWHERE " +
 		b.where("  ", b.query.Since) + "\n  AND " + where + "\nORDER BY date, log_id\n", nil
 }
 
-// where is what is asked of every event.
+// where returns the conditions on every event: time and tenant.
 func (b *sqlBuilder) where(indent string, since SQLTime) string {
 	list := []string{"date > " + since.sql()}
 	if b.query.Until != (SQLTime{}) {
@@ -217,7 +245,7 @@ func (b *sqlBuilder) where(indent string, since SQLTime) string {
 	return strings.Join(list, "\n"+indent+"AND ")
 }
 
-// before is a time that is earlier by so much.
+// before returns the time d earlier.
 func (t SQLTime) before(d time.Duration) SQLTime {
 	if t.At.IsZero() {
 		return SQLTime{Ago: t.Ago + d}
@@ -235,60 +263,65 @@ func (t SQLTime) sql() string {
 	return "now64(3, 'UTC') - INTERVAL " + sqlSpan(t.Ago)
 }
 
-// sqlSpan is a duration in the largest unit that it is a whole number of.
+// sqlSpan formats a duration in the largest unit of which it is a whole number.
 func sqlSpan(d time.Duration) string {
 	for _, unit := range []struct {
-		name string
-		of   time.Duration
+		name   string
+		length time.Duration
 	}{{"DAY", 24 * time.Hour}, {"HOUR", time.Hour}, {"MINUTE", time.Minute}, {"SECOND", time.Second}} {
-		if d >= unit.of && d%unit.of == 0 {
-			return fmt.Sprintf("%d %s", d/unit.of, unit.name)
+		if d >= unit.length && d%unit.length == 0 {
+			return fmt.Sprintf("%d %s", d/unit.length, unit.name)
 		}
 	}
 	return fmt.Sprintf("%d MILLISECOND", d.Milliseconds())
 }
 
-// sigmaSpan is a duration as a rule has it.
+// sigmaSpan formats a duration as in a rule.
 func sigmaSpan(d time.Duration) string {
-	n, unit, _ := strings.Cut(sqlSpan(d), " ")
-	return n + strings.ToLower(unit[:1])
+	number, unit, _ := strings.Cut(sqlSpan(d), " ")
+	return number + strings.ToLower(unit[:1])
 }
 
-// sqlName is a name of a column, in quotes where it needs them.
+// sqlName returns a name of a column, quoted if necessary.
 func sqlName(name string) string {
-	plain := name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+	special := func(r rune) bool {
 		return r != '_' && (r < 'a' || r > 'z') && (r < '0' || r > '9')
-	}) && (name[0] < '0' || name[0] > '9')
-	if plain {
+	}
+	startsWithDigit := name != "" && name[0] >= '0' && name[0] <= '9'
+	if name != "" && !strings.ContainsFunc(name, special) && !startsWithDigit {
 		return name
 	}
 	return "`" + strings.NewReplacer(`\`, `\\`, "`", "\\`").Replace(name) + "`"
 }
 
-// longestName is the length from which on a name made of a title is cut.
-const longestName = 40
+// maxName is the length at which a name made from a title is cut.
+const maxName = 40
 
-// named makes a name of a text that is nobody else's.
+// named makes a unique name from a text.
 func (b *sqlBuilder) named(prefix, text, suffix string) string {
 	var out strings.Builder
 	for _, r := range strings.ToLower(text) {
 		switch {
-		case out.Len() >= longestName:
+		case out.Len() >= maxName:
 		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_':
 			out.WriteRune(r)
 		case !strings.HasSuffix(out.String(), "_"):
 			out.WriteByte('_')
 		}
 	}
+
+	// Append a number if the name is in use.
 	base := prefix + strings.Trim(out.String(), "_") + suffix
 	name := base
 	for n := 2; b.names[name]; n++ {
 		name = fmt.Sprintf("%s_%d", base, n)
 	}
+
 	b.names[name] = true
 	return name
 }
 
+// sqlFloat formats a number, an infinite one as inf or -inf.
 func sqlFloat(f float64) string {
 	if math.IsInf(f, 0) {
 		return strings.ToLower(strings.TrimPrefix(strconv.FormatFloat(f, 'g', -1, 64), "+"))
@@ -296,5 +329,5 @@ func sqlFloat(f float64) string {
 	return strconv.FormatFloat(f, 'f', -1, 64)
 }
 
-// sqlOps are the comparisons.
+// sqlOps are the operators of comparisons; no modifier is equality.
 var sqlOps = map[string]string{"gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "eq": "=", "neq": "!=", "": "="}

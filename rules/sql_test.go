@@ -75,7 +75,7 @@ func sqlOf(t *testing.T, id string, q rules.SQLQuery) (string, error) {
 	t.Helper()
 	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(sqlRules)}})
 	for _, d := range report.Documents {
-		if d.Status == rules.Refused {
+		if d.Status == rules.StatusRefused {
 			t.Fatal(d.Reason)
 		}
 	}
@@ -98,7 +98,7 @@ func TestSQL(t *testing.T) {
 	}
 	want := `/* A plain one (plain), detection, r.yml:23
    The events that it matches.
-   Few letters, such as the final sigma, have another lower case than with tenantwatch. */
+   A few letters, such as the final sigma, have another lower case than in tenantwatch. */
 SELECT date, log_id, tenant, type, description, ip, user_id, user_name
 FROM events
 WHERE date > toDateTime64('2026-01-02 03:04:05.006', 3, 'UTC')
@@ -117,7 +117,7 @@ ORDER BY date, log_id
 		t.Fatal(err)
 	}
 	_, chain, _ := strings.Cut(got, "  -- the events that matter")
-	want = `; an event's place is by its date and, of those at the same time, by its log_id
+	want = `; place orders them by date and, at the same time, by log_id
   matched AS (
     SELECT tenant,
       date AS at,
@@ -130,25 +130,25 @@ ORDER BY date, log_id
     WHERE date > now64(3, 'UTC') - INTERVAL 1505 MINUTE
       AND (is_failed_login OR is_login)
   ),
-  -- what is counted for: Many failed
+  -- the events counted for: Many failed
   of_many_failed_counted AS (
     SELECT tenant, at, log_id, place, arrayJoin(arrayDistinct(event_ip)) AS key1
     FROM matched
     WHERE is_failed_login
   ),
-  of_many_failed_judged AS (
+  of_many_failed_evaluated AS (
     SELECT *,
       count() OVER w AS value
     FROM of_many_failed_counted
     WINDOW w AS (PARTITION BY tenant, key1 ORDER BY place / 299999.5 RANGE BETWEEN 1 PRECEDING AND CURRENT ROW)
   ),
-  -- what is counted for: Broken into
+  -- the events counted for: Broken into
   of_broken_into_counted AS (
-    SELECT tenant, at, log_id, place, (tenant, log_id) IN (SELECT tenant, log_id FROM of_many_failed_judged WHERE value >= 3) AS source1, is_login AS source2, arrayJoin(arrayDistinct(event_ip)) AS key1
+    SELECT tenant, at, log_id, place, (tenant, log_id) IN (SELECT tenant, log_id FROM of_many_failed_evaluated WHERE value >= 3) AS source1, is_login AS source2, arrayJoin(arrayDistinct(event_ip)) AS key1
     FROM matched
     WHERE (source1 OR source2)
   ),
-  of_broken_into_judged AS (
+  of_broken_into_evaluated AS (
     SELECT *,
       (began1 > toUnixTimestamp64Milli(at) - 3600000) + (began2 > toUnixTimestamp64Milli(at) - 3600000) AS value
     FROM (
@@ -158,7 +158,7 @@ ORDER BY date, log_id
       WINDOW up_to AS (PARTITION BY tenant, key1 ORDER BY at, log_id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW), before AS (PARTITION BY tenant, key1 ORDER BY at, log_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
   )
 SELECT at, log_id, tenant, key1 AS ip, value
-FROM of_broken_into_judged
+FROM of_broken_into_evaluated
 WHERE at > now64(3, 'UTC') - INTERVAL 1 DAY AND value >= 2
 ORDER BY at, log_id
 `
@@ -185,8 +185,8 @@ ORDER BY at, log_id
 
 func TestSQLRefuses(t *testing.T) {
 	for id, want := range map[string]string{
-		"backtracks": "r.yml:43: Backtracks: the regular expression a(?!b): it is outside RE2, and ClickHouse has no other",
-		"counts":     "r.yml:50: Counts it: r.yml:43: Backtracks: the regular expression a(?!b): it is outside RE2, and ClickHouse has no other",
+		"backtracks": "r.yml:43: Backtracks: the regular expression a(?!b): RE2 does not support it, and ClickHouse has no other engine",
+		"counts":     "r.yml:50: Counts it: r.yml:43: Backtracks: the regular expression a(?!b): RE2 does not support it, and ClickHouse has no other engine",
 	} {
 		got, err := sqlOf(t, id, rules.SQLQuery{})
 		if err == nil || err.Error() != want || got != "" {

@@ -206,7 +206,7 @@ func BenchmarkSigmaGo(b *testing.B) {
 	for _, name := range slices.Sorted(maps.Keys(docs)) {
 		one := fstest.MapFS{name: {Data: docs[name]}}
 		_, report := rules.Load(nil, one)
-		if report.Count(rules.Enabled) != 1 {
+		if report.Count(rules.StatusEnabled) != 1 {
 			continue
 		}
 		rule, err := sigma.ParseRule(docs[name])

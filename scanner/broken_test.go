@@ -46,7 +46,7 @@ func TestBrokenRule(t *testing.T) {
 	check("at an event", []string{"a firing", "c firing"}, observe(time.Minute), map[string]string{"b": why})
 	check("afterwards", nil, observe(2*time.Minute), map[string]string{"b": why})
 	c := *e.rules[2].rule
-	c.Alert = &rules.Alert{Class: rules.Condition, ResolveBelow: 1, GroupBy: c.Alert.GroupBy}
+	c.Alert = &rules.Alert{Class: rules.ClassCondition, ResolveBelow: 1, GroupBy: c.Alert.GroupBy}
 	e.rules[2].rule = &c
 	check("at an end", []string{"a resolved"}, observe(time.Hour), map[string]string{"b": why, "c": why})
 	if s := e.Status(); s.Groups != 1 || s.Open != 0 {

@@ -268,8 +268,8 @@ func randomScenario(t *testing.T, r *rand.Rand) (text string, set *rules.Set, li
 	}
 	text = strings.ReplaceAll(docs.String(), "---\ngenerate: true\n---\n", "generate: true\n---\n")
 	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(text)}})
-	if n := report.Count(rules.Refused); n > 0 {
-		i := slices.IndexFunc(report.Documents, func(d rules.Document) bool { return d.Status == rules.Refused })
+	if n := report.Count(rules.StatusRefused); n > 0 {
+		i := slices.IndexFunc(report.Documents, func(d rules.Document) bool { return d.Status == rules.StatusRefused })
 		if strings.Contains(report.Documents[i].Reason, "can never hold") || strings.Contains(report.Documents[i].Reason, "no value keeps") {
 			return
 		}

@@ -246,7 +246,7 @@ func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
 	t.coldest.prev, t.coldest.next = &t.coldest, &t.coldest
 	if r.Alert != nil {
 		t.keep = r.Alert.KeepFiringFor.Microseconds()
-		if r.Alert.Class == rules.Event && t.keep == 0 {
+		if r.Alert.Class == rules.ClassEvent && t.keep == 0 {
 			t.keep = eventClosing.Microseconds()
 		}
 	}
@@ -273,7 +273,7 @@ func newTracked(r *rules.Rule, lateness time.Duration) *tracked {
 		}
 	}
 	t.horizon = t.span + t.over + lateness.Microseconds()
-	if r.Alert != nil && r.Alert.Class == rules.Condition {
+	if r.Alert != nil && r.Alert.Class == rules.ClassCondition {
 		t.horizon += t.keep
 	}
 	t.reach = t.horizon
@@ -756,7 +756,7 @@ func (g *group) deadline() (at int64, ok bool) {
 	switch {
 	case t.last > 0:
 		return 0, false
-	case t.rule.Alert.Class == rules.Event:
+	case t.rule.Alert.Class == rules.ClassEvent:
 		return g.starts + t.keep, true
 	}
 	if !t.rises { // until an event shows the opposite, it holds as long as its window lasts
@@ -810,7 +810,7 @@ func (e *Engine) due(c *clock, g *group) {
 	case !ok:
 	case at > c.now:
 		e.schedule(g)
-	case g.rule.rule.Alert.Class == rules.Event:
+	case g.rule.rule.Alert.Class == rules.ClassEvent:
 		e.closes(g) // what has happened stays so: nothing to tell
 	default:
 		e.closes(g)

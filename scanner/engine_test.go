@@ -137,7 +137,7 @@ func TestAlertsAreConsistent(t *testing.T) {
 		open := map[string]schema.Alert{}
 		for _, a := range scanAll(NewEngine(set, Config{}), storm(t, seed, 1500)) {
 			before, was := open[a.Fingerprint]
-			event := ruleOf(set, a.RuleID).Alert.Class == rules.Event
+			event := ruleOf(set, a.RuleID).Alert.Class == rules.ClassEvent
 			switch {
 			case a.State == schema.Firing && was && !event:
 				if !a.StartsAt.Equal(before.StartsAt) || rules.CompareLevels(a.Level, before.Level) <= 0 {
@@ -269,7 +269,7 @@ level: high
 x-tenantwatch-alert:
   group-by: [user_name, details.n, odd.path]
 `)}})
-	if report.Count(rules.Enabled) != 1 {
+	if report.Count(rules.StatusEnabled) != 1 {
 		t.Fatalf("%+v", report)
 	}
 	e := eventAt(t, timelineStart, 1, map[string]any{"type": "fp", "user_name": `x' OR 1=1 -- \`, "details": map[string]any{"n": 7}, "odd": map[string]any{"path": "y"}})

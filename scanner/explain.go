@@ -138,7 +138,7 @@ func (x *Explainer) Span() (after, until time.Time) {
 	}
 	if x.top != nil {
 		span = x.top.span
-		if x.rule.Alert != nil && x.rule.Alert.Class == rules.Event {
+		if x.rule.Alert != nil && x.rule.Alert.Class == rules.ClassEvent {
 			back += x.top.keep // as long as an earlier alert is open
 		}
 	}
@@ -262,7 +262,7 @@ func (x *Explainer) restore() {
 		}
 	}
 	for _, a := range last {
-		if a.State == schema.Resolved || x.rule.Alert.Class == rules.Event && a.StartsAt.UnixMicro()+x.top.keep <= x.at {
+		if a.State == schema.Resolved || x.rule.Alert.Class == rules.ClassEvent && a.StartsAt.UnixMicro()+x.top.keep <= x.at {
 			continue // it has ended
 		}
 		x.engine.Restore(a)

@@ -24,7 +24,7 @@ func byIP(t testing.TB, correlations ...string) *rules.Set {
 		fmt.Fprintf(&docs, "---\ntitle: c%[1]d\nid: c%[1]d\nlevel: low\ncorrelation:\n  rules: hits\n  group-by: ip\n%[2]s", i, c)
 	}
 	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(docs.String())}})
-	if n := report.Count(rules.Enabled); n != 1+len(correlations) {
+	if n := report.Count(rules.StatusEnabled); n != 1+len(correlations) {
 		t.Fatalf("%+v", report.Documents)
 	}
 	return set

@@ -54,7 +54,7 @@ func TestMembers(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(base + tt.correlation)}})
-			if report.Count(rules.Enabled) != 2 {
+			if report.Count(rules.StatusEnabled) != 2 {
 				t.Fatalf("%+v", report.Documents)
 			}
 			var events []schema.Event

@@ -63,7 +63,7 @@ x-tenantwatch-correlation:
   timespan: %dm
   condition: {gte: 2}
 `, 2+r.IntN(4), 5+r.IntN(30))}})
-	if report.Count(rules.Enabled) != 3 {
+	if report.Count(rules.StatusEnabled) != 3 {
 		t.Fatalf("%+v", report.Documents)
 	}
 	return set

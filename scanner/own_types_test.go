@@ -29,7 +29,7 @@ detection: {s: {type: [fp, s]}, condition: s}
 func firings(t *testing.T, document string, events []schema.Event) []string {
 	t.Helper()
 	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(ownDetections + document)}})
-	if n := report.Count(rules.Refused); n > 0 {
+	if n := report.Count(rules.StatusRefused); n > 0 {
 		t.Fatalf("%+v", report.Documents)
 	}
 	var got []string

@@ -161,7 +161,7 @@ func (x *Explainer) group(t *tracked, source, n int, key []Key, alerts []schema.
 		g.Window = x.window(state, pos)
 	}
 	if state.open {
-		a := &Open{StartsAt: time.UnixMicro(state.starts).UTC(), Level: t.rule.Alert.Levels[state.level].Name, Silently: t.rule.Alert.Class == rules.Event}
+		a := &Open{StartsAt: time.UnixMicro(state.starts).UTC(), Level: t.rule.Alert.Levels[state.level].Name, Silently: t.rule.Alert.Class == rules.ClassEvent}
 		if at, ok := state.deadline(); ok {
 			a.Ends = time.UnixMicro(at).UTC()
 		}

@@ -207,7 +207,7 @@ correlation:
   condition: {gte: 3}
 x-tenantwatch-alert: {keep_firing_for: 1m, resolve_below: 1}
 `)}})
-	if report.Count(rules.Enabled) != 2 {
+	if report.Count(rules.StatusEnabled) != 2 {
 		t.Fatalf("%+v", report.Documents)
 	}
 	return set
@@ -493,7 +493,7 @@ func TestReload(t *testing.T) {
 	load := func(id, threshold string) *rules.Set {
 		set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte("title: hits\nid: hits\ndetection:\n  s: {type: hit}\n  condition: s\n---\ntitle: t\nid: " + id +
 			"\nlevel: high\ncorrelation: {type: event_count, rules: hits, group-by: ip, timespan: 1m, condition: {gte: " + threshold + "}}\n")}})
-		if report.Count(rules.Enabled) != 2 {
+		if report.Count(rules.StatusEnabled) != 2 {
 			t.Fatalf("%+v", report.Documents)
 		}
 		return set
@@ -565,7 +565,7 @@ title: outer
 id: outer
 correlation: {type: event_count, rules: [inner], group-by: [ip], timespan: 1m, condition: {gte: 2}}
 `)}})
-	if report.Count(rules.Enabled) != 3 {
+	if report.Count(rules.StatusEnabled) != 3 {
 		t.Fatalf("%+v", report.Documents)
 	}
 	e := NewEngine(set, Config{})
@@ -590,7 +590,7 @@ correlation: {type: event_count, rules: [inner], group-by: [ip], timespan: 1m, c
 func TestOrderComesLate(t *testing.T) {
 	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte("title: a\nid: a\ndetection:\n  s: {type: a}\n  condition: s\n---\ntitle: b\nid: b\ndetection:\n  s: {type: b}\n  condition: s\n---\n" +
 		"title: o\nid: o\ncorrelation: {type: temporal_ordered, rules: [a, b], group-by: [ip], timespan: 10m}\n")}})
-	if report.Count(rules.Enabled) != 3 {
+	if report.Count(rules.StatusEnabled) != 3 {
 		t.Fatalf("%+v", report.Documents)
 	}
 	n := 0

@@ -6,31 +6,31 @@ import (
 	"time"
 )
 
-// DeadLetter is something that was pulled but cannot be stored, with the reason.
+// DeadLetter is a record that was pulled but cannot be stored, with the reason.
 type DeadLetter struct {
 	Tenant    string
-	ID        string // its SHA-256: what has no log_id is known by its bytes
+	ID        string // SHA-256 of Raw, since it may have no log_id
 	Source    Source
 	FetchedAt time.Time
 	Reason    string
 	Raw       []byte // as received
-	Retried   bool   // it was handed to the writer again; then there is no Raw
+	Retried   bool   // it was given to the writer again; then there is no Raw
 }
 
-// DeadLetterID is the ID of what was received.
+// DeadLetterID returns the ID of a record as received.
 func DeadLetterID(raw []byte) string {
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:])
 }
 
-// NewDeadLetter is for an event that Identify or ParseRow refused.
+// NewDeadLetter returns the dead letter for an event that Identify or ParseRow refused.
 func NewDeadLetter(e *Event, reason error) DeadLetter {
 	return DeadLetter{Tenant: e.Tenant, ID: DeadLetterID(e.Raw), Source: e.Source,
 		FetchedAt: e.FetchedAt, Reason: reason.Error(), Raw: e.Raw}
 }
 
-// Record is the dead letter as the deadletter topic carries it: the value is
-// the bytes as received, the rest is in headers.
+// Record returns the record of the deadletter topic: the value has the bytes as
+// received, the headers have the rest.
 func (d *DeadLetter) Record() Record {
 	return Record{Key: []byte(d.Tenant), Value: d.Raw, Headers: []Header{
 		{headerTenant, []byte(d.Tenant)},
@@ -41,8 +41,9 @@ func (d *DeadLetter) Record() Record {
 	}}
 }
 
-// RetriedRecord notes in the deadletter topic that the writer got it again.
+// RetriedRecord returns the record of the deadletter topic that says that the writer has it again.
 func (d *DeadLetter) RetriedRecord() Record {
+	// No value: the bytes are no longer needed here.
 	return Record{Key: []byte(d.Tenant), Headers: []Header{
 		{headerTenant, []byte(d.Tenant)},
 		{headerID, []byte(d.ID)},
@@ -50,9 +51,9 @@ func (d *DeadLetter) RetriedRecord() Record {
 	}}
 }
 
-// DeadLetterOf reads back what DeadLetter.Record or RetriedRecord wrote.
+// DeadLetterOf reads a record that DeadLetter.Record or RetriedRecord returned.
 func DeadLetterOf(r *Record) DeadLetter {
-	e := EventOf(r)
-	return DeadLetter{Tenant: e.Tenant, ID: r.Header(headerID), Source: e.Source, FetchedAt: e.FetchedAt,
+	event := EventOf(r) // which has the same headers
+	return DeadLetter{Tenant: event.Tenant, ID: r.Header(headerID), Source: event.Source, FetchedAt: event.FetchedAt,
 		Reason: r.Header(headerReason), Raw: r.Value, Retried: r.Header(headerRetried) != ""}
 }

@@ -47,13 +47,13 @@ func isName(quote []byte, name string) bool {
 	return bytes.IndexByte(quote, '\\') >= 0 && text(quote) == name
 }
 
-// detail reads the values of an event that was read before, from its details, which
+// readDetail reads the values of an event that was read before, from its details, which
 // are empty when it has none.
-func (p *parser) detail(raw []byte, details string) Detail {
+func (p *parser) readDetail(raw []byte, details string) Detail {
 	var found [len(detailNames)][]byte
 	memberOf := plainMember
 	if p.plain {
-		for _, m := range p.details {
+		for _, m := range p.detail {
 			if found[m.column] == nil {
 				found[m.column] = raw[m.at:m.end]
 			}

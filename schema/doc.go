@@ -1,8 +1,7 @@
-// Package schema holds the words of the system: what an event, an alert and a
-// dead letter are, the Kafka topics that carry them and the ClickHouse tables
-// that keep them.
+// Package schema defines the terms of the system: events, alerts and dead letters,
+// the Kafka topics that carry them and the ClickHouse tables that store them.
 //
-// An event's identity is (tenant, log_id), an alert's is fingerprint + start.
-// Both are derived, never drawn, so whatever is delivered twice is the same
-// thing twice and harmless.
+// An event is identified by (tenant, log_id), an alert by fingerprint + start.
+// Both are derived from the content, never generated, so a record that is delivered
+// twice has the same identity and does no harm.
 package schema

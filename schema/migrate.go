@@ -20,8 +20,8 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migration is one file of migrations. Its statements can be repeated, so if we
-// die between two of them, or before the migration is noted, the next start
+// migration is one file of migrations. Its statements can be repeated: if we stop
+// between two of them, or before the migration is recorded, the next start
 // runs the file again.
 type migration struct {
 	version    uint32
@@ -30,12 +30,13 @@ type migration struct {
 	statements []string
 }
 
-// Options are how to connect to the server of a DSN. One without a database
-// means "tenantwatch". tune, if given, changes them.
+// Options returns the options for a connection to the server of a DSN. The default database
+// is "tenantwatch". tune, if not nil, changes the options.
 func Options(dsn string, tune func(*clickhouse.Options)) (*clickhouse.Options, error) {
+	// The error must not quote the DSN, which may have a password.
 	opts, err := clickhouse.ParseDSN(dsn)
 	if err != nil {
-		return nil, errors.New("CLICKHOUSE_DSN is not of the form clickhouse://user:password@host:9000/database")
+		return nil, errors.New("CLICKHOUSE_DSN does not have the form clickhouse://user:password@host:9000/database")
 	}
 	if opts.Auth.Database == "" {
 		opts.Auth.Database = "tenantwatch"
@@ -46,22 +47,26 @@ func Options(dsn string, tune func(*clickhouse.Options)) (*clickhouse.Options, e
 	return opts, nil
 }
 
-// Open connects for writing to the server of a DSN and makes sure that its database is
-// there. The database is only created when it is missing, for a user may own one
-// and not be allowed to make any. tune is as in Options.
+// Open connects for writing to the server of a DSN and creates its database if it is
+// missing. It does not try to create an existing one, since the user may have no
+// privilege to create databases. tune is as in Options.
 func Open(ctx context.Context, dsn string, tune func(*clickhouse.Options)) (driver.Conn, error) {
 	opts, err := Options(dsn, tune)
 	if err != nil {
 		return nil, err
 	}
-	// Servers differ in their defaults. An insert is acknowledged once its rows are
-	// in the table, and is never taken for a repeat: the keys of the tables see to that.
+
+	// Servers differ in their defaults. We need an insert to be acknowledged only when its rows are
+	// in the table, and not to be dropped as a repeat: the keys of the tables remove duplicates.
 	if opts.Settings == nil {
 		opts.Settings = clickhouse.Settings{}
 	}
+
+	// An asynchronous insert may be acknowledged before it is stored.
 	opts.Settings["async_insert"] = 0
 	opts.Settings["insert_deduplicate"] = 0
 
+	// The error of a missing database explains more than that of the login.
 	missing := createDatabase(ctx, *opts)
 	conn, err := Connect(ctx, opts)
 	if err != nil && missing != nil {
@@ -70,10 +75,9 @@ func Open(ctx context.Context, dsn string, tune func(*clickhouse.Options)) (driv
 	return conn, err
 }
 
-// createDatabase makes the options' database when it does not show. It goes by
-// way of the database "default", since a login to one that is missing is an
-// error, and one that the embedded engine does not take well. What it cannot do
-// only matters when the login fails too.
+// createDatabase creates the options' database if it is not listed. It connects to the
+// database "default", since a login to a missing database is an error, which the embedded
+// engine does not handle well. An error of createDatabase only matters if the login fails, too.
 func createDatabase(ctx context.Context, opts clickhouse.Options) error {
 	database := opts.Auth.Database
 	opts.Auth.Database = "default"
@@ -82,8 +86,11 @@ func createDatabase(ctx context.Context, opts clickhouse.Options) error {
 		return err
 	}
 	defer conn.Close()
+
+	// Creating an existing database may be forbidden, so look first.
 	var found uint64
-	if err := conn.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = ?", database).Scan(&found); err != nil || found > 0 {
+	err = conn.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = ?", database).Scan(&found)
+	if err != nil || found > 0 {
 		return err
 	}
 	if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+Quote(database)+" ENGINE = Atomic"); err != nil {
@@ -92,7 +99,7 @@ func createDatabase(ctx context.Context, opts clickhouse.Options) error {
 	return nil
 }
 
-// Connect connects and asks for a sign of life.
+// Connect connects to a server and pings it.
 func Connect(ctx context.Context, opts *clickhouse.Options) (driver.Conn, error) {
 	conn, err := clickhouse.Open(opts)
 	if err != nil {
@@ -100,21 +107,22 @@ func Connect(ctx context.Context, opts *clickhouse.Options) (driver.Conn, error)
 	}
 	if err := conn.Ping(ctx); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("connect to ClickHouse at %s as %s: %w", strings.Join(opts.Addr, ", "), opts.Auth.Username, err)
+		return nil, fmt.Errorf("connect to ClickHouse at %s as %s: %w",
+			strings.Join(opts.Addr, ", "), opts.Auth.Username, err)
 	}
 	return conn, nil
 }
 
-// Quote makes a ClickHouse identifier of any text.
+// Quote quotes a text as a ClickHouse identifier.
 func Quote(name string) string {
 	return "`" + strings.NewReplacer(`\`, `\\`, "`", "\\`").Replace(name) + "`"
 }
 
-// escaped is a text within a ClickHouse string.
-var escaped = strings.NewReplacer(`\`, `\\`, "'", `\'`)
+// literalReplacer escapes a text within a ClickHouse string.
+var literalReplacer = strings.NewReplacer(`\`, `\\`, "'", `\'`)
 
 // Literal writes a text as a ClickHouse string.
-func Literal(text string) string { return "'" + escaped.Replace(text) + "'" }
+func Literal(text string) string { return "'" + literalReplacer.Replace(text) + "'" }
 
 // Like writes a text with the wildcards * and ? as a ClickHouse pattern for LIKE.
 func Like(text string) string {
@@ -123,8 +131,8 @@ func Like(text string) string {
 
 // Migrate brings the tables of conn's database up to this program's version and
 // returns the names of the migrations that it ran. It refuses a database that a
-// newer program has changed, or one where a migration ran in another wording.
-// Any number of processes may run it at once.
+// newer version has changed, or in which a different version of a migration ran.
+// Several processes may run it at the same time.
 func Migrate(ctx context.Context, conn driver.Conn) ([]string, error) {
 	const table = `CREATE TABLE IF NOT EXISTS schema_migrations
 		(version UInt32, name String, hash String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'))
@@ -140,32 +148,53 @@ func Migrate(ctx context.Context, conn driver.Conn) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var ran []string
+
+	// Run the migrations that are not recorded, in order.
 	for _, m := range list {
 		hash, known := applied[m.version]
 		delete(applied, m.version)
 		if known {
 			if hash != m.hash {
-				return ran, fmt.Errorf("migration %s ran in another wording before: this database belongs to another build of tenantwatch", m.name)
+				return ran, fmt.Errorf("migration %s differs from the one that ran: "+
+					"this database belongs to another build of tenantwatch", m.name)
 			}
 			continue
 		}
-		for i, statement := range m.statements {
-			if err := conn.Exec(ctx, statement); err != nil {
-				return ran, fmt.Errorf("migration %s, statement %d: %w", m.name, i+1, err)
-			}
-		}
-		err := conn.Exec(ctx, "INSERT INTO schema_migrations (version, name, hash) VALUES (?, ?, ?)", m.version, m.name, m.hash)
-		if err != nil {
-			return ran, fmt.Errorf("note migration %s: %w", m.name, err)
+		if err := m.run(ctx, conn); err != nil {
+			return ran, err
 		}
 		ran = append(ran, m.name)
 	}
+
+	// What is left in applied is not in this program.
 	for version := range applied {
-		return ran, fmt.Errorf("the database has migration %d, which this tenantwatch does not know: use the newer one", version)
+		return ran, fmt.Errorf("the database has migration %d, which this version of tenantwatch does not have: "+
+			"use the newer version", version)
 	}
+
 	return ran, nil
 }
+
+// run executes the statements of a migration and records it.
+func (m *migration) run(ctx context.Context, conn driver.Conn) error {
+	for i, statement := range m.statements {
+		if err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("migration %s, statement %d: %w", m.name, i+1, err)
+		}
+	}
+
+	// If we stop here, the next start runs the statements again.
+	err := conn.Exec(ctx, "INSERT INTO schema_migrations (version, name, hash) VALUES (?, ?, ?)",
+		m.version, m.name, m.hash)
+	if err != nil {
+		return fmt.Errorf("record migration %s: %w", m.name, err)
+	}
+	return nil
+}
+
+// appliedMigrations returns the hashes of the migrations that ran, by version.
 
 func appliedMigrations(ctx context.Context, conn driver.Conn) (map[uint32]string, error) {
 	rows, err := conn.Query(ctx, "SELECT version, hash FROM schema_migrations")
@@ -173,6 +202,7 @@ func appliedMigrations(ctx context.Context, conn driver.Conn) (map[uint32]string
 		return nil, fmt.Errorf("read table schema_migrations: %w", err)
 	}
 	defer rows.Close()
+
 	applied := map[uint32]string{}
 	for rows.Next() {
 		var version uint32
@@ -182,60 +212,76 @@ func appliedMigrations(ctx context.Context, conn driver.Conn) (map[uint32]string
 		}
 		applied[version] = hash
 	}
+
 	return applied, rows.Err()
 }
 
-// readMigrations reads the files NNNN_name.sql in order.
+// readMigrations reads the files NNNN_name.sql in order. Their numbers must have no gaps.
 func readMigrations(files fs.FS) ([]migration, error) {
 	names, err := fs.Glob(files, "migrations/*.sql")
 	if err != nil {
 		return nil, err
 	}
 	var list []migration
+
+	// Glob returns the names sorted.
 	for i, name := range names {
 		text, err := fs.ReadFile(files, name)
 		if err != nil {
 			return nil, err
 		}
+
+		// The number comes from the name, and must agree with the order.
 		base := strings.TrimSuffix(path.Base(name), ".sql")
 		number, _, _ := strings.Cut(base, "_")
 		version, err := strconv.ParseUint(number, 10, 32)
 		if err != nil || version != uint64(i+1) {
 			return nil, fmt.Errorf("%s: want number %04d", name, i+1)
 		}
+
+		// A statement ends with a semicolon at the end of a line.
 		sum := sha256.Sum256(text)
-		m := migration{version: uint32(version), name: base, hash: hex.EncodeToString(sum[:])}
+		file := migration{version: uint32(version), name: base, hash: hex.EncodeToString(sum[:])}
 		for statement := range strings.SplitSeq(string(text), ";\n") {
 			if statement = strings.TrimSpace(statement); statement != "" {
-				m.statements = append(m.statements, statement)
+				file.statements = append(file.statements, statement)
 			}
 		}
-		list = append(list, m)
+
+		list = append(list, file)
 	}
+
 	return list, nil
 }
 
-// SetRetention makes ClickHouse drop events this long after their date; 0 keeps
-// them for good. It changes the table only when the setting is another one, and
-// leaves it to ClickHouse to drop what is old by then in the background.
+// SetRetention makes ClickHouse delete events this long after their date; 0 keeps
+// them forever. It changes the table only if the setting differs.
+// ClickHouse deletes old events in the background.
 func SetRetention(ctx context.Context, conn driver.Conn, keep time.Duration) error {
 	var engine string
-	err := conn.QueryRow(ctx, "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = 'events_stored'").Scan(&engine)
-	if err != nil {
+	const query = "SELECT engine_full FROM system.tables " +
+		"WHERE database = currentDatabase() AND name = 'events_stored'"
+	if err := conn.QueryRow(ctx, query).Scan(&engine); err != nil {
 		return fmt.Errorf("read the retention of events: %w", err)
 	}
-	has := strings.Contains(engine, " TTL ")
+
+	// A date beyond the range of DateTime would wrap around, and its event would be deleted at once.
 	days := int(keep / (24 * time.Hour))
-	// A date beyond what DateTime can hold would wrap around and be dropped at once.
-	ttl := fmt.Sprintf("TTL toDateTime(least(date, toDateTime64('2100-01-01 00:00:00', 3, 'UTC'))) + toIntervalDay(%d)", days)
+	ttl := fmt.Sprintf("TTL toDateTime(least(date, toDateTime64('2100-01-01 00:00:00', 3, 'UTC'))) + "+
+		"toIntervalDay(%d)", days)
+
+	var err error
+	hasTTL := strings.Contains(engine, " TTL ")
 	switch {
-	case keep == 0 && !has, keep > 0 && strings.Contains(engine, ttl):
+	case keep == 0 && !hasTTL, keep > 0 && strings.Contains(engine, ttl):
 		return nil
 	case keep == 0:
 		err = conn.Exec(ctx, "ALTER TABLE events_stored REMOVE TTL")
 	default:
+		// Do not rewrite all parts now: merges in the background apply the TTL.
 		err = conn.Exec(ctx, "ALTER TABLE events_stored MODIFY "+ttl+" SETTINGS materialize_ttl_after_modify = 0")
 	}
+
 	if err != nil {
 		return fmt.Errorf("set the retention of events to %d days: %w", days, err)
 	}

@@ -14,7 +14,7 @@ const plainDepth = 64
 // JSON as well: decode reads that. Nearly all events are plain, and this reads them
 // three times as fast. A fuzz test compares the two.
 func (p *parser) readPlain(raw []byte) bool {
-	p.members, p.details, p.plain = p.members[:0], p.details[:0], false
+	p.members, p.detail, p.plain = p.members[:0], p.detail[:0], false
 	if !utf8.Valid(raw) {
 		return false
 	}
@@ -72,7 +72,7 @@ func (p *parser) plainDetails(raw []byte, at int) int {
 			return -1
 		}
 		if m.column = detailOf(raw[m.nameAt:m.nameEnd]); m.column != noColumn {
-			p.details = append(p.details, m)
+			p.detail = append(p.detail, m)
 		}
 		at = m.end
 	}

@@ -81,7 +81,7 @@ func FuzzPlain(f *testing.F) {
 			return
 		}
 		p := &parser{}
-		if slow := p.detail(nil, row.Details); slow != row.Detail {
+		if slow := p.readDetail(nil, row.Details); slow != row.Detail {
 			t.Errorf("%q: got %+v, want %+v", raw, row.Detail, slow)
 		}
 	})

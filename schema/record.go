@@ -5,8 +5,7 @@ import (
 	"unsafe"
 )
 
-// Record is a Kafka record, as all stages exchange it. Which topic it is for or
-// from is said beside it.
+// Record is a Kafka record, as all stages exchange it. Its topic is always clear from the context.
 type Record struct {
 	Partition int
 	Offset    int64
@@ -22,8 +21,8 @@ type Header struct {
 	Value []byte
 }
 
-// Header returns the first header of a name, or "". It is not a copy: the header
-// must not change as long as it is used.
+// Header returns the first header with a name, or "". It is not a copy: the header
+// must not change while the result is in use.
 func (r *Record) Header(name string) string {
 	value := r.header(name)
 	return unsafe.String(unsafe.SliceData(value), len(value))
@@ -38,7 +37,7 @@ func (r *Record) header(name string) []byte {
 	return nil
 }
 
-// time is the first header of a name, if it is a time in RFC 3339.
+// time returns the first header with a name, if it is a time in RFC 3339.
 func (r *Record) time(name string) (t time.Time, ok bool) {
 	err := t.UnmarshalText(r.header(name))
 	return t, err == nil

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -13,79 +14,79 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Row is an event as the table events_stored holds it: stable members in
-// columns of their own, details as its exact text and everything else, also
-// what Auth0 will invent tomorrow, as exact text in Rest. From a Row the event
-// can be rebuilt as equal JSON; the raw column of the view events does so.
+// Row is an event in the form of the table events_stored: stable members in
+// separate columns, details as its exact text, and everything else, including
+// members that Auth0 may add, as exact text in Rest. The event can be rebuilt from
+// a Row as equal JSON; the column raw of the view events does so.
 //
-// A member goes to its column only when its value is a string of valid Unicode,
-// and then its bit in Members is set. Null, a number, half a surrogate pair or
-// a repeated name stay in Rest, so nothing that a tenant's users control can
-// make an insert fail or be told apart from what it was.
+// A member is stored in its column only if its value is a string of valid Unicode;
+// then its bit in Members is set. Null, a number, half a surrogate pair or
+// a repeated name stay in Rest. So nothing that a tenant's users control can
+// make an insert fail or lose a distinction.
 type Row struct {
 	LogID   string
 	Type    string
 	Date    time.Time // UTC, milliseconds
 	Members uint32    // bit i: the event has TextColumns[i], and its column has the whole value
 	Texts   [len(TextColumns)]string
-	Details string // JSON text; empty when there is none
-	Rest    string // JSON object; empty when nothing is left
+	Details string // JSON text; empty if there are none
+	Rest    string // JSON object; empty if nothing is left
 	Detail         // values of Details
 }
 
-// The columns that also have a field of their own in Row.
+// The columns that have their own field in Row.
 const (
-	colID = iota // _id, as a copy of log_id
+	colID = iota // _id, a copy of log_id
 	colLogID
 	colDate
 	colType
-	colTexts // from here on the column has the member's name and its text
+	colTexts // the first column that has the member's name and its text
 )
 
 // TextColumns are the members that have columns. Their order is the order of
-// the bits in Members: it never changes, new ones come last.
+// the bits in Members: it never changes, and new members are appended.
 var TextColumns = [...]string{"_id", "log_id", "date", "type",
 	"tenant_name", "environment_name", "description", "client_id", "client_name", "connection", "connection_id",
 	"ip", "client_ip", "user_id", "user_name", "identity_user_id", "user_agent", "hostname", "strategy",
 	"strategy_type", "organization_id", "organization_name", "audience", "scope"}
 
 // FirstText is the index in TextColumns and Row.Texts of the first column that
-// simply has a member's text; those before it have fields of their own.
+// has just a member's text; the columns before it have their own fields.
 const FirstText = colTexts
 
-// ParseRow makes the row of an event. Its texts are cut out of raw, which must not
-// change as long as they are used. An error is a reason to keep the event as a
-// dead letter: ErrNotObject, ErrNoID, ErrNoDate, or where its JSON is broken.
+// ParseRow returns the row of an event. Its texts are parts of raw, which must not
+// change while they are in use. An error is a reason to keep the event as a
+// dead letter: ErrNotObject, ErrNoID, ErrNoDate, or the position at which the JSON is invalid.
 func ParseRow(raw []byte) (Row, error) {
-	var r Row
-	err := r.parse(raw, true)
-	return r, err
+	var row Row
+	err := row.parse(raw, true)
+	return row, err
 }
 
-// member is one name and value of an event, as its bytes stand. It has no pointers:
-// there are many, and the garbage collector would look at each.
+// member is one name and value of an event, by position. It has no pointers:
+// there are many members, and the garbage collector would scan each.
 type member struct {
 	nameAt, nameEnd int  // of the quoted name in the event
 	at, end         int  // of the value
-	column          int  // that the name has, or one of the two below
+	column          int  // of the name, or one of the two below
 	twice           bool // the name occurs more than once
-	done            bool // the value is wholly in a column
+	done            bool // the whole value is in a column
 }
 
-// What stands for a column in a member whose name has none.
+// The column of members that have none.
 const (
 	noColumn      = -1
 	detailsColumn = -2
 )
 
-// parser is what parse needs again and again.
+// parser is the reusable state of parse.
 type parser struct {
 	dec     *jsontext.Decoder
 	buf     bytes.Buffer
 	members []member
-	details []member // of the details, those that have columns, in a plain event
+	detail  []member // the members of details that have columns, if the event is plain
 	plain   bool     // the event is plain
-	unicode bool     // read takes valid Unicode only, as nearly all events are
+	unicode bool     // read accepts valid Unicode only; nearly all events are valid
 	scratch []byte
 }
 
@@ -95,6 +96,16 @@ var parsers = sync.Pool{New: func() any {
 	return p
 }}
 
+// columnValue is the member of a column in an event.
+type columnValue struct {
+	*member
+	text  string // the value, if it is a
+	sound bool   // sound string; see soundText
+}
+
+// columnValues are the members of all columns.
+type columnValues [len(TextColumns)]columnValue
+
 // parse fills the row; without columns, only LogID, Type and Date.
 func (r *Row) parse(raw []byte, columns bool) error {
 	p := parsers.Get().(*parser)
@@ -102,6 +113,9 @@ func (r *Row) parse(raw []byte, columns bool) error {
 		p.buf = bytes.Buffer{} // do not keep the event alive
 		parsers.Put(p)
 	}()
+
+	// If only valid Unicode is accepted, no text needs to be checked later. Read the few
+	// other events again, without that.
 	p.unicode = true
 	if !p.readPlain(raw) {
 		if err := p.read(raw); err != nil {
@@ -111,32 +125,71 @@ func (r *Row) parse(raw []byte, columns bool) error {
 			}
 		}
 	}
-	whole := "" // of which texts are cut
+
+	whole := "" // the event, of which texts are parts
 	if columns {
 		whole = unsafe.String(&raw[0], len(raw))
 	}
-	var found [len(TextColumns)]struct {
-		*member
-		text  string // the value, when it is a
-		sound bool   // sound string
+
+	var found columnValues
+	p.collect(raw, whole, columns, &found)
+
+	if err := r.identify(&found); err != nil {
+		return err
 	}
+	if !columns {
+		return nil
+	}
+
+	// Store each text in its column, and note the columns that have the whole value.
+	for col := range found {
+		value := &found[col]
+		if value.member == nil {
+			continue
+		}
+		if col >= colTexts && value.sound {
+			r.Texts[col], value.done = value.text, !value.twice
+		}
+		if value.done {
+			r.Members |= 1 << col
+		}
+
+		// An array of scopes is joined for searches; the array itself stays in Rest.
+		if TextColumns[col] == "scope" && raw[value.at] == '[' {
+			r.Texts[col] = joined(raw[value.at:value.end])
+		}
+	}
+
+	r.split(p, whole)
+	if r.Details != "" {
+		r.Detail = p.readDetail(raw, r.Details)
+	}
+	return nil
+}
+
+// collect finds the members that have a column; without columns, only those that identify the event.
+func (p *parser) collect(raw []byte, whole string, columns bool, found *columnValues) {
 	for i := range p.members {
 		m := &p.members[i]
 		if m.column < 0 || !columns && m.column >= colTexts {
 			continue
 		}
-		f := &found[m.column]
-		if f.member != nil {
-			m.twice, f.twice = true, true
-			continue // the first one counts
+		value := &found[m.column]
+		if value.member != nil {
+			// Of a repeated name, the first counts; both stay in Rest.
+			m.twice, value.twice = true, true
+			continue
 		}
-		f.member = m
+		value.member = m
 		if raw[m.at] == '"' {
-			f.text, f.sound = p.soundText(raw, m, whole)
+			value.text, value.sound = p.soundText(raw, m, whole)
 		}
 	}
+}
 
-	// Identity: log_id, else _id, which are equal in every event seen.
+// identify sets LogID, Type and Date.
+func (r *Row) identify(found *columnValues) error {
+	// The id is log_id or else _id: in every event seen, they are equal.
 	id, copyOf := &found[colLogID], &found[colID]
 	switch {
 	case id.sound && id.text != "":
@@ -146,65 +199,48 @@ func (r *Row) parse(raw []byte, columns bool) error {
 	default:
 		return ErrNoID
 	}
-	for _, f := range [...]int{colLogID, colID} {
-		if f := &found[f]; f.sound && !f.twice && f.text == r.LogID {
-			f.done = true
+
+	for _, col := range [...]int{colLogID, colID} {
+		if value := &found[col]; value.sound && !value.twice && value.text == r.LogID {
+			value.done = true
 		}
 	}
 
-	if f := &found[colType]; f.sound {
-		r.Type, f.done = f.text, !f.twice
+	if value := &found[colType]; value.sound {
+		r.Type, value.done = value.text, !value.twice
 	}
 
+	// The date is in its column only if it can be rebuilt from there, in dateLayout.
 	known := false
-	if f := &found[colDate]; f.sound {
-		if t, err := time.Parse(time.RFC3339Nano, f.text); err == nil && inRange(t) {
-			r.Date, known = t.UTC().Truncate(time.Millisecond), true
-			f.done = !f.twice && len(f.text) == len(dateLayout) && f.text[19] == '.' && f.text[23] == 'Z' // as dateLayout has them
+	if value := &found[colDate]; value.sound {
+		if date, err := time.Parse(time.RFC3339Nano, value.text); err == nil && inRange(date) {
+			r.Date, known = date.UTC().Truncate(time.Millisecond), true
+			isLayout := len(value.text) == len(dateLayout) && value.text[19] == '.' && value.text[23] == 'Z'
+			value.done = !value.twice && isLayout
 		}
 	}
+
+	// Without a valid date, the time in the id is used: it never changes either.
 	if !known {
 		if r.Date, known = IDTime(r.LogID); !known || !inRange(r.Date) {
 			return ErrNoDate
 		}
 	}
-	if !columns {
-		return nil
-	}
-
-	for col := range found {
-		f := &found[col]
-		if f.member == nil {
-			continue
-		}
-		if col >= colTexts && f.sound {
-			r.Texts[col], f.done = f.text, !f.twice
-		}
-		if f.done {
-			r.Members |= 1 << col
-		}
-		if TextColumns[col] == "scope" && raw[f.at] == '[' {
-			r.Texts[col] = joined(raw[f.at:f.end]) // to be searched; the array itself stays in Rest
-		}
-	}
-	r.split(p, whole)
-	if r.Details != "" {
-		r.Detail = p.detail(raw, r.Details)
-	}
 	return nil
 }
 
-// PlainDate reports whether the event's date is as Auth0 writes it, so that Date is
+// PlainDate reports whether the event has its date in Auth0's form, so that Date has
 // all of it.
 func (r *Row) PlainDate() bool { return r.Members&(1<<colDate) != 0 }
 
-// KeepUnder gives the row another date, under which the event is kept already. Its own
-// is not lost: it stays in Rest.
+// KeepUnder gives the row another date, with which the event is stored already. Its own
+// date is not lost: it is moved to Rest.
 func (r *Row) KeepUnder(date time.Time) {
 	if date.Equal(r.Date) {
 		return
 	}
 	if r.PlainDate() {
+		// Rest is an object: insert the date as its first member.
 		own := `{"date":"` + r.Date.Format(dateLayout) + `"`
 		if r.Rest == "" {
 			r.Rest = own + "}"
@@ -213,28 +249,20 @@ func (r *Row) KeepUnder(date time.Time) {
 		}
 		r.Members &^= 1 << colDate
 	}
+
 	r.Date = date
 }
 
-// split fills Details and Rest from the members that have no column.
+// split fills Details and Rest from the members that are not in a column.
 func (r *Row) split(p *parser, whole string) {
-	var details *member
-	for i := range p.members {
-		m := &p.members[i]
-		if m.column != detailsColumn {
-			continue
-		}
-		if details != nil {
-			details = nil // twice: both stay in Rest
-			break
-		}
-		details = m
-	}
-	if details != nil {
+	if details := p.details(); details != nil {
 		r.Details = whole[details.at:details.end]
 		details.done = true
 	}
+
 	out := p.scratch[:0]
+
+	// Copy the other members as they are, so that Rest has their exact text.
 	for i := range p.members {
 		m := &p.members[i]
 		if m.done {
@@ -244,24 +272,46 @@ func (r *Row) split(p *parser, whole string) {
 		if len(out) == 0 {
 			sep = '{'
 		}
+
 		out = append(append(append(append(out, sep), whole[m.nameAt:m.nameEnd]...), ':'), whole[m.at:m.end]...)
 	}
+
 	if len(out) > 0 {
 		out = append(out, '}')
 		r.Rest = string(out)
 	}
+
+	// An exceptionally large event must not keep its memory forever.
 	p.scratch = out
 	if cap(out) > 1<<20 {
 		p.scratch = nil
 	}
 }
 
-// read splits an object into its members. Names may repeat, and text may be invalid
-// Unicode unless only that is asked for; what is not JSON at all is an error.
+// details returns the member details, or nil if there are none or several: then all stay in Rest.
+func (p *parser) details() *member {
+	var details *member
+	for i := range p.members {
+		m := &p.members[i]
+		if m.column != detailsColumn {
+			continue
+		}
+		if details != nil {
+			return nil
+		}
+		details = m
+	}
+	return details
+}
+
+// read splits an object into its members. Names may repeat. Text may be invalid
+// Unicode unless p.unicode is set. Invalid JSON is an error.
 func (p *parser) read(raw []byte) error {
 	p.buf = *bytes.NewBuffer(raw)
 	p.dec.Reset(&p.buf, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(!p.unicode))
 	p.members = p.members[:0]
+
+	// Tell valid JSON that is not an object from a broken text.
 	if p.dec.PeekKind() != '{' {
 		if _, err := p.dec.ReadValue(); err != nil {
 			return fmt.Errorf("not JSON: %w", err)
@@ -271,7 +321,9 @@ func (p *parser) read(raw []byte) error {
 	if _, err := p.dec.ReadToken(); err != nil {
 		return fmt.Errorf("not JSON: %w", err)
 	}
+
 	for more := p.dec.PeekKind() != '}'; more; {
+		// The decoder's offset is the end of what it has read.
 		quote, err := p.dec.ReadValue()
 		if err != nil {
 			return fmt.Errorf("not JSON: %w", err)
@@ -279,6 +331,7 @@ func (p *parser) read(raw []byte) error {
 		m := member{nameEnd: int(p.dec.InputOffset())}
 		m.nameAt = m.nameEnd - len(quote)
 		m.column = columnOf(quote)
+
 		value, err := p.dec.ReadValue()
 		if err != nil {
 			return fmt.Errorf("not JSON: %w", err)
@@ -286,20 +339,24 @@ func (p *parser) read(raw []byte) error {
 		m.end = int(p.dec.InputOffset())
 		m.at = m.end - len(value)
 		p.members = append(p.members, m)
+
+		// A comma right after the value is the common case, and quicker to see than to peek.
 		more = m.end < len(raw) && raw[m.end] == ',' || p.dec.PeekKind() != '}'
 	}
+
+	// The closing bracket, and nothing after it.
 	if _, err := p.dec.ReadToken(); err != nil {
 		return fmt.Errorf("not JSON: %w", err)
 	}
 	if _, err := p.dec.ReadToken(); err != io.EOF {
-		return fmt.Errorf("not JSON: more text after the object")
+		return errors.New("not JSON: more text after the object")
 	}
 	return nil
 }
 
-// soundText decodes a member's JSON string. It is sound when encoding it again
-// gives the same characters, that is, when it is valid Unicode throughout. whole is
-// the event to cut it out of, or empty for a copy.
+// soundText decodes a member's JSON string. It is sound if encoding it again
+// gives the same characters, that is, if all of it is valid Unicode. whole is
+// the event, of which the text becomes a part, or empty for a copy.
 func (p *parser) soundText(raw []byte, m *member, whole string) (string, bool) {
 	value := raw[m.at:m.end]
 	if bytes.IndexByte(value, '\\') < 0 {
@@ -312,6 +369,8 @@ func (p *parser) soundText(raw []byte, m *member, whole string) (string, bool) {
 		}
 		return string(inner), true
 	}
+
+	// Escapes must be resolved into a copy. Half a surrogate pair is an error.
 	var err error
 	if p.scratch, err = jsontext.AppendUnquote(p.scratch[:0], value); err != nil {
 		return "", false
@@ -319,45 +378,52 @@ func (p *parser) soundText(raw []byte, m *member, whole string) (string, bool) {
 	return string(p.scratch), true
 }
 
-// inRange reports whether ClickHouse and Go agree on a time.
+// inRange reports whether both ClickHouse and Go can represent a time.
 func inRange(t time.Time) bool { return t.Year() >= 1970 && t.Year() <= 2261 }
 
-// joined is an array of strings as one text, as Auth0 itself writes scopes in
-// some events. Members that are no strings are left out.
+// joined returns an array of strings as one text, as Auth0 itself writes scopes in
+// some events. Members that are not strings are left out.
 func joined(array []byte) string {
 	var words []string
-	dec := jsontext.NewDecoder(bytes.NewReader(array), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	dec := jsontext.NewDecoder(bytes.NewReader(array),
+		jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if _, err := dec.ReadToken(); err != nil {
 		return ""
 	}
+
 	for dec.PeekKind() != ']' {
-		v, err := dec.ReadValue()
+		value, err := dec.ReadValue()
 		if err != nil {
 			return ""
 		}
-		if v.Kind() != '"' {
+		if value.Kind() != '"' {
 			continue
 		}
-		if text, err := jsontext.AppendUnquote(nil, v); err == nil {
+		if text, err := jsontext.AppendUnquote(nil, value); err == nil {
 			words = append(words, string(text))
 		}
 	}
+
 	return strings.Join(words, " ")
 }
 
-// columnOf is the column of a quoted name.
+// columnOf returns the column of a quoted name.
 func columnOf(quote []byte) int {
 	column := columnOfName(quote[1 : len(quote)-1])
-	if column == noColumn && bytes.IndexByte(quote, '\\') >= 0 {
-		if name, err := jsontext.AppendUnquote(nil, quote); err == nil { // else half a surrogate pair
-			return columnOfName(name)
-		}
+	if column != noColumn || bytes.IndexByte(quote, '\\') < 0 {
+		return column
 	}
-	return column
+
+	// The name has escapes; if one is half a surrogate pair, it has no column.
+	name, err := jsontext.AppendUnquote(nil, quote)
+	if err != nil {
+		return noColumn
+	}
+	return columnOfName(name)
 }
 
-// columnOfName is TextColumns the other way round; a switch takes half as long as
-// a map, and there are thirty names in an event.
+// columnOfName returns the index of a name in TextColumns. A switch takes half as long as
+// a map, and an event has about thirty names.
 func columnOfName(name []byte) int {
 	switch string(name) {
 	case "_id":
@@ -411,5 +477,6 @@ func columnOfName(name []byte) int {
 	case "details":
 		return detailsColumn
 	}
+
 	return noColumn
 }

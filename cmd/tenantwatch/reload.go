@@ -72,18 +72,18 @@ func (r *ruleFiles) load() *rules.Set {
 
 func (r *ruleFiles) tell(report *rules.Report) {
 	for _, d := range report.Documents {
-		if d.Status == rules.Refused || d.Status == rules.Waiting || d.Status == rules.Disabled {
+		if d.Status == rules.StatusRefused || d.Status == rules.StatusWaiting || d.Status == rules.StatusDisabled {
 			r.log.Warn("rule does not run", "status", d.Status, "file", d.File, "line", d.Line, "title", d.Title, "reason", d.Reason)
 		}
 		if d.Kind == "filter" && len(d.Warnings) > 0 {
 			r.log.Warn("filter does not fit all of its rules", "file", d.File, "line", d.Line, "title", d.Title, "reasons", d.Warnings)
 		}
 	}
-	for _, s := range []rules.Status{rules.Enabled, rules.Tuned, rules.Waiting, rules.Disabled, rules.Refused, rules.Replaced, rules.OtherSource} {
+	for _, s := range []rules.Status{rules.StatusEnabled, rules.StatusTuned, rules.StatusWaiting, rules.StatusDisabled, rules.StatusRefused, rules.StatusReplaced, rules.StatusOtherSource} {
 		r.byState.WithLabelValues(string(s)).Set(float64(report.Count(s)))
 	}
-	r.log.Info("rules loaded", "enabled", report.Count(rules.Enabled, rules.Tuned), "waiting", report.Count(rules.Waiting),
-		"disabled", report.Count(rules.Disabled, rules.Replaced), "refused", report.Count(rules.Refused), "other_log_source", report.Count(rules.OtherSource))
+	r.log.Info("rules loaded", "enabled", report.Count(rules.StatusEnabled, rules.StatusTuned), "waiting", report.Count(rules.StatusWaiting),
+		"disabled", report.Count(rules.StatusDisabled, rules.StatusReplaced), "refused", report.Count(rules.StatusRefused), "other_log_source", report.Count(rules.StatusOtherSource))
 }
 
 // lookEvery is how often the files are looked at.
@@ -116,9 +116,9 @@ func (r *ruleFiles) watch(ctx context.Context, apply func(*rules.Set)) error {
 func (r *ruleFiles) reload(apply func(*rules.Set)) {
 	r.read = r.digest()
 	set, report := r.settings.Load(r.sources...)
-	if refused := report.Count(rules.Refused); refused > 0 {
+	if refused := report.Count(rules.StatusRefused); refused > 0 {
 		for _, d := range report.Documents {
-			if d.Status == rules.Refused {
+			if d.Status == rules.StatusRefused {
 				r.log.Error("the rules are not read anew, the old ones stay in force: a rule is refused", "file", d.File, "line", d.Line, "reason", d.Reason)
 			}
 		}

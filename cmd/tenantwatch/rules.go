@@ -207,9 +207,9 @@ func (c *rulesScanCmd) Run(ctx context.Context, a *app) error {
 func tellLeft(w io.Writer, report *rules.Report) error {
 	for _, d := range report.Documents {
 		switch d.Status {
-		case rules.Refused:
+		case rules.StatusRefused:
 			fmt.Fprintf(w, "rule refused: %s\n", d.Reason)
-		case rules.Waiting:
+		case rules.StatusWaiting:
 			fmt.Fprintf(w, "rule waits: %s:%d: %s: %s\n", d.File, d.Line, d.Title, d.Reason)
 		}
 		if d.Kind == "filter" {
@@ -218,7 +218,7 @@ func tellLeft(w io.Writer, report *rules.Report) error {
 			}
 		}
 	}
-	refused, waiting := report.Count(rules.Refused), report.Count(rules.Waiting)
+	refused, waiting := report.Count(rules.StatusRefused), report.Count(rules.StatusWaiting)
 	switch {
 	case refused > 0 && waiting > 0:
 		return fmt.Errorf("%d rules were refused, %d wait", refused, waiting)

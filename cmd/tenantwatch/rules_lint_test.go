@@ -34,7 +34,7 @@ func TestRulesLint(t *testing.T) {
 	}{
 		{"fine", []string{"--rules", good, "--output", "csv"}, []string{"severity,check,file,line,id,title,finding\n"}, exitOK},
 		{"the built-in", []string{"--builtin"}, []string{"management_api/failed_calls_by_client.yml"}, exitOK},
-		{"a warning", []string{"--rules", slip, "--output", "csv"}, []string{"warning,type,a.yml,8,a,t,no event type gd_send_smz is known; there is gd_send_sms\n"}, exitOK},
+		{"a warning", []string{"--rules", slip, "--output", "csv"}, []string{"warning,type,a.yml,8,a,t,unknown event type gd_send_smz; did you mean gd_send_sms?\n"}, exitOK},
 		{"a warning that counts", []string{"--rules", slip, "--fail-level", "warning"}, []string{"1 row", "1 findings of severity warning or above"}, exitFound},
 		{"an error", []string{"--rules", capped, "--output", "json"}, []string{`{"severity":"error","check":"cap","file":"a.yml","line":18,"id":"c","title":"c","finding":"the threshold can never be reached: 11 in 1h`, "1 findings of severity error or above"}, exitFound},
 		{"a variable", []string{"--rules", waiting, "--output", "csv"}, []string{"info,load,a.yml,1,a,t,it does not run: set the variable x"}, exitOK},

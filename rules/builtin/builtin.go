@@ -1,6 +1,6 @@
-// Package builtin is the rules that come with tenantwatch: Sigma files, one
-// alert a file, in a folder for each part of the watch. Beside each lies its
-// timeline test.
+// Package builtin holds the rules that ship with tenantwatch: Sigma files with one
+// alert each, in one folder for each area that is monitored. Each rule's timeline
+// test is in the same folder.
 package builtin
 
 import (
@@ -11,6 +11,6 @@ import (
 //go:embed rate_limit authentication management_api probe attack configuration operation completeness catalog.overlay.yml
 var files embed.FS
 
-// FS returns the rules' files. Loading them needs no variables; probe_clients,
-// when set, has the client ids of our own probe, whose failures are no attack.
+// FS returns the files of the rules. They load without variables. If probe_clients is set, it
+// has the client ids of our own probe, whose failures are not attacks.
 func FS() fs.FS { return files }

@@ -251,7 +251,7 @@ func TestSameAlerts(t *testing.T) {
 		text := r.rules()
 		set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(text)}})
 		for _, d := range report.Documents {
-			if d.Status == rules.Refused {
+			if d.Status == rules.StatusRefused {
 				t.Fatalf("seed %d: %s\n%s", seed, d.Reason, text)
 			}
 		}

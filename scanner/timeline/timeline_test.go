@@ -15,7 +15,7 @@ import (
 func TestBuiltin(t *testing.T) {
 	set, report := rules.Load(nil, builtin.FS())
 	for _, d := range report.Documents {
-		if d.Status != rules.Enabled || len(d.Warnings) > 0 {
+		if d.Status != rules.StatusEnabled || len(d.Warnings) > 0 {
 			t.Errorf("%s:%d: %s %s %v", d.File, d.Line, d.Status, d.Reason, d.Warnings)
 		}
 	}

@@ -1,0 +1,123 @@
+package rules
+
+import (
+	"cmp"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/agext/levenshtein"
+
+	"github.com/tenantwatch/tenantwatch/schema"
+)
+
+//go:embed types.txt
+var typesText string
+
+// typeNames are the types of events.
+type typeNames struct {
+	current []string
+	retired []string
+}
+
+// knownTypes returns the types of Auth0, from types.txt, and our own.
+func knownTypes() typeNames {
+	names := typeNames{current: []string{schema.TypeProbe, schema.TypeAPIError, schema.TypeGap, schema.TypeAudit,
+		schema.TypeLogStream, schema.TypeHealth, schema.TypeForgotten}}
+	for line := range strings.Lines(typesText) {
+		switch {
+		case strings.HasPrefix(line, "#"):
+		case strings.HasPrefix(line, "retired:"):
+			names.retired = append(names.retired, strings.Fields(strings.TrimPrefix(line, "retired:"))...)
+		default:
+			names.current = append(names.current, strings.Fields(line)...)
+		}
+	}
+	return names
+}
+
+// matchesAny reports whether a pattern matches one of some types.
+func (p pattern) matchesAny(types []string) bool {
+	return slices.ContainsFunc(types, func(name string) bool { return p.match([]byte(name)) })
+}
+
+// checkTypes finds event types that Auth0 does not have, or no longer emits.
+func (l *loader) checkTypes(rule *Rule, known typeNames) (list []Finding) {
+	if rule.outline == nil {
+		return nil
+	}
+
+	// A retired type matters less in a rule that also matches a current one.
+	isOld := func(p pattern) bool { return p.matchesAny(known.retired) && !p.matchesAny(known.current) }
+	onlyOld := rule.types != nil && !slices.ContainsFunc(rule.types, func(p pattern) bool { return !isOld(p) })
+
+	rule.outline.leaves(func(o *outline) {
+		typeTest, ok := o.leaf.(*test)
+		if !ok || typeTest.field.Path != typeField {
+			return
+		}
+
+		// Report each type separately: the others of the test may be right.
+		for _, pat := range typeTest.patterns() {
+			if pat.matchesAny(known.current) {
+				continue
+			}
+			finding := Finding{Severity: SeverityWarning, Check: "type", File: o.file, Line: o.line,
+				ID: rule.ID, Title: rule.Title}
+			name := types{pat}.strings()[0]
+			switch {
+			case pat.matchesAny(known.retired):
+				finding.Text = fmt.Sprintf("Auth0 no longer emits events of the type %s", name)
+				if !onlyOld {
+					finding.Severity = SeverityInfo
+				}
+			case pat.shape == exact:
+				finding.Text = fmt.Sprintf("unknown event type %s", name)
+				if near := known.near(name); near != "" {
+					finding.Text += "; did you mean " + near + "?"
+				}
+			default:
+				finding.Text = fmt.Sprintf("no known event type matches %s", name)
+			}
+
+			list = append(list, finding)
+		}
+	})
+	return list
+}
+
+// patterns returns the texts that a test compares with.
+func (t *test) patterns() (list []pattern) {
+	for _, check := range t.checks {
+		switch c := check.(type) {
+		case oneOf:
+			for text := range c {
+				list = append(list, pattern{text: text})
+			}
+		case pattern:
+			list = append(list, c)
+		}
+	}
+
+	slices.SortFunc(list, func(a, b pattern) int {
+		return cmp.Or(strings.Compare(a.text, b.text), slices.Compare(a.parts, b.parts))
+	})
+	return list
+}
+
+// near returns the type of which a name is probably a misspelling; empty if there is none.
+func (t *typeNames) near(name string) string {
+	// Accept at most two changed letters.
+	best, least := "", min(3, len(name))
+	for _, known := range t.current {
+		distance := levenshtein.Distance(name, known, nil)
+
+		// At the same distance, prefer a type of the same length.
+		sameLength := best != "" && len(best) != len(name) && len(known) == len(name)
+		if distance < least || distance == least && sameLength {
+			best, least = known, distance
+		}
+	}
+	return best
+}
