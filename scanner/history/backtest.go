@@ -107,7 +107,7 @@ func newBacktest(set *rules.Set) *backtest {
 			b.order = append(b.order, run)
 		}
 	}
-	b.engine = scanner.NewEngine(set, scanner.Config{MaxGroups: mostGroups, Samples: 1, Judged: func(r *rules.Rule, g scanner.Judged, value float64) {
+	b.engine = scanner.NewEngine(set, scanner.Config{MaxGroups: mostGroups, Samples: 1, Evaluated: func(r *rules.Rule, g scanner.Evaluated, value float64) {
 		run := b.rules[r.ID]
 		peak := run.peaks[g.Key()]
 		if peak == nil {

@@ -206,7 +206,7 @@ func (l *Live) scan(ctx context.Context, set *rules.Set, r *rules.Rule, mark, no
 			for i := range past[tenant] {
 				engine.Restore(&past[tenant][i])
 			}
-			engine.Begin(tenant)
+			engine.CloseUnpublished(tenant)
 		}
 	}
 	var out []schema.Alert
