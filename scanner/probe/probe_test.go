@@ -390,7 +390,7 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// TestWaits: a tenant that tenant delays is not called before, but no answer holds the
+// TestWaits: a tenant that asks to wait is not called before, but no answer holds the
 // probe beyond two minutes.
 func TestWaits(t *testing.T) {
 	date := func(seconds int) http.Header {
