@@ -182,7 +182,7 @@ func reachLimit(bucket, method, path, message string, size int) eventScript {
 func stuffCredentials(o *occurrence, k int, s *scene) string {
 	s.ip, s.user = o.ip, o.victim(k)
 
-	// Two of ten names are users, one of them is blocked.
+	// Three of ten names are users, one of them blocked.
 	switch k % 10 {
 	case 3, 7:
 		return "fp"
@@ -421,9 +421,8 @@ func (t *Tenant) answer(o *occurrence, events []planned) Answer {
 			answer.Types = append(answer.Types, code)
 		}
 
+		// Dates are out of order, so the first need not be the earliest.
 		date := time.UnixMicro(sc.date).UTC().Truncate(time.Millisecond)
-
-		// Dates are out of order, so the first is not the earliest.
 		if i == 0 || date.Before(answer.Start) {
 			answer.Start = date
 		}

@@ -91,6 +91,7 @@ func (t *Tenant) serveFault(c *counted, r *http.Request, f Fault) {
 	if f.Status == 0 {
 		f.Status = http.StatusServiceUnavailable
 	}
+
 	if f.RetryAfter > 0 {
 		c.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
 	}

@@ -193,6 +193,8 @@ func (c civil) us() int64 {
 
 	era := floorDiv(year, 400)
 	yearOfEra := year - era*400
+
+	// Months from March on have a regular pattern of lengths.
 	dayOfYear := (153*(month-3)+2)/5 + int64(c.day) - 1
 	dayOfEra := yearOfEra*365 + yearOfEra/4 - yearOfEra/100 + dayOfYear
 	days := era*146097 + dayOfEra - 719468
@@ -227,6 +229,8 @@ func floorDiv(a, b int64) int64 {
 // appendDigits appends v in exactly n decimal digits.
 func appendDigits(b []byte, v, n int) []byte {
 	start := len(b)
+
+	// Zeros first, then the digits from the end.
 	for range n {
 		b = append(b, '0')
 	}

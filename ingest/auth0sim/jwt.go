@@ -143,6 +143,7 @@ func (t *Tenant) verified(raw string) (jwt.Token, string) {
 	if _, err := jwt.ParseInsecure([]byte(raw)); err != nil {
 		return nil, "Invalid token"
 	}
+
 	token, err := jwt.Parse([]byte(raw), jwt.WithKeySet(t.published()), jwt.WithValidate(false))
 	if err != nil {
 		return nil, "Invalid signature received for JSON Web Token validation"
@@ -177,6 +178,7 @@ func (t *Tenant) authorized(h http.HandlerFunc, scopes ...string) http.HandlerFu
 
 		scope, _ := token.Get("scope")
 		text, _ := scope.(string)
+
 		if !slices.ContainsFunc(strings.Fields(text), func(s string) bool { return slices.Contains(scopes, s) }) {
 			failAs(w, r.URL.Path, http.StatusForbidden)
 			return

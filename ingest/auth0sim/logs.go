@@ -109,7 +109,7 @@ func serveEvents(w http.ResponseWriter, body []byte, events int) {
 	writeBody(w, http.StatusOK, managementJSON, body)
 }
 
-// search serves pages of the events that match q: at most 1,000, the highest log_id
+// search serves pages of the events that match the query: at most 1,000, the highest log_id
 // first unless sort is set.
 func (t *Tenant) search(w http.ResponseWriter, r *http.Request, query url.Values) {
 	perPage, ok := number(w, query, "per_page", 0, maxPage, defaultPage)
@@ -152,7 +152,7 @@ func (t *Tenant) search(w http.ResponseWriter, r *http.Request, query url.Values
 	found = found[min(page*perPage, len(found)):]
 	body := v.appendFound([]byte{'['}, found, query)
 	if totals, _ := strconv.ParseBool(query.Get("include_totals")); totals {
-		// The total is the size of the page, as in Auth0.
+		// The total is the size of the page, too.
 		body = slices.Concat(fmt.Appendf(nil, `{"start":%d,"limit":%d,"length":%d,"total":%d,"logs":`,
 			page*perPage, perPage, len(found), len(found)), body, []byte("}"))
 	}
@@ -348,7 +348,6 @@ func topLevel(raw []byte) map[string]string {
 		switch v := value.(type) {
 		case string:
 			texts[name] = v
-
 		case map[string]any:
 			if date, ok := v["$date"].(string); ok {
 				texts[name] = date

@@ -59,7 +59,8 @@ func (term) bounds(int64) (pos, pos)   { return unbounded() }
 func (e term) match(f map[string]string) bool {
 	if e.field != "" {
 		value, ok := f[e.field]
-		// A coarse date.
+
+		// A coarse date is a prefix of the finer one.
 		prefix := e.field == "date" && strings.HasPrefix(value, e.pattern)
 		return ok && (prefix || glob(e.pattern, value))
 	}
@@ -83,6 +84,8 @@ func glob(pattern, v string) bool {
 	if !ok {
 		return false
 	}
+
+	// The leftmost match of each part leaves the most for the others.
 	for _, part := range parts[1 : len(parts)-1] {
 		_, after, ok := strings.Cut(v, part)
 		if !ok {
@@ -146,6 +149,7 @@ func (e within) bounds(lag int64) (pos, pos) {
 
 // dateRange returns the time span of a date in a query.
 func dateRange(s string) (from, to time.Time, ok bool) {
+	// From the coarsest to the finest.
 	if at, err := time.Parse("2006-01", s); err == nil {
 		return at, at.AddDate(0, 1, 0), true
 	}
@@ -287,6 +291,7 @@ func (p *parser) operand() (expr, error) {
 
 // parseTerm parses a word with its field.
 func parseTerm(word string) (expr, error) {
+	// A quoted text may contain a colon.
 	field, value, ok := strings.Cut(word, ":")
 	if !ok || word[0] == '"' {
 		field, value = "", word
@@ -298,6 +303,7 @@ func parseTerm(word string) (expr, error) {
 	default:
 		return nil, fmt.Errorf("unknown field %q", field)
 	}
+
 	if value == "" {
 		return nil, fmt.Errorf("no value for %q", field)
 	}

@@ -72,6 +72,7 @@ func (t *Tenant) fillRole(s *scene, role role) {
 	case roleAPI:
 		op := &t.operations[r.n(len(t.operations))]
 		s.operation, s.method, s.path = op.name, op.method, op.path
+
 		if s.method == "post" {
 			s.status = 201
 		}
@@ -89,6 +90,7 @@ func (t *Tenant) fillRole(s *scene, role role) {
 		s.operation, s.method, s.path = "Get a client", "get", "/api/v2/clients/"+s.client.id
 		s.client = &pools.machines[r.n(len(pools.machines))]
 	case roleUnknownUser:
+		// The name is in no connection.
 		s.user.id, s.user.idp = "", ""
 		s.user.name = t.typos[r.n(len(t.typos))]
 		s.user.email = s.user.name

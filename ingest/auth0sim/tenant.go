@@ -262,6 +262,8 @@ func (t *Tenant) RevokeTokens() {
 func (t *Tenant) SetProbeOutage(on bool, status int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
+	// A second call replaces the first.
 	t.outage = nil
 	if on {
 		t.outage = &status

@@ -34,6 +34,7 @@ func (t *timeline) linear(x int64, live bool) int64 {
 
 	// 128 bits, since the product overflows 64.
 	hi, lo := bits.Mul64(uint64(x), uint64(t.anchor-t.start))
+
 	quotient, _ := bits.Div64(hi, lo, uint64(t.history))
 	return t.start + int64(quotient)
 }

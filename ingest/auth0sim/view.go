@@ -49,7 +49,6 @@ func (v *view) between(low, high pos) span {
 	if oldest := (pos{us: v.oldest}); low.less(oldest) {
 		low = oldest
 	}
-
 	if newest := (pos{us: v.now, tail: ^uint64(0)}); newest.less(high) {
 		high = newest
 	}
@@ -76,10 +75,9 @@ func (s *span) first() (ref, bool) {
 		s.bg++
 	}
 
+	// Each source offers its next event; the lowest is taken.
 	var lowest ref
 	found := false
-
-	// Each source offers its next event; the best one is taken.
 	offer := func(candidate ref) {
 		if !found || candidate.pos.less(lowest.pos) {
 			lowest, found = candidate, true
