@@ -9,121 +9,140 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Batch runs a Set of rules over events that are all at hand, such as those of an
-// export, in whatever order they come. It keeps of an event only what correlations
-// want to know of it.
+// Batch runs a Set of rules over a complete list of events, such as an export, that
+// arrive in any order. It keeps only those fields of an event that correlations need.
 type Batch struct {
-	set    *rules.Set
-	engine *Engine
-	wanted []rules.Field
-	facts  []fact
-	texts  map[string]string // each text once
+	set      *rules.Set
+	engine   *Engine
+	fields   []rules.Field
+	hits     []hit
+	interned map[string]string // each string once
 }
 
-// fact is what is kept of an event.
-type fact struct {
-	at     int64
-	tenant string
-	id     string
-	hits   []int // detections that correlations count
-	fields *captured
+// hit is an event that correlations count.
+type hit struct {
+	at         int64
+	tenant     string
+	id         string
+	detections []int // that match and that correlations count
+	fields     *captured
 }
 
-// NewBatch returns a batch without events. An alert has up to samples log_ids.
+// NewBatch returns a batch without events. Its alerts have up to samples log_ids.
 func NewBatch(set *rules.Set, samples int) *Batch {
-	b := &Batch{set: set, texts: map[string]string{}, engine: NewEngine(set, Config{MaxGroups: 1 << 30, Samples: samples})}
-	for i, list := range b.engine.feeds { // what matches is told as it is observed
-		b.engine.feeds[i] = slices.DeleteFunc(list, func(f feed) bool { return f.rule.rule.Correlation == nil })
+	batch := &Batch{
+		set:      set,
+		interned: map[string]string{},
+		engine:   NewEngine(set, Config{MaxGroups: 1 << 30, Samples: samples}),
 	}
-	for _, r := range set.Rules() {
-		if r.Correlation == nil {
+
+	// Observe returns detections itself, so only correlations are fed.
+	for i, list := range batch.engine.feeds {
+		batch.engine.feeds[i] = slices.DeleteFunc(list, func(f feed) bool { return f.rule.rule.Correlation == nil })
+	}
+
+	// Alerts reads group keys and values from these fields, after the event is gone.
+	for _, rule := range set.Rules() {
+		if rule.Correlation == nil {
 			continue
 		}
-		for _, s := range r.Correlation.Sources {
-			b.wanted = slices.Concat(b.wanted, s.GroupBy, s.Values)
+		for _, source := range rule.Correlation.Sources {
+			batch.fields = slices.Concat(batch.fields, source.GroupBy, source.Values)
 		}
 	}
-	slices.SortFunc(b.wanted, func(x, y rules.Field) int { return strings.Compare(x.Path, y.Path) })
-	b.wanted = slices.Compact(b.wanted)
-	return b
+	batch.fields = uniqueFields(batch.fields)
+	return batch
 }
 
-// Observe returns the detections that match an event and alert by themselves. The
-// event is identified, see schema.Event.
+// uniqueFields sorts fields by path and removes repeated ones, in place.
+func uniqueFields(fields []rules.Field) []rules.Field {
+	slices.SortFunc(fields, func(x, y rules.Field) int { return strings.Compare(x.Path, y.Path) })
+	return slices.Compact(fields)
+}
+
+// Observe adds an event and returns the detections that match it and alert without a
+// correlation. The event must be identified, see schema.Event.
 func (b *Batch) Observe(ev *schema.Event) []*rules.Rule {
-	e := b.engine
-	var alone []*rules.Rule
-	var hits []int
-	for _, i := range e.matcher.Match(ev.Raw) {
-		if r := b.set.Rules()[i]; r.Alert != nil {
-			alone = append(alone, r)
+	engine := b.engine
+	var alerting []*rules.Rule
+	var counted []int
+	for _, i := range engine.matcher.Match(ev.Raw) {
+		if rule := b.set.Rules()[i]; rule.Alert != nil {
+			alerting = append(alerting, rule)
 		}
-		if len(e.feeds[i]) > 0 {
-			hits = append(hits, i)
+		if len(engine.feeds[i]) > 0 {
+			counted = append(counted, i)
 		}
 	}
-	if len(hits) == 0 {
-		return alone
+	if len(counted) == 0 {
+		return alerting
 	}
-	fields := e.capture(b.wanted)
+
+	// Keep what correlations need, with each string in memory once.
+	fields := engine.capture(b.fields)
 	for _, texts := range fields.texts {
 		for i := range texts {
-			texts[i].text = b.once(texts[i].text)
+			texts[i].text = b.intern(texts[i].text)
 		}
 	}
-	b.facts = append(b.facts, fact{ev.Date.UnixMicro(), b.once(ev.Tenant), ev.LogID, hits, fields})
-	return alone
+	b.hits = append(b.hits, hit{ev.Date.UnixMicro(), b.intern(ev.Tenant), ev.LogID, counted, fields})
+	return alerting
 }
 
-// once returns an equal text that is kept only once.
-func (b *Batch) once(text string) string {
-	known, ok := b.texts[text]
+// intern returns the copy of a string that the batch keeps.
+func (b *Batch) intern(text string) string {
+	known, ok := b.interned[text]
 	if !ok {
-		b.texts[text], known = text, text
+		b.interned[text], known = text, text
 	}
 	return known
 }
 
-// Alerts returns the alerts of the correlations as they begin or rise, by time.
+// Alerts returns the alerts of correlations as they fire or escalate, by time.
 func (b *Batch) Alerts() []schema.Alert {
 	b.sort()
+
 	var list []schema.Alert
-	for _, f := range b.facts {
-		for _, a := range b.judge(f) {
-			if a.State == schema.Firing {
-				list = append(list, a)
+	for _, counted := range b.hits {
+		for _, alert := range b.evaluate(counted) {
+			if alert.State == schema.Firing {
+				list = append(list, alert)
 			}
 		}
 	}
 	return list
 }
 
-// sort puts the events into the order in which they are judged.
+// sort sorts the events into the order of evaluation.
 func (b *Batch) sort() {
-	slices.SortStableFunc(b.facts, func(x, y fact) int {
+	slices.SortStableFunc(b.hits, func(x, y hit) int {
 		return cmp.Or(cmp.Compare(x.at, y.at), strings.Compare(x.id, y.id))
 	})
 }
 
-// judge returns what an event changes. It comes after those before it.
-func (b *Batch) judge(f fact) []schema.Alert {
-	e := b.engine
-	e.out, e.from = nil, f.fields
-	c := e.clock(f.tenant, false)
-	c.now = f.at
-	e.expire(c)
-	for _, i := range f.hits {
-		for _, to := range e.feeds[i] {
-			e.touch(to)
+// evaluate runs the correlations over an event and returns the transitions. Events
+// must come in the order of sort.
+func (b *Batch) evaluate(h hit) []schema.Alert {
+	engine := b.engine
+	engine.out, engine.captured = nil, h.fields
+
+	// The order is by time, so the clock follows the events and nothing is late.
+	clock := engine.clock(h.tenant, false)
+	clock.now = h.at
+	engine.expire(clock)
+
+	for _, i := range h.detections {
+		for _, target := range engine.feeds[i] {
+			engine.touch(target)
 		}
 	}
-	e.judgeTouched(c, f.at, f.id, true)
-	return e.out
+	engine.evaluateTouched(clock, h.at, h.id, true)
+	return engine.out
 }
 
-// Timeouts returns how often a regular expression took too long and counted as no
-// match.
+// Timeouts returns how many regular expressions exceeded their time limit. Each
+// counts as no match.
 func (b *Batch) Timeouts() uint64 { return b.engine.matcher.Timeouts() }
 
-// Broken are the rules that failed and were left out from then on, by id, and why.
+// Broken returns the rules disabled by a panic, by id, with its message.
 func (b *Batch) Broken() map[string]string { return b.engine.Status().Broken }

@@ -98,7 +98,7 @@ func TestStartAnywhere(t *testing.T) {
 			for _, a := range lastOf(got) {
 				second.Restore(through(t, a))
 			}
-			second.Begin("acme")
+			second.CloseUnpublished("acme")
 			got = append(got, scanAll(second, events[cut:])...)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatalf("seed %d, cut at %d (-one run +two):\n%s", seed, cut, diff)

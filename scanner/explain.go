@@ -11,113 +11,121 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Explainer finds out what one rule makes of one event. It runs an Engine over the
-// events around that, of which it is given either all that Query selects, in order,
-// with Observe, or those of a file, in any order, with Keep.
+// Explainer explains one rule's result for one event. It runs an Engine over the
+// surrounding events. Pass these either in order to Observe, as Query selects them, or
+// in any order to Keep.
 type Explainer struct {
-	set    *rules.Set
-	rule   *rules.Rule
-	event  schema.Event
-	engine *Engine
-	top    *tracked   // nil where the rule only serves others
-	tree   []*tracked // top and the correlations that it counts, as in Engine.rules
-	hits   []int      // detections that the event matches
-	keys   []string   // the groups of top that the event belongs to; only where it counts detections alone
-	at     int64
-	past   []schema.Alert
-	batch  *Batch
-	done   bool
-	out    Explanation
+	set      *rules.Set
+	rule     *rules.Rule
+	event    schema.Event
+	at       int64
+	engine   *Engine
+	top      *ruleState   // of rule; nil if the rule only serves others
+	tree     []*ruleState // top and the correlations that it counts, as in Engine.rules
+	hits     []int        // detections that the event matches
+	keys     []string     // groups of top that the event belongs to; only if it counts detections alone
+	past     []schema.Alert
+	batch    *Batch
+	examined bool
+	out      Explanation
 }
 
-// NewExplainer returns an Explainer. The rule is one of the set, and the event is
+// NewExplainer returns an Explainer. The rule must be one of the set and the event
 // identified.
 func NewExplainer(set *rules.Set, rule *rules.Rule, cfg Config, ev *schema.Event) *Explainer {
-	e := NewEngine(set, cfg)
-	x := &Explainer{set: set, rule: rule, event: *ev, engine: e, at: eventTime(ev, e.cfg.Lateness)}
-	x.prune()
-	x.hits = slices.Clone(e.matcher.Match(ev.Raw))
-	x.keys = x.keysOf(x.hits)
-	return x
+	engine := NewEngine(set, cfg)
+	explainer := &Explainer{set: set, rule: rule, event: *ev, engine: engine, at: eventTime(ev, engine.cfg.Lateness)}
+	explainer.prune()
+	explainer.hits = slices.Clone(engine.matcher.Match(ev.Raw))
+	explainer.keys = explainer.keysOf(explainer.hits)
+	return explainer
 }
 
-// prune leaves to the engine the rule and what it counts.
+// prune removes from the engine all rules except the explained one and those that it
+// counts.
 func (x *Explainer) prune() {
-	e := x.engine
-	wanted := map[*rules.Rule]bool{}
-	var want func(r *rules.Rule)
-	want = func(r *rules.Rule) {
-		wanted[r] = true
-		if r.Correlation != nil {
-			for _, s := range r.Correlation.Sources {
-				want(x.set.Rules()[s.Rule])
-			}
-		}
+	engine := x.engine
+	needed := map[*rules.Rule]bool{}
+	x.addNeeded(needed, x.rule)
+
+	// A counted detection need not alert.
+	other := func(f feed) bool {
+		rule := f.rule.rule
+		return !needed[rule] || rule.Correlation == nil && rule != x.rule
 	}
-	want(x.rule)
-	other := func(f feed) bool { // a detection that is counted need not alert by itself
-		return !wanted[f.rule.rule] || f.rule.rule.Correlation == nil && f.rule.rule != x.rule
+
+	// Without feeds, the other rules are never touched.
+	for i, list := range engine.feeds {
+		engine.feeds[i] = slices.DeleteFunc(list, other)
 	}
-	for i, list := range e.feeds {
-		e.feeds[i] = slices.DeleteFunc(list, other)
-	}
-	var tree []*tracked
-	for _, t := range slices.Backward(e.rules) {
-		if other(feed{rule: t}) {
+
+	var tree []*ruleState
+	// Parents first, see inherit.
+	for _, state := range slices.Backward(engine.rules) {
+		if other(feed{rule: state}) {
 			continue
 		}
-		if t.rule == x.rule {
-			x.top = t
+		if state.rule == x.rule {
+			x.top = state
 		}
-		tree = append(tree, t)
-		t.rises = t.rises && t.rule.Alert != nil // without an alert, what it is counted for is all there is to judge
-		t.parents = slices.DeleteFunc(t.parents, other)
-		t.wanted, t.reach = nil, t.horizon
-		if t.distinct { // so that the values can be told, of which only hashes are compared
-			for _, s := range t.rule.Correlation.Sources {
-				t.wanted = slices.Concat(t.wanted, s.Values)
+		tree = append(tree, state)
+
+		// Without an alert, the rule is evaluated only for its parents.
+		state.rises = state.rises && state.rule.Alert != nil
+		state.parents = slices.DeleteFunc(state.parents, other)
+		state.captures, state.reach = nil, state.horizon
+		if state.distinct { // windows hold only hashes: capture the values to show them
+			for _, source := range state.rule.Correlation.Sources {
+				state.captures = slices.Concat(state.captures, source.Values)
 			}
 		}
-		for _, f := range t.parents {
-			source := f.rule.rule.Correlation.Sources[f.source]
-			t.wanted = slices.Concat(t.wanted, source.GroupBy, source.Values, f.rule.wanted)
-			t.reach = max(t.reach, t.span+f.rule.reach)
-		}
+		state.inherit()
 	}
 	slices.Reverse(tree)
-	x.tree = tree
-	e.rules = tree
+	x.tree, engine.rules = tree, tree
 }
 
-// plain reports that the rule counts nothing but detections.
+// addNeeded adds a rule and those that it counts.
+func (x *Explainer) addNeeded(needed map[*rules.Rule]bool, r *rules.Rule) {
+	needed[r] = true
+	if r.Correlation != nil {
+		for _, source := range r.Correlation.Sources {
+			x.addNeeded(needed, x.set.Rules()[source.Rule])
+		}
+	}
+}
+
+// plain reports whether the rule counts only detections.
 func (x *Explainer) plain() bool { return len(x.tree) == 1 }
 
-// keysOf are the groups that an event which the matcher has belongs to.
+// keysOf returns the groups that the matcher's event belongs to.
 func (x *Explainer) keysOf(hits []int) (keys []string) {
 	if x.top == nil || !x.plain() {
 		return nil
 	}
-	e := x.engine
+
+	engine := x.engine
 	for _, i := range hits {
-		for _, f := range e.feeds[i] {
-			for n := range e.keys(x.top, sourceOf(f)) {
-				e.keyAt(e.clockOf(&x.event), n)
-				keys = append(keys, string(e.key))
+		for _, target := range engine.feeds[i] {
+			// An event can be of several groups: any of them is shared.
+			for n := range engine.findKeys(x.top, sourceOf(target)) {
+				engine.setKey(engine.clockOf(&x.event), n)
+				keys = append(keys, string(engine.key))
 			}
 		}
 	}
 	return keys
 }
 
-// sourceOf is a feed's source as groupOf takes it.
+// sourceOf returns a feed's source as groupBy expects it.
 func sourceOf(f feed) int {
 	if f.source < 0 {
-		return bits.UintSize // none: it is only looked at
+		return bits.UintSize // in Correlation.Among
 	}
 	return f.source
 }
 
-// Needs reports whether events around this one have a say.
+// Needs reports whether the result depends on the surrounding events.
 func (x *Explainer) Needs() bool {
 	counts, _ := x.engine.admits(&x.event, x.at)
 	switch {
@@ -126,72 +134,94 @@ func (x *Explainer) Needs() bool {
 	case x.plain():
 		return len(x.keys) > 0
 	}
-	return slices.ContainsFunc(x.hits, func(i int) bool { return len(x.engine.feeds[i]) > 0 })
+	return x.feeds(x.hits)
 }
 
-// Span is the time of the events that have a say: from after the first to the
-// second.
+// feeds reports whether one of the detections is counted.
+func (x *Explainer) feeds(hits []int) bool {
+	return slices.ContainsFunc(hits, func(i int) bool { return len(x.engine.feeds[i]) > 0 })
+}
+
+// Span returns the time range (after, until] of the events that the result depends on.
 func (x *Explainer) Span() (after, until time.Time) {
 	var back, span int64
-	for _, t := range x.tree {
-		back = max(back, t.reach)
+	for _, state := range x.tree {
+		back = max(back, state.reach)
 	}
+
 	if x.top != nil {
 		span = x.top.span
 		if x.rule.Alert != nil && x.rule.Alert.Class == rules.ClassEvent {
-			back += x.top.keep // as long as an earlier alert is open
+			// An earlier alert may still be open.
+			back += x.top.keep
 		}
 	}
 	return time.UnixMicro(x.at - back).UTC(), time.UnixMicro(x.at + span).UTC()
 }
 
-// Query is SQL over the view events for the events that have a say, some more
-// among them, in the order in which Observe wants them.
+// Query returns SQL over the view events that selects the events that the result
+// depends on, and some others, in the order that Observe requires.
 func (x *Explainer) Query() string {
 	after, until := x.Span()
-	where := []string{"tenant = " + schema.Literal(x.event.Tenant), "date > " + sqlTime(after.UnixMicro()), "date <= " + sqlTime(until.UnixMicro())}
-	var types []string
+	where := []string{
+		"tenant = " + schema.Literal(x.event.Tenant),
+		"date > " + sqlTime(after.UnixMicro()),
+		"date <= " + sqlTime(until.UnixMicro()),
+	}
+	if types := sqlTypes(x.types()); types != "" {
+		where = append(where, types)
+	}
+
+	// Only the event's own groups matter if ClickHouse has their fields in columns.
+	if x.plain() && !x.top.aliased && len(x.keys) > 0 {
+		x.engine.matcher.Match(x.event.Raw)
+		for _, field := range x.top.groupBy(0) {
+			texts := x.engine.matcher.AppendTexts(nil, field)
+			if len(texts) == 1 && slices.Contains(schema.TextColumns[schema.FirstText:], field.Path) {
+				// A value that is not plain text is stored in rest.
+				value, key := schema.Literal(string(texts[0].Text)), schema.Literal(field.Path+`"`)
+				where = append(where, fmt.Sprintf("(%s = %s OR position(rest, %s) > 0)", field.Path, value, key))
+			}
+		}
+	}
+	return "SELECT log_id, date, type, raw, source, fetched_at FROM events WHERE " +
+		strings.Join(where, " AND ") + " ORDER BY date, log_id"
+}
+
+// types returns the types of the events that are counted; none for all types.
+func (x *Explainer) types() (types []string) {
 	for i, feeds := range x.engine.feeds {
 		if len(feeds) == 0 {
 			continue
 		}
+
+		// A detection of any type makes the condition useless.
 		list := x.set.Rules()[i].Types
 		if list == nil {
-			types = nil
-			break
+			return nil
 		}
 		types = append(types, list...)
 	}
 	slices.Sort(types)
-	if types := sqlTypes(slices.Compact(types)); types != "" {
-		where = append(where, types)
-	}
-	if x.plain() && !x.top.aliased && len(x.keys) > 0 {
-		x.engine.matcher.Match(x.event.Raw)
-		for _, f := range x.top.groupBy(0) {
-			texts := x.engine.matcher.AppendTexts(nil, f)
-			if len(texts) == 1 && slices.Contains(schema.TextColumns[schema.FirstText:], f.Path) {
-				// What is no plain text is in rest.
-				where = append(where, fmt.Sprintf("(%s = %s OR position(rest, %s) > 0)", f.Path, schema.Literal(string(texts[0].Text)), schema.Literal(f.Path+`"`)))
-			}
-		}
-	}
-	return "SELECT log_id, date, type, raw, source, fetched_at FROM events WHERE " + strings.Join(where, " AND ") + " ORDER BY date, log_id"
+	return slices.Compact(types)
 }
 
-// Fingerprints are those of the alerts that the event could be of.
+// Fingerprints returns those of the alerts that the event may belong to.
 func (x *Explainer) Fingerprints() (list []string) {
 	if x.rule.Alert == nil {
 		return nil
 	}
-	x.explain(nil) // so that the matcher has all fields
-	x.engine.from = nil
-	n := 1
-	if c := x.rule.Correlation; c != nil {
-		n = len(c.Sources)
+
+	x.readEvent()
+
+	// Keys come from the explained event, not from a captured one.
+	x.engine.captured = nil
+	sources := 1
+	if correlation := x.rule.Correlation; correlation != nil {
+		sources = len(correlation.Sources)
 	}
-	for k := range n {
-		for _, key := range x.keysAt(x.top, k) {
+	for source := range sources {
+		for _, key := range x.keysAt(x.top, source) {
 			if complete(key) || x.rule.Correlation == nil {
 				list = append(list, fingerprint(&x.event, x.rule, key))
 			}
@@ -203,8 +233,8 @@ func (x *Explainer) Fingerprints() (list []string) {
 
 func fingerprint(ev *schema.Event, r *rules.Rule, key []Key) string {
 	var values []schema.GroupValue
-	for _, k := range key {
-		values = append(values, schema.GroupValue{Field: k.Field, Value: k.Value})
+	for _, part := range key {
+		values = append(values, schema.GroupValue{Field: part.Field, Value: part.Value})
 	}
 	return schema.Fingerprint(ev.Tenant, r.ID, values)
 }
@@ -213,209 +243,251 @@ func complete(key []Key) bool {
 	return !slices.ContainsFunc(key, func(k Key) bool { return !k.Found })
 }
 
-// keysAt are the group keys of the event at hand, as one source of a rule has it, in the
-// order of Engine.keyAt. Where it lacks a field, there is one that says so.
-func (x *Explainer) keysAt(t *tracked, source int) [][]Key {
+// keysAt returns the group keys of the current event, as one source of a rule has the
+// fields, in the order of Engine.setKey. A field that the event lacks is included, and
+// not Found.
+func (x *Explainer) keysAt(state *ruleState, source int) [][]Key {
 	list := [][]Key{nil}
-	for i, f := range t.groupBy(source) {
-		k := Key{Field: f.Path}
-		if a := t.rule.Alert; a != nil && a.GroupBy[i].Path != f.Path {
-			k.Field, k.Path = a.GroupBy[i].Path, f.Path
+	for i, field := range state.groupBy(source) {
+		part := Key{Field: field.Path}
+		if alert := state.rule.Alert; alert != nil && alert.GroupBy[i].Path != field.Path {
+			part.Field, part.Path = alert.GroupBy[i].Path, field.Path
 		}
-		texts := unique(x.engine.appendTexts(nil, f))
-		if k.Found = len(texts) > 0; !k.Found {
+
+		texts := unique(x.engine.appendTexts(nil, field))
+		if part.Found = len(texts) > 0; !part.Found {
 			texts = []rules.Text{{}}
 		}
+
+		// Extend each key so far by each value of the field.
 		var longer [][]Key
 		for _, text := range texts {
 			for _, key := range list {
-				k.Value = string(text.Text)
-				longer = append(longer, append(slices.Clone(key), k))
+				part.Value = string(text.Text)
+				longer = append(longer, append(slices.Clone(key), part))
 			}
 		}
-		list = longer[:min(len(longer), mostMembers)]
+		list = longer[:min(len(longer), maxMembers)]
 	}
 	return list
 }
 
-// Record notes what became of the alerts with the Fingerprints, in any order. It
-// comes before Observe and Keep. An alert that began before the events that are
-// seen is open only if this says so.
+// Record adds the stored transitions of the alerts with the Fingerprints, in any order.
+// Call it before Observe and Keep. An alert that fired before the surrounding events
+// is open only if a transition says so.
 func (x *Explainer) Record(list []schema.Alert) {
-	x.past = slices.SortedStableFunc(slices.Values(list), func(a, b schema.Alert) int { return a.UpdatedAt.Compare(b.UpdatedAt) })
-	for _, a := range x.past {
-		x.out.Recorded = append(x.out.Recorded, Transition{a.State, a.Level, a.StartsAt, a.UpdatedAt, a.Count})
+	byTime := func(a, b schema.Alert) int { return a.UpdatedAt.Compare(b.UpdatedAt) }
+	x.past = slices.SortedStableFunc(slices.Values(list), byTime)
+	for _, alert := range x.past {
+		stored := Transition{alert.State, alert.Level, alert.StartsAt, alert.UpdatedAt, alert.Count}
+		x.out.Recorded = append(x.out.Recorded, stored)
 	}
 }
 
-// restore takes up the alerts that were open before the event. Where anything is on
-// record, what else the events seen would have opened was not: the record knows of
-// more events than these.
+// restore restores the alerts that were open before the event. If any transition is
+// stored, alerts that the engine opened without one are closed: the stored ones result
+// from more events than these.
 func (x *Explainer) restore() {
 	if len(x.past) == 0 {
 		return
 	}
+
+	// The last transition before the event is the alert's state then.
 	last := map[string]*schema.Alert{}
 	for i := range x.past {
-		if a := &x.past[i]; x.before(a) {
-			last[a.Fingerprint] = a
+		if alert := &x.past[i]; x.before(alert) {
+			last[alert.Fingerprint] = alert
 		}
 	}
-	for _, a := range last {
-		if a.State == schema.Resolved || x.rule.Alert.Class == rules.ClassEvent && a.StartsAt.UnixMicro()+x.top.keep <= x.at {
-			continue // it has ended
+	for _, alert := range last {
+		starts := alert.StartsAt.UnixMicro()
+
+		// An event alert closes without a stored transition.
+		closed := x.rule.Alert.Class == rules.ClassEvent && starts+x.top.keep <= x.at
+		if alert.State == schema.Resolved || closed {
+			continue
 		}
-		x.engine.Restore(a)
-		if g := x.top.groups[string(x.engine.key)]; g != nil && g.open {
-			g.starts = a.StartsAt.UnixMicro() // whatever the events seen make of it
-			x.engine.schedule(g)
+
+		x.engine.Restore(alert)
+		if group := x.top.groups[string(x.engine.key)]; group != nil && group.open {
+			// The stored start wins over that from the surrounding events.
+			group.starts = starts
+			x.engine.schedule(group)
 		}
 	}
-	x.engine.Begin(x.event.Tenant)
+	x.engine.CloseUnpublished(x.event.Tenant)
 }
 
-// before reports whether a transition was before the event.
+// before reports whether a transition happened before the event.
 func (x *Explainer) before(a *schema.Alert) bool {
 	if at := a.UpdatedAt.UnixMicro(); at != x.at {
 		return at < x.at
 	}
-	return a.State == schema.Resolved ||
-		x.top.last == 0 && len(a.LogIDs) > 0 && a.LogIDs[len(a.LogIDs)-1] < x.event.LogID // last_events lists matches, not what fired it
+	if a.State == schema.Resolved {
+		return true
+	}
+	// last_events lists matches, not the event that fired the alert.
+	return x.top.last == 0 && len(a.LogIDs) > 0 && a.LogIDs[len(a.LogIDs)-1] < x.event.LogID
 }
 
-// Observe takes one of the events, which come by date and, at the same time, by
-// log_id. The event that is explained may be among them.
+// Observe adds one of the surrounding events. They must come by date and then by
+// log_id, and may include the explained event.
 func (x *Explainer) Observe(ev *schema.Event) {
-	if at := eventTime(ev, x.engine.cfg.Lateness); !x.done && (at > x.at || at == x.at && ev.LogID >= x.event.LogID) {
-		x.look()
+	// The explained event comes at its place in the order.
+	at := eventTime(ev, x.engine.cfg.Lateness)
+	if !x.examined && (at > x.at || at == x.at && ev.LogID >= x.event.LogID) {
+		x.examine()
 	}
 	if ev.LogID != x.event.LogID && x.shares(ev) {
-		x.note(x.engine.Observe(ev), ev.LogID)
+		x.noteLater(x.engine.Observe(ev), ev.LogID)
 	}
 }
 
-// Keep takes one of the events, in any order.
+// Keep adds one of the surrounding events, in any order.
 func (x *Explainer) Keep(ev *schema.Event) {
 	if _, until := x.Span(); ev.LogID == x.event.LogID || ev.Date.After(until) || !x.shares(ev) {
 		return
 	}
 	if x.batch == nil {
-		x.batch = &Batch{set: x.set, engine: x.engine, texts: map[string]string{}}
-		for _, t := range x.tree {
-			x.batch.wanted = slices.Concat(x.batch.wanted, t.wanted)
-			if t.rule.Correlation == nil {
-				x.batch.wanted = slices.Concat(x.batch.wanted, t.rule.Alert.GroupBy)
-				continue
-			}
-			for _, s := range t.rule.Correlation.Sources {
-				x.batch.wanted = slices.Concat(x.batch.wanted, s.GroupBy, s.Values)
-			}
-		}
-		slices.SortFunc(x.batch.wanted, func(a, b rules.Field) int { return strings.Compare(a.Path, b.Path) })
-		x.batch.wanted = slices.Compact(x.batch.wanted)
+		x.batch = x.newBatch()
 	}
 	x.batch.Observe(ev)
 }
 
-// shares reports whether an event belongs to a group that the explained event is
-// of, as far as that can be told.
+// newBatch returns a batch that shares the engine and keeps the fields that it needs.
+func (x *Explainer) newBatch() *Batch {
+	batch := &Batch{set: x.set, engine: x.engine, interned: map[string]string{}}
+	for _, state := range x.tree {
+		batch.fields = slices.Concat(batch.fields, state.captures)
+		if state.rule.Correlation == nil {
+			batch.fields = slices.Concat(batch.fields, state.rule.Alert.GroupBy)
+			continue
+		}
+		for _, source := range state.rule.Correlation.Sources {
+			batch.fields = slices.Concat(batch.fields, source.GroupBy, source.Values)
+		}
+	}
+	batch.fields = uniqueFields(batch.fields)
+	return batch
+}
+
+// shares reports whether an event may belong to a group of the explained event.
 func (x *Explainer) shares(ev *schema.Event) bool {
 	if x.top == nil {
 		return false
 	}
 	hits := x.engine.matcher.Match(ev.Raw)
 	if !x.plain() {
-		return slices.ContainsFunc(hits, func(i int) bool { return len(x.engine.feeds[i]) > 0 })
+		return x.feeds(hits)
 	}
-	x.engine.from = nil
+
+	// The engine reads the explained event itself from here on.
+	x.engine.captured = nil
 	return slices.ContainsFunc(x.keysOf(hits), func(key string) bool { return slices.Contains(x.keys, key) })
 }
 
-// Explain says what the rule makes of the event, after Observe or Keep has been
-// given the others.
+// Explain returns the explanation. Call it after all surrounding events were passed to
+// Observe or Keep.
 func (x *Explainer) Explain() *Explanation {
 	if x.batch != nil {
 		x.batch.sort()
-		for _, f := range x.batch.facts {
-			if !x.done && (f.at > x.at || f.at == x.at && f.id > x.event.LogID) {
-				x.look()
+		for _, counted := range x.batch.hits {
+			if !x.examined && (counted.at > x.at || counted.at == x.at && counted.id > x.event.LogID) {
+				x.examine()
 			}
-			x.note(x.batch.judge(f), f.id)
+			x.noteLater(x.batch.evaluate(counted), counted.id)
 		}
 	}
-	if !x.done {
-		x.look()
+	if !x.examined {
+		x.examine()
 	}
 	x.out.Reason = x.reason()
 	return &x.out
 }
 
-// note notes the first alert that begins after the event in a window with it.
-func (x *Explainer) note(alerts []schema.Alert, id string) {
-	if !x.done || x.out.Fires || x.out.Later != nil {
+// noteLater notes the first alert that fires after the event, in a window with it.
+func (x *Explainer) noteLater(alerts []schema.Alert, id string) {
+	if !x.examined || x.out.Fires || x.out.Later != nil {
 		return
 	}
+
 	for i := range alerts {
-		a := &alerts[i]
-		if a.RuleID == x.rule.ID && a.State == schema.Firing && a.StartsAt.Equal(a.UpdatedAt) && a.UpdatedAt.UnixMicro() < x.at+x.top.span && x.ours(a.Group) {
-			x.out.Later = &Later{a.UpdatedAt, id, a.Count}
+		alert := &alerts[i]
+		fired := alert.RuleID == x.rule.ID && alert.State == schema.Firing && alert.StartsAt.Equal(alert.UpdatedAt)
+		if fired && alert.UpdatedAt.UnixMicro() < x.at+x.top.span && x.inGroups(alert.Group) {
+			x.out.Later = &Later{alert.UpdatedAt, id, alert.Count}
 			return
 		}
 	}
 }
 
-// ours reports whether an alert's group is one of the event's.
-func (x *Explainer) ours(group []schema.GroupValue) bool {
+// inGroups reports whether an alert's group is one of the event's.
+func (x *Explainer) inGroups(values []schema.GroupValue) bool {
 	return slices.ContainsFunc(x.out.Groups, func(g Group) bool {
 		return g.Missing == "" && !slices.ContainsFunc(g.Key, func(k Key) bool {
-			return !slices.Contains(group, schema.GroupValue{Field: k.Field, Value: k.Value})
+			return !slices.Contains(values, schema.GroupValue{Field: k.Field, Value: k.Value})
 		})
 	})
 }
 
-// look observes the event itself and tells how things stand then.
-func (x *Explainer) look() {
-	x.done = true
-	e := x.engine
+// examine observes the explained event and records the state right after it.
+func (x *Explainer) examine() {
+	x.examined = true
 	if x.top != nil {
 		x.restore()
 	}
-	for _, t := range x.tree {
-		t.seen = 0
+	for _, state := range x.tree {
+		state.seen = 0
 	}
-	e.from = nil
-	alerts := e.Observe(&x.event)
+	x.engine.captured = nil
+	alerts := x.engine.Observe(&x.event)
+
 	out := &x.out
 	out.Level, out.Tenant, out.LogID, out.EventType = x.rule.Level, x.event.Tenant, x.event.LogID, x.event.Type
 	out.At, out.Source = time.UnixMicro(x.at).UTC(), string(x.event.Source)
 	if x.event.Source != "" {
 		out.FetchedAt = x.event.FetchedAt.UTC()
 	}
-	if a := x.rule.Alert; a != nil {
-		for _, l := range a.Levels {
-			out.Levels = append(out.Levels, Level{l.Name, l.Count})
+	if alert := x.rule.Alert; alert != nil {
+		for _, level := range alert.Levels {
+			out.Levels = append(out.Levels, Level{level.Name, level.Count})
 		}
 	}
-	for _, r := range x.set.Rules() {
-		if c := r.Correlation; c != nil && (slices.ContainsFunc(c.Sources, func(s rules.Source) bool { return x.set.Rules()[s.Rule] == x.rule }) ||
-			slices.ContainsFunc(c.Among, func(i int) bool { return x.set.Rules()[i] == x.rule })) {
-			out.Serves = append(out.Serves, r.Title)
+
+	for _, rule := range x.set.Rules() {
+		if x.serves(rule) {
+			out.Serves = append(out.Serves, rule.Title)
 		}
 	}
 	out.State = x.state(x.rule, alerts)
-	out.Fires = slices.ContainsFunc(out.Groups, func(g Group) bool { return g.Alert != nil && (g.Alert.Fired || g.Alert.Raised) })
+	out.Fires = slices.ContainsFunc(out.Groups, func(g Group) bool {
+		return g.Alert != nil && (g.Alert.Fired || g.Alert.Raised)
+	})
 }
 
-// explain is the tree of a detection; of no rule in particular, it has the matcher
-// read all of the event.
-func (x *Explainer) explain(r *rules.Rule) *rules.Explanation {
-	if r == nil {
-		for _, r := range x.set.Rules() {
-			if r.Correlation == nil {
-				return x.explain(r)
-			}
-		}
-		return nil
+// serves reports whether a rule counts the explained one.
+func (x *Explainer) serves(r *rules.Rule) bool {
+	correlation := r.Correlation
+	if correlation == nil {
+		return false
 	}
+	all := x.set.Rules()
+	return slices.ContainsFunc(correlation.Sources, func(s rules.Source) bool { return all[s.Rule] == x.rule }) ||
+		slices.ContainsFunc(correlation.Among, func(i int) bool { return all[i] == x.rule })
+}
+
+// explain returns the match tree of a detection.
+func (x *Explainer) explain(r *rules.Rule) *rules.Explanation {
 	return x.engine.matcher.Explain(x.event.Raw, r)
+}
+
+// readEvent makes the matcher read all fields of the explained event, by explaining
+// any detection.
+func (x *Explainer) readEvent() {
+	for _, rule := range x.set.Rules() {
+		if rule.Correlation == nil {
+			x.explain(rule)
+			return
+		}
+	}
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// tellEvery is how often, in event time, the rules are told that one of them forgets
-// groups.
-const tellEvery = int64(time.Minute / time.Microsecond)
+// reportInterval is how often, in event time, the evictions of a rule are reported to
+// the rules.
+const reportInterval = int64(time.Minute / time.Microsecond)
 
-// add takes a group in as the warmest of its rule.
+// add adds a group to its rule as the most recently used.
 func (e *Engine) add(g *group) *group {
 	g.rule.groups[g.key] = g
 	g.window = g.first[:0]
@@ -22,18 +22,20 @@ func (e *Engine) add(g *group) *group {
 	return g
 }
 
-// warm notes that the event at hand touches a group.
+// warm marks a group as used by the current event.
 func (e *Engine) warm(g *group) {
 	g.touched = e.events
-	if !g.open {
-		g.unlink()
-		last := g.rule.coldest.prev
-		g.prev, g.next = last, &g.rule.coldest
-		last.next, g.rule.coldest.prev = g, g
+	if g.open {
+		return
 	}
+
+	g.unlink()
+	ring := &g.rule.coldest
+	g.prev, g.next = ring.prev, ring
+	ring.prev.next, ring.prev = g, g
 }
 
-// unlink takes a group out of its rule's ring.
+// unlink removes a group from its rule's ring.
 func (g *group) unlink() {
 	if g.next != nil {
 		g.prev.next, g.next.prev = g.next, g.prev
@@ -41,98 +43,124 @@ func (g *group) unlink() {
 	}
 }
 
-// opens begins a group's alert, which keeps the group from being forgotten.
-func (e *Engine) opens(g *group) {
+// openAlert opens a group's alert, which protects the group from eviction.
+func (e *Engine) openAlert(g *group) {
 	g.unlink()
 	g.open = true
 	e.open++
 }
 
-// closes ends a group's alert.
-func (e *Engine) closes(g *group) {
+// closeAlert closes a group's alert.
+func (e *Engine) closeAlert(g *group) {
 	g.open = false
 	e.open--
 	e.warm(g)
 }
 
-// forget lets go of a group without an open alert.
-func (e *Engine) forget(g *group) {
+// remove removes a group without an open alert.
+func (e *Engine) remove(g *group) {
 	g.unlink()
 	delete(g.rule.groups, g.key)
 	e.groups--
 }
 
-// idle reports that no window reaches a group any more.
+// idle reports whether all occurrences of a group are out of reach of its rule.
 func (g *group) idle() bool {
-	return len(g.window) == 0 || g.window[len(g.window)-1].at < g.tenant.now-g.rule.horizon
+	return len(g.window) == 0 || g.window[len(g.window)-1].at < g.clock.now-g.rule.horizon
 }
 
-// prune makes room for a new group of a rule: it forgets what is idle, and where that
-// is not enough the group that has not been touched for the longest time.
-func (e *Engine) prune(t *tracked) {
-	e.pruneIdle(t, 2) // more than one, so that it gets ahead of what is added
+// makeRoom makes room for a new group of a rule. It removes idle groups. If that is
+// not enough, it evicts the least recently used group of all rules.
+func (e *Engine) makeRoom(state *ruleState) {
+	// More than one, so that removals outpace additions.
+	e.removeIdle(state, 2)
 	if e.groups < e.cfg.MaxGroups {
 		return
 	}
+
+	// The rings are in order of use, so the coldest group is the head of one of them.
 	var coldest *group
-	for _, t := range e.rules {
-		e.pruneIdle(t, 64)
-		if g := t.coldest.next; g != &t.coldest && g.touched < e.events && (coldest == nil || g.touched < coldest.touched) {
-			coldest = g
+	for _, other := range e.rules {
+		e.removeIdle(other, 64)
+		group := other.coldest.next
+		if group == &other.coldest || group.touched >= e.events {
+			// None, or the current event may still need it.
+			continue
+		}
+		if coldest == nil || group.touched < coldest.touched {
+			coldest = group
 		}
 	}
 	if coldest == nil || e.groups < e.cfg.MaxGroups {
 		return
 	}
-	e.forget(coldest)
-	t = coldest.rule
-	if t.evicted++; len(e.forgot) == 0 || e.forgot[len(e.forgot)-1] != t {
-		e.forgot = append(e.forgot, t)
+
+	e.remove(coldest)
+
+	// Report each rule once for an event, however many groups it lost.
+	loser := coldest.rule
+	loser.evicted++
+	if len(e.evictedFor) == 0 || e.evictedFor[len(e.evictedFor)-1] != loser {
+		e.evictedFor = append(e.evictedFor, loser)
 	}
 }
 
-// pruneIdle forgets up to most of a rule's groups that are idle, the coldest first.
-func (e *Engine) pruneIdle(t *tracked, most int) {
-	for ; most > 0; most-- {
-		g := t.coldest.next
-		if g == &t.coldest || g.touched == e.events || !g.idle() { // the event at hand may still need it
+// removeIdle removes up to limit idle groups of a rule, the least recently used first.
+func (e *Engine) removeIdle(state *ruleState, limit int) {
+	for ; limit > 0; limit-- {
+		group := state.coldest.next
+		// The current event may still need it.
+		if group == &state.coldest || group.touched == e.events || !group.idle() {
 			return
 		}
-		e.forget(g)
+		e.remove(group)
 	}
 }
 
-// tellForgotten runs the rules over an event of our own for each rule that has
-// forgotten a group. The event is of the tenant for whose event there was no room, and
-// of its time, so that a run over the same events tells the same.
-func (e *Engine) tellForgotten(c *clock, pages bool) {
-	if len(e.forgot) == 0 {
+// reportEvictions runs the rules over an event of our own for each rule that lost a
+// group. The event has the tenant and the time of the event that needed the room, so
+// that a second run over the same events reports the same.
+func (e *Engine) reportEvictions(c *clock, fires bool) {
+	if len(e.evictedFor) == 0 {
 		return
 	}
-	forgot := e.forgot
-	e.forgot = nil
-	for _, t := range forgot {
-		if t.told-tellEvery < c.now && c.now < t.told+tellEvery { // of tenants whose clocks differ, each is told
+
+	losers := e.evictedFor
+	e.evictedFor = nil
+	for _, state := range losers {
+		// A distance in both directions, as the clocks of tenants differ.
+		if state.reported-reportInterval < c.now && c.now < state.reported+reportInterval {
 			continue
 		}
-		if pages {
-			t.told = c.now
+		if fires {
+			state.reported = c.now
 		}
-		var ev struct {
-			Type    string `json:"type"`
-			Details struct {
-				Rule  string `json:"rule"`
-				Title string `json:"title"`
-			} `json:"details"`
-		}
-		ev.Type, ev.Details.Rule, ev.Details.Title = schema.TypeForgotten, t.rule.ID, strings.ToValidUTF8(t.rule.Title, "")
-		raw, err := json.Marshal(ev)
-		if err != nil {
-			panic(err) // texts only
-		}
-		if e.match(raw) {
-			e.judgeTouched(c, c.now, fmt.Sprintf("%s-%s-%d", ev.Type, t.rule.ID, c.now), pages)
+
+		if e.match(evictionEvent(state)) {
+			id := fmt.Sprintf("%s-%s-%d", schema.TypeForgotten, state.rule.ID, c.now)
+			e.evaluateTouched(c, c.now, id, fires)
 		}
 	}
-	e.forgot = e.forgot[:0] // what that has cost is told in a minute
+	// The reports' evictions wait for the next interval.
+	e.evictedFor = e.evictedFor[:0]
+}
+
+// evictionEvent returns the event that reports evictions of a rule.
+func evictionEvent(state *ruleState) []byte {
+	var ev struct {
+		Type    string `json:"type"`
+		Details struct {
+			Rule  string `json:"rule"`
+			Title string `json:"title"`
+		} `json:"details"`
+	}
+	ev.Type = schema.TypeForgotten
+	ev.Details.Rule, ev.Details.Title = state.rule.ID, strings.ToValidUTF8(state.rule.Title, "")
+
+	raw, err := json.Marshal(ev)
+	if err != nil {
+		// Cannot happen: the struct holds strings only.
+		panic(err)
+	}
+	return raw
 }

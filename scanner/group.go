@@ -12,47 +12,50 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// An event belongs to a group for each value of the fields that a rule groups by: where
-// an array has several, to the group of each, and of several fields to that of each
-// combination. "" is a value; null, like an absent field, is none. What value_count and
-// its like look at is taken in the same way.
+// An event belongs to one group for each value of the fields that a rule groups by: a
+// field with an array gives a group for each element, several fields give one for each
+// combination. "" is a value; null is none, like an absent field. The values of
+// value_count, value_sum and the like are read in the same way.
 
-// mostMembers is how many groups, and how many values, of one event count: the first of
-// them.
-const mostMembers = 256
+// maxMembers bounds the groups, and the values, of one event. The first ones count.
+const maxMembers = 256
 
-// keys finds the group keys of the event at hand, as one source of the rule has it, and
-// returns how many there are. A correlation's event without a field of the key belongs to
-// no group; a detection alerts all the same.
-func (e *Engine) keys(t *tracked, source int) int {
+// findKeys finds the group keys of the current event, as one source of the rule has
+// the fields, and returns their number. An event that lacks a field belongs to no
+// group of a correlation, but a detection alerts with an empty value.
+func (e *Engine) findKeys(state *ruleState, source int) int {
 	e.parts, e.ends = e.parts[:0], e.ends[:0]
 	count := 1
-	for _, f := range t.groupBy(source) {
+
+	for _, field := range state.groupBy(source) {
 		begin := len(e.parts)
-		e.parts = e.appendTexts(e.parts, f)
+		e.parts = e.appendTexts(e.parts, field)
+
+		// Repeated elements of an array give the same group.
 		switch n := len(e.parts) - begin; {
-		case n == 0 && t.rule.Correlation != nil:
+		case n == 0 && state.rule.Correlation != nil:
 			return 0
 		case n == 0:
 			e.parts = append(e.parts, rules.Text{Quoted: true})
 		case n > 1:
 			e.parts = e.parts[:begin+len(unique(e.parts[begin:]))]
-			count = min(count*(len(e.parts)-begin), mostMembers)
+			count = min(count*(len(e.parts)-begin), maxMembers)
 		}
 		e.ends = append(e.ends, len(e.parts))
 	}
 	return count
 }
 
-// onlyKey makes the key at hand that of the one group that the event belongs to. It is
-// false where that cannot be told at once: the event may be of several groups, or of none.
-func (e *Engine) onlyKey(t *tracked, c *clock, source int) bool {
-	if e.from != nil {
+// setOnlyKey sets the current key to that of the event's only group. It returns false
+// if the event has several groups or none, or if finding out takes findKeys.
+func (e *Engine) setOnlyKey(state *ruleState, c *clock, source int) bool {
+	if e.captured != nil {
 		return false
 	}
-	e.key, e.quoted = append(e.key[:0], c.name...), 0
-	for i, f := range t.groupBy(source) {
-		text, count := e.matcher.First(f)
+
+	e.key, e.quoted = append(e.key[:0], c.tenant...), 0
+	for i, field := range state.groupBy(source) {
+		text, count := e.matcher.First(field)
 		if count != 1 {
 			return false
 		}
@@ -64,23 +67,27 @@ func (e *Engine) onlyKey(t *tracked, c *clock, source int) bool {
 	return true
 }
 
-// unique leaves out texts that were there before.
+// unique removes repeated texts, in place.
 func unique(list []rules.Text) []rules.Text {
 	if len(list) < 2 {
 		return list
 	}
+
 	kept := list[:0]
-	for _, text := range list[:min(len(list), mostMembers)] {
-		if !slices.ContainsFunc(kept, func(known rules.Text) bool { return bytes.Equal(known.Text, text.Text) }) {
+	for _, text := range list[:min(len(list), maxMembers)] {
+		same := func(known rules.Text) bool { return bytes.Equal(known.Text, text.Text) }
+		if !slices.ContainsFunc(kept, same) {
 			kept = append(kept, text)
 		}
 	}
 	return kept
 }
 
-// keyAt makes the n-th of the keys the one at hand.
-func (e *Engine) keyAt(c *clock, n int) {
-	e.key, e.quoted = append(e.key[:0], c.name...), 0
+// setKey sets the current key to the n-th of those that findKeys found.
+func (e *Engine) setKey(c *clock, n int) {
+	e.key, e.quoted = append(e.key[:0], c.tenant...), 0
+
+	// n is a number with one digit for each field, the first field's lowest.
 	begin := 0
 	for i, end := range e.ends {
 		part := &e.parts[begin]
@@ -88,6 +95,7 @@ func (e *Engine) keyAt(c *clock, n int) {
 			part, n = &e.parts[begin+n%width], n/width
 		}
 		begin = end
+
 		e.appendKey(part.Text)
 		if part.Quoted {
 			e.quoted |= 1 << i
@@ -95,115 +103,115 @@ func (e *Engine) keyAt(c *clock, n int) {
 	}
 }
 
-// appendKey appends one part of a key, with its length, so that no two keys are
-// mistaken for each other.
+// appendKey appends a part to the current key, prefixed with its length so that
+// different parts never give the same key.
 func (e *Engine) appendKey(part []byte) {
 	e.key = binary.AppendUvarint(e.key, uint64(len(part)))
 	e.key = append(e.key, part...)
 }
 
-// groupAt finds the group whose key is at hand. It is t.none where there is none yet and
-// make is not set.
-func (e *Engine) groupAt(t *tracked, c *clock, make bool) *group {
-	g := t.groups[string(e.key)]
-	switch {
-	case g != nil:
-		e.warm(g)
-		return g
-	case !make:
-		return &t.none
+// groupOf returns the group of the current key. If it does not exist, it is created if
+// create is set; otherwise state.absent is returned.
+func (e *Engine) groupOf(state *ruleState, c *clock, create bool) *group {
+	if group := state.groups[string(e.key)]; group != nil {
+		e.warm(group)
+		return group
 	}
-	e.prune(t)
-	return e.add(&group{rule: t, tenant: c, key: string(e.key), quoted: e.quoted})
+	if !create {
+		return &state.absent
+	}
+	e.makeRoom(state)
+	return e.add(&group{rule: state, clock: c, key: string(e.key), quoted: e.quoted})
 }
 
-// groupBy are the fields of the group key, as one source of the rule has them.
-func (t *tracked) groupBy(source int) []rules.Field {
-	switch r := t.rule; {
-	case r.Correlation == nil:
-		return r.Alert.GroupBy
-	case source < len(r.Correlation.Sources):
-		return r.Correlation.Sources[source].GroupBy
-	default: // it is only looked at
-		return r.Correlation.Sources[0].GroupBy
-	}
-}
-
-// values are the fields of a group's key, for an alert.
+// values returns the fields of a group key, for an alert.
 func (g *group) values() []schema.GroupValue {
 	var list []schema.GroupValue
-	rest := []byte(g.key[len(g.tenant.name):])
-	for _, f := range g.rule.rule.Alert.GroupBy {
-		n, width := binary.Uvarint(rest)
-		list = append(list, schema.GroupValue{Field: f.Path, Value: string(rest[width : width+int(n)])})
-		rest = rest[width+int(n):]
+	rest := []byte(g.key[len(g.clock.tenant):])
+	for _, field := range g.rule.rule.Alert.GroupBy {
+		// See appendKey: each part follows its length.
+		size, width := binary.Uvarint(rest)
+		end := width + int(size)
+		list = append(list, schema.GroupValue{Field: field.Path, Value: string(rest[width:end])})
+		rest = rest[end:]
 	}
 	return list
 }
 
-// valuesOf are what value_count tells apart in the event at hand, or the bits of the
-// numbers that value_sum and its like look at. They are valid until the next call.
-func (e *Engine) valuesOf(t *tracked, source int) []uint64 {
-	fields := t.rule.Correlation.Sources[source].Values
+// valuesOf returns hashes of the values that value_count counts in the current event,
+// or the bits of the numbers of value_sum and the like. They are valid until the next
+// call.
+func (e *Engine) valuesOf(state *ruleState, source int) []uint64 {
+	fields := state.rule.Correlation.Sources[source].Values
 	e.values = e.values[:0]
-	if t.valued {
-		e.texts = e.appendTexts(e.texts[:0], fields[0])
-		for _, text := range e.texts[:min(len(e.texts), mostMembers)] {
-			f, err := strconv.ParseFloat(string(text.Text), 64)
-			if err == nil && !math.IsNaN(f) && !math.IsInf(f, 0) {
-				e.values = append(e.values, math.Float64bits(f))
-			}
-		}
+	if state.numeric {
+		e.appendNumbers(fields[0])
 		return e.values
 	}
 
+	// Extend the hashes of the combinations so far by each value of the next field.
 	e.values = append(e.values, 0)
-	for _, f := range fields {
-		e.texts = e.appendTexts(e.texts[:0], f)
-		if len(e.texts) == 1 { // as it nearly always is
-			for i, h := range e.values {
-				e.values[i] = e.hash(h, e.texts[0].Text)
+	for _, field := range fields {
+		e.texts = e.appendTexts(e.texts[:0], field)
+		// The common case.
+		if len(e.texts) == 1 {
+			for i, sum := range e.values {
+				e.values[i] = e.hash(sum, e.texts[0].Text)
 			}
 			continue
 		}
+
 		before := len(e.values)
 		for _, text := range unique(e.texts) {
-			for _, h := range e.values[:before] {
-				e.values = append(e.values, e.hash(h, text.Text))
+			for _, sum := range e.values[:before] {
+				e.values = append(e.values, e.hash(sum, text.Text))
 			}
 		}
 		e.values = slices.Delete(e.values, 0, before)
-		e.values = e.values[:min(len(e.values), mostMembers)]
+		e.values = e.values[:min(len(e.values), maxMembers)]
 	}
 	return e.values
 }
 
-// hash tells a text after others, of which there is a hash already, from other such texts.
+// appendNumbers appends to Engine.values the numbers that the current event has at a
+// field. Texts that are not finite numbers are left out.
+func (e *Engine) appendNumbers(f rules.Field) {
+	e.texts = e.appendTexts(e.texts[:0], f)
+	for _, text := range e.texts[:min(len(e.texts), maxMembers)] {
+		value, err := strconv.ParseFloat(string(text.Text), 64)
+		if err == nil && !math.IsNaN(value) && !math.IsInf(value, 0) {
+			e.values = append(e.values, math.Float64bits(value))
+		}
+	}
+}
+
+// hash returns the hash of a text that follows the texts hashed as before.
 func (e *Engine) hash(before uint64, text []byte) uint64 {
 	var h maphash.Hash
 	h.SetSeed(e.seed)
-	var n [8]byte
-	binary.LittleEndian.PutUint64(n[:], before)
-	_, _ = h.Write(n[:])
+	var prefix [8]byte
+	binary.LittleEndian.PutUint64(prefix[:], before)
+	_, _ = h.Write(prefix[:])
 	_, _ = h.Write(text)
 	return h.Sum64()
 }
 
-// appendTexts appends the scalars that the event which is looked at has at a field.
+// appendTexts appends the scalars of a field of the current event, or of the captured
+// one if that is set.
 func (e *Engine) appendTexts(list []rules.Text, f rules.Field) []rules.Text {
-	if e.from == nil {
+	if e.captured == nil {
 		return e.matcher.AppendTexts(list, f)
 	}
-	for _, known := range e.from.texts[slices.Index(e.from.fields, f)] {
+	for _, known := range e.captured.texts[slices.Index(e.captured.fields, f)] {
 		list = append(list, rules.Text{Text: []byte(known.text), Quoted: known.quoted})
 	}
 	return list
 }
 
-// captured are fields of an event that is gone.
+// captured are fields of an event that the matcher no longer holds.
 type captured struct {
 	fields []rules.Field
-	texts  [][]fieldText // of each
+	texts  [][]fieldText // of each field
 }
 
 type fieldText struct {
@@ -211,14 +219,14 @@ type fieldText struct {
 	quoted bool
 }
 
-// capture keeps fields of the event at hand.
+// capture copies fields of the current event.
 func (e *Engine) capture(fields []rules.Field) *captured {
-	c := &captured{fields: fields, texts: make([][]fieldText, len(fields))}
-	for i, f := range fields {
-		e.texts = e.appendTexts(e.texts[:0], f)
-		for _, text := range e.texts[:min(len(e.texts), mostMembers)] {
-			c.texts[i] = append(c.texts[i], fieldText{string(text.Text), text.Quoted})
+	kept := &captured{fields: fields, texts: make([][]fieldText, len(fields))}
+	for i, field := range fields {
+		e.texts = e.appendTexts(e.texts[:0], field)
+		for _, text := range e.texts[:min(len(e.texts), maxMembers)] {
+			kept.texts[i] = append(kept.texts[i], fieldText{string(text.Text), text.Quoted})
 		}
 	}
-	return c
+	return kept
 }

@@ -127,10 +127,10 @@ func TestManyMembers(t *testing.T) {
 	ev := eventAt(t, timelineStart, 0, map[string]any{"type": "hit", "a": many, "b": many})
 	e := NewEngine(set, Config{})
 	alerts := e.Observe(&ev)
-	if len(alerts) != 1 || alerts[0].RuleID != "v" || alerts[0].Count != mostMembers {
+	if len(alerts) != 1 || alerts[0].RuleID != "v" || alerts[0].Count != maxMembers {
 		t.Errorf("got %+v", alerts)
 	}
-	if n := e.Status().Groups; n != mostMembers+1 {
+	if n := e.Status().Groups; n != maxMembers+1 {
 		t.Errorf("%d groups", n)
 	}
 }

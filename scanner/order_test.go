@@ -32,7 +32,7 @@ func startAgain(t *testing.T, set *rules.Set, events []schema.Event, cut int) []
 	for _, a := range lastOf(got) {
 		second.Restore(through(t, a))
 	}
-	second.Begin("acme")
+	second.CloseUnpublished("acme")
 	return append(got, scanAll(second, events[cut:])...)
 }
 

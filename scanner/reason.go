@@ -11,125 +11,149 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// mostRules is how many rules a sentence names.
-const mostRules = 3
+// maxRules bounds the rules that a sentence lists.
+const maxRules = 3
 
-// reason says in a sentence why the event fires the rule or does not.
+// reason returns a sentence that says why the rule fires at the event or does not.
 func (x *Explainer) reason() string {
-	s, c := &x.out.State, x.rule.Correlation
-	counts, pages := x.engine.admits(&x.event, x.at)
+	state, correlation := &x.out.State, x.rule.Correlation
+	counts, fires := x.engine.admits(&x.event, x.at)
+
 	if x.rule.Alert == nil {
 		served := "The rule does not alert: it only serves " + strings.Join(x.out.Serves, ", ") + "."
 		if x.out.Occurs {
 			return "It occurs. " + served
 		}
-		return x.absence(s, c, counts) + " " + served
+		return x.absence(state, correlation, counts) + " " + served
 	}
-	if len(s.Groups) == 0 || !counts {
-		return x.absence(s, c, counts)
+
+	// Without a group or a count there is no alert to speak of.
+	if len(state.Groups) == 0 || !counts {
+		return x.absence(state, correlation, counts)
 	}
-	g := s.furthest()
-	switch a := g.Alert; {
-	case g.Missing != "":
-		return sentence(g.Missing)
-	case a != nil && a.Fired:
+
+	// With several groups, explain the one closest to an alert.
+	furthest := state.furthest()
+	if furthest.Missing != "" {
+		return sentence(furthest.Missing)
+	}
+	switch open := furthest.Alert; {
+	case open != nil && open.Fired:
 		return "It fires: the alert begins with this event."
-	case a != nil && a.Raised:
-		return "It raises the alert that has been open since " + stamp(a.StartsAt) + " to " + a.Level + "."
-	case c != nil && (g.Window == nil || !g.Window.Holds):
-		return x.absence(s, c, counts) + x.more(g, c)
-	case a != nil && a.Silently:
-		return "It matches, but the alert has been open since " + stamp(a.StartsAt) + "; a further match does not fire again before it closes at " + stamp(a.Ends) + "."
-	case a != nil:
-		return "The condition holds, but the alert has been open since " + stamp(a.StartsAt) + "; a further match does not fire again."
-	case !pages && x.event.Source == schema.Backfill:
+	case open != nil && open.Raised:
+		return fmt.Sprintf("It raises the alert that has been open since %s to %s.", stamp(open.StartsAt), open.Level)
+	case correlation != nil && (furthest.Window == nil || !furthest.Window.Holds):
+		return x.absence(state, correlation, counts) + x.outlook(furthest, correlation)
+	case open != nil && open.Silently:
+		return fmt.Sprintf("It matches, but the alert has been open since %s; "+
+			"a further match does not fire again before it closes at %s.", stamp(open.StartsAt), stamp(open.Ends))
+	case open != nil:
+		return fmt.Sprintf("The condition holds, but the alert has been open since %s; "+
+			"a further match does not fire again.", stamp(open.StartsAt))
+	case !fires && x.event.Source == schema.Backfill:
 		return "The condition holds, but the event was backfilled, and such events never begin an alert."
-	case !pages:
-		return "The condition holds, but the event was " + shortDuration(x.event.FetchedAt.Sub(x.out.At).Round(time.Second)) + " old when it was pulled; beyond " + shortDuration(x.engine.cfg.MaxAge) + " none begins an alert."
+	case !fires:
+		return fmt.Sprintf("The condition holds, but the event was %s old when it was pulled; "+
+			"beyond %s none begins an alert.", x.age(), shortDuration(x.engine.cfg.MaxAge))
 	}
 	return "The condition holds."
 }
 
-// absence says why a rule does not occur.
-func (x *Explainer) absence(s *State, c *rules.Correlation, counts bool) string {
-	if c == nil {
-		if !s.Match.Holds {
-			return "It does not match: " + s.Match.Why() + "."
-		}
-		if !counts {
-			return x.tooOld()
-		}
+// absence returns a sentence that says why a rule does not occur.
+func (x *Explainer) absence(s *State, correlation *rules.Correlation, counts bool) string {
+	switch {
+	case correlation == nil && !s.Match.Holds:
+		return "It does not match: " + s.Match.Why() + "."
+	case correlation == nil && !counts:
+		return x.tooOld()
+	case correlation == nil:
 		return "It matches."
+	case len(s.Groups) == 0:
+		return x.noneCounted(s, counts)
 	}
-	if len(s.Groups) == 0 {
-		if !counts && slices.ContainsFunc(s.Counts, func(k Counted) bool { return k.Occurs }) {
-			return x.tooOld()
-		}
-		var list []string
-		for _, k := range s.Counts {
-			why := ""
-			switch {
-			case k.Match != nil:
-				why = k.Match.Why()
-			case x.rule.Correlation != nil:
-				inner := x.set.Rules()[slices.IndexFunc(x.set.Rules(), func(r *rules.Rule) bool { return r.ID == k.RuleID })]
-				why = strings.TrimSuffix(x.absence(&k.State, inner.Correlation, counts), ".")
-			}
-			if len(list) == mostRules {
-				list = append(list, fmt.Sprintf("and %d more", len(s.Counts)-mostRules))
-				break
-			}
-			list = append(list, fmt.Sprintf("%q (%s)", k.Title, why))
-		}
-		return "The event is of none of the rules that are counted: " + strings.Join(list, "; ") + "."
-	}
-	g := s.furthest()
-	if g.Missing != "" {
-		return sentence(g.Missing)
-	}
-	w := g.Window
-	if w == nil {
+
+	furthest := s.furthest()
+	switch {
+	case furthest.Missing != "":
+		return sentence(furthest.Missing)
+	case furthest.Window == nil:
 		return "The event is no longer in a window."
-	}
-	if w.Holds {
+	case furthest.Window.Holds:
 		return "The condition holds."
 	}
-	window := "in the " + shortDuration(c.Timespan) + " up to the event"
-	switch {
-	case c.Type == rules.LastEvents:
-		return fmt.Sprintf("%s of the last %d match; wanted is %s.", number(w.Value), w.Events, s.Condition)
-	case w.Sources != nil:
-		var unseen, unwanted []string
-		for _, k := range w.Sources {
-			if k.Absent && k.Times > 0 {
-				unwanted = append(unwanted, k.Text)
-			} else if !k.Absent && k.Times == 0 {
-				unseen = append(unseen, k.Text)
-			}
-		}
-		text := ""
-		if len(unseen) > 0 {
-			text = "still missing " + window + ": " + strings.Join(unseen, ", ")
-		}
-		if len(unwanted) > 0 {
-			if text != "" {
-				text += "; "
-			}
-			text += "there, but to be absent: " + strings.Join(unwanted, ", ")
-		}
-		if text == "" {
-			text = number(w.Value) + " of the rules were seen; wanted is " + s.Condition
-		}
-		return sentence(text)
-	case c.Rises():
-		return fmt.Sprintf("%s of %s %s.", number(w.Value), number(c.Bounds[0].Than), window)
-	}
-	return fmt.Sprintf("The value %s is %s; wanted is: %s.", window, number(math.Round(w.Value*1e6)/1e6), s.Condition)
+	return s.shortfall(furthest.Window, correlation)
 }
 
-// furthest is the group that got furthest, of those the first.
+// noneCounted says why the event is of none of the rules that a correlation counts.
+func (x *Explainer) noneCounted(s *State, counts bool) string {
+	if !counts && slices.ContainsFunc(s.Counts, func(k Counted) bool { return k.Occurs }) {
+		return x.tooOld()
+	}
+
+	all := x.set.Rules()
+	var list []string
+	for _, counted := range s.Counts {
+		if len(list) == maxRules {
+			list = append(list, fmt.Sprintf("and %d more", len(s.Counts)-maxRules))
+			break
+		}
+
+		why := ""
+		switch {
+		case counted.Match != nil:
+			why = counted.Match.Why()
+		case x.rule.Correlation != nil:
+			inner := all[slices.IndexFunc(all, func(r *rules.Rule) bool { return r.ID == counted.RuleID })]
+			why = strings.TrimSuffix(x.absence(&counted.State, inner.Correlation, counts), ".")
+		}
+		list = append(list, fmt.Sprintf("%q (%s)", counted.Title, why))
+	}
+	return "The event is of none of the rules that are counted: " + strings.Join(list, "; ") + "."
+}
+
+// shortfall says what a window lacks for the condition to hold.
+func (s *State) shortfall(w *Window, correlation *rules.Correlation) string {
+	window := "in the " + shortDuration(correlation.Timespan) + " up to the event"
+	switch {
+	case correlation.Type == rules.LastEvents:
+		return fmt.Sprintf("%s of the last %d match; required: %s.", number(w.Value), w.Events, s.Condition)
+	case w.Sources != nil:
+		return s.sourcesShortfall(w, window)
+	case correlation.Rises():
+		return fmt.Sprintf("%s of %s %s.", number(w.Value), number(correlation.Bounds[0].Than), window)
+	}
+	value := math.Round(w.Value*1e6) / 1e6
+	return fmt.Sprintf("The value %s is %s; required: %s.", window, number(value), s.Condition)
+}
+
+// sourcesShortfall lists the sources that are missing from a window, and those that
+// must be absent and are not.
+func (s *State) sourcesShortfall(w *Window, window string) string {
+	var unseen, unwanted []string
+	for _, source := range w.Sources {
+		if source.Absent && source.Times > 0 {
+			unwanted = append(unwanted, source.Text)
+		} else if !source.Absent && source.Times == 0 {
+			unseen = append(unseen, source.Text)
+		}
+	}
+
+	var parts []string
+	if len(unseen) > 0 {
+		parts = append(parts, "still missing "+window+": "+strings.Join(unseen, ", "))
+	}
+	if len(unwanted) > 0 {
+		parts = append(parts, "present, but must be absent: "+strings.Join(unwanted, ", "))
+	}
+	if len(parts) == 0 {
+		parts = append(parts, number(w.Value)+" of the rules were seen; required: "+s.Condition)
+	}
+	return sentence(strings.Join(parts, "; "))
+}
+
+// furthest returns the group that is closest to an alert, the first of equal ones.
 func (s *State) furthest() *Group {
-	far := func(g *Group) int {
+	rank := func(g *Group) int {
 		switch {
 		case g.Alert != nil && (g.Alert.Fired || g.Alert.Raised):
 			return 4
@@ -142,10 +166,11 @@ func (s *State) furthest() *Group {
 		}
 		return 0
 	}
+
 	best := &s.Groups[0]
 	for i := range s.Groups {
-		if g := &s.Groups[i]; far(g) > far(best) {
-			best = g
+		if candidate := &s.Groups[i]; rank(candidate) > rank(best) {
+			best = candidate
 		}
 	}
 	return best
@@ -153,20 +178,26 @@ func (s *State) furthest() *Group {
 
 // tooOld says that the event was not counted.
 func (x *Explainer) tooOld() string {
-	return "The event was " + shortDuration(x.event.FetchedAt.Sub(x.out.At).Round(time.Second)) + " old when it was pulled, so it was not counted."
+	return "The event was " + x.age() + " old when it was pulled, so it was not counted."
 }
 
-// more says what can still come, or came, of a window.
-func (x *Explainer) more(g *Group, c *rules.Correlation) string {
-	switch {
-	case x.out.Later != nil:
-		return " The alert begins with the later event " + x.out.Later.LogID + " at " + stamp(x.out.Later.At) + "."
+// age returns the event's age when it was pulled.
+func (x *Explainer) age() string {
+	return shortDuration(x.event.FetchedAt.Sub(x.out.At).Round(time.Second))
+}
+
+// outlook says what happened after the event, or what can still happen.
+func (x *Explainer) outlook(g *Group, correlation *rules.Correlation) string {
+	switch later := x.out.Later; {
+	case later != nil:
+		return fmt.Sprintf(" The alert begins with the later event %s at %s.", later.LogID, stamp(later.At))
 	case g.Alert != nil:
-		return " An alert has been open since " + stamp(g.Alert.StartsAt) + "."
-	case g.Window != nil && c.Rises():
-		return " It takes " + number(g.Window.Missing) + " more; the event is in the window until " + stamp(g.Window.LastsUntil) + "."
+		return fmt.Sprintf(" An alert has been open since %s.", stamp(g.Alert.StartsAt))
+	case g.Window != nil && correlation.Rises():
+		return fmt.Sprintf(" It takes %s more; the event is in the window until %s.",
+			number(g.Window.Missing), stamp(g.Window.LastsUntil))
 	case g.Window != nil:
-		return " The event is in the window until " + stamp(g.Window.LastsUntil) + "."
+		return fmt.Sprintf(" The event is in the window until %s.", stamp(g.Window.LastsUntil))
 	}
 	return ""
 }

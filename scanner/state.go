@@ -13,81 +13,102 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Bounds of what is told of a window.
+// Bounds of the description of a window.
 const (
-	mostIDs  = 20
-	mostSeen = 50 // values
+	maxIDs  = 20
+	maxSeen = 50 // values
 )
 
-// state tells how a rule stands.
+// state returns the state of a rule. alerts are the transitions that the explained
+// event caused.
 func (x *Explainer) state(r *rules.Rule, alerts []schema.Alert) State {
-	s := State{RuleID: r.ID, Title: r.Title, Type: "detection", File: r.File, Line: r.Line}
-	i := slices.IndexFunc(x.tree, func(t *tracked) bool { return t.rule == r })
-	c := r.Correlation
-	if c == nil {
-		s.Match = x.explain(r)
-		s.Occurs = s.Match.Holds
-		if i >= 0 && s.Occurs {
-			s.Groups = x.groups(x.tree[i], 0, alerts)
+	status := State{RuleID: r.ID, Title: r.Title, Type: "detection", File: r.File, Line: r.Line}
+	i := slices.IndexFunc(x.tree, func(state *ruleState) bool { return state.rule == r })
+
+	correlation := r.Correlation
+	if correlation == nil {
+		status.Match = x.explain(r)
+		status.Occurs = status.Match.Holds
+		if i >= 0 && status.Occurs {
+			status.Groups = x.groups(x.tree[i], 0, alerts)
 		}
-		return s
+		return status
 	}
-	t := x.tree[i]
-	s.Type, s.Timespan = c.Type, schema.Seconds(c.Timespan)
-	for _, source := range c.Sources {
-		s.Counts = append(s.Counts, Counted{State: x.state(x.set.Rules()[source.Rule], alerts)})
+
+	status.Type, status.Timespan = correlation.Type, schema.Seconds(correlation.Timespan)
+	for _, source := range correlation.Sources {
+		status.Counts = append(status.Counts, Counted{State: x.state(x.set.Rules()[source.Rule], alerts)})
 	}
-	looked := false
-	for _, k := range c.Among {
-		counted := Counted{State: x.state(x.set.Rules()[k], alerts), OnlyLookedAt: true}
-		looked = looked || counted.Occurs
-		s.Counts = append(s.Counts, counted)
+	among := false
+	for _, source := range correlation.Among {
+		counted := Counted{State: x.state(x.set.Rules()[source], alerts), OnlyLookedAt: true}
+		among = among || counted.Occurs
+		status.Counts = append(status.Counts, counted)
 	}
-	s.Condition = x.condition(c)
+
+	status.Condition = x.condition(correlation)
+	status.Groups = x.correlationGroups(x.tree[i], among, alerts)
+	status.Occurs = slices.ContainsFunc(status.Groups, func(g Group) bool {
+		return g.Window != nil && g.Window.Holds
+	})
+	return status
+}
+
+// correlationGroups returns the groups of the event in a correlation. among says that
+// the event is of a rule in Correlation.Among.
+func (x *Explainer) correlationGroups(state *ruleState, among bool, alerts []schema.Alert) (groups []Group) {
 	switch {
-	case t.seen == 0 && looked:
-		s.Groups = x.groups(t, bits.UintSize, alerts)
-	case t.seen == 0:
-	case !t.aliased:
-		s.Groups = x.groups(t, bits.TrailingZeros64(t.seen), alerts)
-	default:
-		for seen := t.seen; seen != 0; seen &= seen - 1 {
-			for _, g := range x.groups(t, bits.TrailingZeros64(seen), alerts) {
-				if !slices.ContainsFunc(s.Groups, func(known Group) bool { return slices.Equal(known.Key, g.Key) }) {
-					s.Groups = append(s.Groups, g)
-				}
+	case state.seen == 0 && among:
+		return x.groups(state, bits.UintSize, alerts)
+	case state.seen == 0:
+		return nil
+	case !state.aliased:
+		return x.groups(state, bits.TrailingZeros64(state.seen), alerts)
+	}
+
+	// With aliases, each source may place the event in other groups.
+	for seen := state.seen; seen != 0; seen &= seen - 1 {
+		for _, group := range x.groups(state, bits.TrailingZeros64(seen), alerts) {
+			same := func(known Group) bool { return slices.Equal(known.Key, group.Key) }
+			if !slices.ContainsFunc(groups, same) {
+				groups = append(groups, group)
 			}
 		}
 	}
-	s.Occurs = slices.ContainsFunc(s.Groups, func(g Group) bool { return g.Window != nil && g.Window.Holds })
-	return s
+	return groups
 }
 
-// names are what a condition in words calls a correlation's sources.
-func (x *Explainer) names(c *rules.Correlation) (list []string) {
-	for _, s := range c.Sources {
-		r := x.set.Rules()[s.Rule]
-		list = append(list, cmp.Or(r.Name, r.ID))
+// names returns the names of a correlation's sources, as Sigma conditions use them.
+func (x *Explainer) names(correlation *rules.Correlation) (list []string) {
+	for _, source := range correlation.Sources {
+		rule := x.set.Rules()[source.Rule]
+		list = append(list, cmp.Or(rule.Name, rule.ID))
 	}
 	return list
 }
 
-// ops spells out bounds.
-var ops = map[string]string{"gte": "at least", "gt": "more than", "lte": "at most", "lt": "less than", "eq": "exactly", "neq": "not"}
+// opWords are the comparisons of rules.Bound in words.
+var opWords = map[string]string{
+	"gte": "at least",
+	"gt":  "more than",
+	"lte": "at most",
+	"lt":  "less than",
+	"eq":  "exactly",
+	"neq": "not",
+}
 
-// condition spells out what a correlation wants.
-func (x *Explainer) condition(c *rules.Correlation) string {
-	var bounds []string
-	for _, b := range c.Bounds {
-		bounds = append(bounds, ops[b.Op]+" "+number(b.Than))
+// condition returns the condition of a correlation in words.
+func (x *Explainer) condition(correlation *rules.Correlation) string {
+	var bounds, paths []string
+	for _, bound := range correlation.Bounds {
+		bounds = append(bounds, opWords[bound.Op]+" "+number(bound.Than))
 	}
-	want := strings.Join(bounds, " and ")
-	var paths []string
-	for _, f := range c.Sources[0].Values {
-		paths = append(paths, f.Path)
+	for _, field := range correlation.Sources[0].Values {
+		paths = append(paths, field.Path)
 	}
-	field := strings.Join(paths, " and ")
-	switch c.Type {
+	want, field := strings.Join(bounds, " and "), strings.Join(paths, " and ")
+
+	switch correlation.Type {
 	case rules.EventCount:
 		return want + " events"
 	case rules.ValueCount:
@@ -97,187 +118,228 @@ func (x *Explainer) condition(c *rules.Correlation) string {
 	case rules.ValueAvg:
 		return "the mean of " + field + " is " + want
 	case rules.ValuePercentile:
-		return fmt.Sprintf("percentile %s of %s is %s", number(c.Percentile), field, want)
+		return fmt.Sprintf("percentile %s of %s is %s", number(correlation.Percentile), field, want)
 	case rules.LastEvents:
-		return fmt.Sprintf("%s of the last %d", want, c.Last)
+		return fmt.Sprintf("%s of the last %d", want, correlation.Last)
 	case rules.EventRatio:
-		return fmt.Sprintf("%s of the events, of %d at least", want, c.Least)
+		return fmt.Sprintf("%s of the events, of %d at least", want, correlation.Least)
 	case rules.EventSpike:
-		return fmt.Sprintf("%s times as many events as usual, and %d", want, c.Least)
+		return fmt.Sprintf("%s times as many events as usual, and %d", want, correlation.Least)
 	}
+
 	order := ""
-	if c.Type == rules.TemporalOrdered {
+	if correlation.Type == rules.TemporalOrdered {
 		order = ", in this order"
 	}
-	if c.Need != nil {
-		return c.Need.Words(x.names(c)) + order
+	if correlation.Need != nil {
+		return correlation.Need.Words(x.names(correlation)) + order
 	}
-	return fmt.Sprintf("%s of %s%s", want, strings.Join(x.names(c), ", "), order)
+	return fmt.Sprintf("%s of %s%s", want, strings.Join(x.names(correlation), ", "), order)
 }
 
-// groups tell how the groups of the event stand, as one source of a rule has it.
-func (x *Explainer) groups(t *tracked, source int, alerts []schema.Alert) (list []Group) {
-	for n, key := range x.keysAt(t, source) {
-		list = append(list, x.group(t, source, n, key, alerts))
+// groups returns the groups of the event, as one source of a rule has it.
+func (x *Explainer) groups(state *ruleState, source int, alerts []schema.Alert) (list []Group) {
+	for n, key := range x.keysAt(state, source) {
+		list = append(list, x.group(state, source, n, key, alerts))
 	}
 	return list
 }
 
-// group tells how one group stands, which is the n-th of the event.
-func (x *Explainer) group(t *tracked, source, n int, key []Key, alerts []schema.Alert) Group {
-	e := x.engine
-	g := Group{Key: key}
-	if t.rule.Correlation != nil && !complete(g.Key) {
-		i := slices.IndexFunc(g.Key, func(k Key) bool { return !k.Found })
-		g.Missing = "the event has no " + cmp.Or(g.Key[i].Path, g.Key[i].Field) + ", so it belongs to no group"
-		return g
-	}
-	if t.distinct || t.valued {
-		if len(e.valuesOf(t, source)) == 0 {
-			f := t.rule.Correlation.Sources[source].Values
-			g.Missing = "the event has no " + f[0].Path
-			if t.valued {
-				g.Missing = "the event's " + f[0].Path + " is no number"
-			} else if len(f) > 1 {
-				g.Missing = "the event lacks one of the fields whose values are counted"
-			}
-			return g
-		}
+// group returns the n-th group of the event, as one source of a rule has it.
+func (x *Explainer) group(state *ruleState, source, n int, key []Key, alerts []schema.Alert) Group {
+	missing := x.missing(state, source, key)
+	if missing != "" {
+		return Group{Key: key, Missing: missing}
 	}
 
-	c := e.clockOf(&x.event)
-	e.keys(t, source)
-	e.keyAt(c, n)
-	state := e.groupAt(t, c, false)
-	if state == &t.none {
-		if t.leads != 0 {
-			g.Missing = "nothing is counted before the first of the order, " + x.names(t.rule.Correlation)[t.ordered[0]] + ", has occurred"
-		} else {
-			g.Missing = "the event is not counted"
+	engine := x.engine
+
+	// Look the group up without creating it.
+	clock := engine.clockOf(&x.event)
+	engine.findKeys(state, source)
+	engine.setKey(clock, n)
+	counted := engine.groupOf(state, clock, false)
+	if counted == &state.absent {
+		missing = "the event is not counted"
+		if state.leads != 0 {
+			first := x.names(state.rule.Correlation)[state.ordered[0]]
+			missing = "nothing is counted before the first of the order, " + first + ", has occurred"
 		}
-		return g
+		return Group{Key: key, Missing: missing}
 	}
-	if pos := state.window.find(x.at, x.event.LogID); t.rule.Correlation != nil && pos >= 0 {
-		g.Window = x.window(state, pos)
+
+	g := Group{Key: key}
+	if pos := counted.window.find(x.at, x.event.LogID); state.rule.Correlation != nil && pos >= 0 {
+		g.Window = x.window(counted, pos)
 	}
-	if state.open {
-		a := &Open{StartsAt: time.UnixMicro(state.starts).UTC(), Level: t.rule.Alert.Levels[state.level].Name, Silently: t.rule.Alert.Class == rules.ClassEvent}
-		if at, ok := state.deadline(); ok {
-			a.Ends = time.UnixMicro(at).UTC()
-		}
-		id := fingerprint(&x.event, t.rule, g.Key)
-		for i := range alerts {
-			if alerts[i].Fingerprint == id && alerts[i].State == schema.Firing {
-				a.Fired = alerts[i].StartsAt.Equal(alerts[i].UpdatedAt) && alerts[i].StartsAt.UnixMicro() == x.at
-				a.Raised = !a.Fired
-			}
-		}
-		g.Alert = a
+	if counted.open {
+		g.Alert = x.openAlert(counted, key, alerts)
 	}
 	return g
 }
 
-// window tells what a group has counted when the occurrence at pos is the last.
+// missing says why the event is in no group of a rule; "" if it is.
+func (x *Explainer) missing(state *ruleState, source int, key []Key) string {
+	if state.rule.Correlation != nil && !complete(key) {
+		i := slices.IndexFunc(key, func(k Key) bool { return !k.Found })
+		return "the event has no " + cmp.Or(key[i].Path, key[i].Field) + ", so it belongs to no group"
+	}
+	if !state.distinct && !state.numeric || len(x.engine.valuesOf(state, source)) > 0 {
+		return ""
+	}
+
+	fields := state.rule.Correlation.Sources[source].Values
+	switch {
+	case state.numeric:
+		return "the event's " + fields[0].Path + " is not a number"
+	case len(fields) > 1:
+		return "the event lacks one of the fields whose values are counted"
+	}
+	return "the event has no " + fields[0].Path
+}
+
+// openAlert returns the open alert of a group.
+func (x *Explainer) openAlert(g *group, key []Key, alerts []schema.Alert) *Open {
+	alert := g.rule.rule.Alert
+	open := &Open{
+		StartsAt: time.UnixMicro(g.starts).UTC(),
+		Level:    alert.Levels[g.level].Name,
+		Silently: alert.Class == rules.ClassEvent,
+	}
+	if at, ok := g.deadline(); ok {
+		open.Ends = time.UnixMicro(at).UTC()
+	}
+
+	// The event's own transitions tell whether it fired or escalated the alert.
+	id := fingerprint(&x.event, g.rule.rule, key)
+	for i := range alerts {
+		if alert := &alerts[i]; alert.Fingerprint == id && alert.State == schema.Firing {
+			open.Fired = alert.StartsAt.Equal(alert.UpdatedAt) && alert.StartsAt.UnixMicro() == x.at
+			open.Raised = !open.Fired
+		}
+	}
+	return open
+}
+
+// window describes the window of a group that ends with the occurrence at pos.
 func (x *Explainer) window(g *group, pos int) *Window {
-	t := g.rule
+	state, correlation := g.rule, g.rule.rule.Correlation
 	for pos+1 < len(g.window) && g.window[pos+1].at == x.at {
 		pos++
 	}
-	begin := g.window.begin(pos, t.span)
-	if t.last > 0 {
-		begin = max(begin, pos+1-t.last)
+
+	begin := g.window.begin(pos, state.span)
+	if state.last > 0 {
+		begin = max(begin, pos+1-state.last)
 	}
+
 	in := g.window[begin : pos+1]
-	w := &Window{After: time.UnixMicro(x.at - t.span).UTC(), Until: time.UnixMicro(x.at).UTC(), Events: in.events(),
-		LogIDs: in.ids(len(in)-1, mostIDs, t.span, false), LastsUntil: time.UnixMicro(x.at + t.span).UTC(), FirstLeave: time.UnixMicro(in[0].at + t.span).UTC()}
-	if t.last > 0 {
-		w.Value = float64(in.lastMatches(t.last, t.span))
-		w.Holds = t.rule.Correlation.Holds(w.Value)
-	} else {
-		w.Value, w.Holds, _ = t.judged(g.window, begin, pos)
+	w := &Window{
+		After:      time.UnixMicro(x.at - state.span).UTC(),
+		Until:      time.UnixMicro(x.at).UTC(),
+		Events:     in.events(),
+		LogIDs:     in.ids(len(in)-1, maxIDs, state.span, false),
+		LastsUntil: time.UnixMicro(x.at + state.span).UTC(),
+		FirstLeave: time.UnixMicro(in[0].at + state.span).UTC(),
 	}
-	for _, b := range t.rule.Correlation.Bounds {
-		if b.Op == "gte" || b.Op == "gt" {
-			w.Missing = max(w.Missing, b.Than-w.Value)
+	if state.last > 0 {
+		w.Value = float64(in.lastMatches(state.last, state.span))
+		w.Holds = correlation.Holds(w.Value)
+	} else {
+		w.Value, w.Holds, _ = state.value(g.window, begin, pos)
+	}
+
+	for _, bound := range correlation.Bounds {
+		if bound.Op == "gte" || bound.Op == "gt" {
+			w.Missing = max(w.Missing, bound.Than-w.Value)
 		}
 	}
 	switch {
-	case t.rule.Correlation.Type == rules.Temporal || t.rule.Correlation.Type == rules.TemporalOrdered:
-		w.Sources = x.sources(t, in)
-	case t.distinct || t.valued:
-		w.Values = t.values(in)
+	case correlation.Type == rules.Temporal || correlation.Type == rules.TemporalOrdered:
+		w.Sources = x.sources(state, in)
+	case state.distinct || state.numeric:
+		w.Values = state.values(in)
 	}
 	return w
 }
 
-// sources are the rules of a temporal correlation, with when they were seen: in an
-// order, with the occurrence that has its place.
-func (x *Explainer) sources(t *tracked, in window) []Seen {
-	c := t.rule.Correlation
-	list := make([]Seen, len(c.Sources))
-	next := 0 // in t.ordered
-	for k, name := range x.names(c) {
-		list[k] = Seen{Text: name, Absent: c.Need != nil && c.Need.Wanted()>>k&1 == 0}
+// sources returns the rules of a temporal correlation, with the last event of each. A
+// rule of an order has the event that counts for the order.
+func (x *Explainer) sources(state *ruleState, in window) []Seen {
+	correlation := state.rule.Correlation
+	list := make([]Seen, len(correlation.Sources))
+	for source, name := range x.names(correlation) {
+		list[source] = Seen{Text: name, Absent: correlation.Need != nil && correlation.Need.Wanted()>>source&1 == 0}
 	}
+
+	// In state.ordered.
+	next := 0
 	for i := range in {
-		o := &in[i]
-		at := time.UnixMicro(o.at).UTC()
-		for k := range list {
-			if o.seen>>k&1 == 0 {
+		occ := &in[i]
+		at := time.UnixMicro(occ.at).UTC()
+		for source := range list {
+			if occ.seen>>source&1 == 0 || slices.Contains(state.ordered, source) {
 				continue
 			}
-			if len(t.ordered) == 0 || !slices.Contains(t.ordered, k) {
-				list[k].Times++
-				list[k].Last, list[k].LogID = at, o.id
-			}
+			list[source].Times++
+			list[source].Last, list[source].LogID = at, occ.id
 		}
-		if next < len(t.ordered) && o.seen>>t.ordered[next]&1 == 1 {
-			s := &list[t.ordered[next]]
-			s.Times, s.Last, s.LogID = 1, at, o.id
+
+		// In an order, an occurrence counts only after the previous source's.
+		if next < len(state.ordered) && occ.seen>>state.ordered[next]&1 == 1 {
+			seen := &list[state.ordered[next]]
+			seen.Times, seen.Last, seen.LogID = 1, at, occ.id
 			next++
 		}
 	}
 	return list
 }
 
-// values are the values in a window, the newest last.
-func (t *tracked) values(in window) []Seen {
-	known := map[string]*Seen{}
-	member := 0 // which of its event's values an occurrence has
+// values returns the values in a window, the newest last.
+func (s *ruleState) values(in window) []Seen {
+	byText := map[string]*Seen{}
+	// Index of the value among those of its event.
+	member := 0
 	for i := range in {
-		o := &in[i]
-		if member++; i == 0 || !o.sameEvent(&in[i-1]) {
+		occ := &in[i]
+		if member++; i == 0 || !occ.sameEvent(&in[i-1]) {
 			member = 0
 		}
+
 		text := ""
-		if t.valued {
-			text = number(o.number())
-		} else if o.fields != nil {
-			text = o.fields.join(t.rule.Correlation.Sources[min(bits.TrailingZeros64(o.seen), len(t.rule.Correlation.Sources)-1)].Values, member)
+		if s.numeric {
+			text = number(occ.number())
+		} else if occ.fields != nil {
+			sources := s.rule.Correlation.Sources
+			source := min(bits.TrailingZeros64(occ.seen), len(sources)-1)
+			text = occ.fields.join(sources[source].Values, member)
 		}
-		s := known[text]
-		if s == nil {
-			s = &Seen{Text: text}
-			known[text] = s
+		known := byText[text]
+		if known == nil {
+			known = &Seen{Text: text}
+			byText[text] = known
 		}
-		s.Times++
-		s.Last, s.LogID = time.UnixMicro(o.at).UTC(), o.id
+		known.Times++
+		known.Last, known.LogID = time.UnixMicro(occ.at).UTC(), occ.id
 	}
-	list := slices.SortedFunc(maps.Values(known), func(a, b *Seen) int { return cmp.Or(a.Last.Compare(b.Last), strings.Compare(a.Text, b.Text)) })
-	var out []Seen
-	for _, s := range list[max(0, len(list)-mostSeen):] {
-		out = append(out, *s)
+
+	list := slices.SortedFunc(maps.Values(byText), func(a, b *Seen) int {
+		return cmp.Or(a.Last.Compare(b.Last), strings.Compare(a.Text, b.Text))
+	})
+	var newest []Seen
+	for _, seen := range list[max(0, len(list)-maxSeen):] {
+		newest = append(newest, *seen)
 	}
-	return out
+	return newest
 }
 
-// join is what an event had at some fields: the n-th combination of what it had at each,
-// in the order of Engine.valuesOf.
+// join returns the n-th combination of the values at some fields, in the order of
+// Engine.valuesOf.
 func (c *captured) join(fields []rules.Field, n int) string {
 	var texts []string
-	for _, f := range fields {
+	for _, field := range fields {
 		var known []string
-		for _, text := range c.texts[slices.Index(c.fields, f)] {
+		for _, text := range c.texts[slices.Index(c.fields, field)] {
 			if !slices.Contains(known, text.text) {
 				known = append(known, text.text)
 			}

@@ -11,23 +11,22 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Partition is one partition of the events topic while it is ours.
+// Partition is a partition of the events topic while it is assigned to us.
 type Partition interface {
 	ID() int
-	// Rewind makes Fetch go on at the first record that was produced at or after
-	// a time, which since tells from the last committed record. It returns the
-	// offset of the first uncommitted record.
+	// Rewind positions Fetch at the first record produced at or after a time, which
+	// since derives from the last committed record. It returns the offset of the
+	// first uncommitted record.
 	Rewind(ctx context.Context, since func(last *schema.Record) time.Time) (committed int64, err error)
-	// Fetch waits for the next record, until ctx ends.
+	// Fetch waits for the next record until ctx ends.
 	Fetch(ctx context.Context) (schema.Record, error)
-	// Commit notes that all records below next are done with. After an error
-	// they may come again.
+	// Commit commits all records below next. After an error they may be fetched
+	// again.
 	Commit(next int64) error
 	Lag() int64
 }
@@ -37,12 +36,12 @@ type Producer interface {
 	Produce(ctx context.Context, records []schema.Record, failed func(error)) error
 }
 
-// Alerts reads every record of the alerts topic: the last one of each key says
-// how an alert stands.
+// Alerts reads every record of the alerts topic. The last record of each key is the
+// current state of an alert.
 type Alerts func(ctx context.Context, yield func(schema.Record) error) error
 
-// commitEvery is how often offsets are committed. What was read since is read
-// again after a crash, and gives the same alerts.
+// commitEvery is how often offsets are committed. Events since the last commit are
+// read again after a crash, and give the same alerts.
 const commitEvery = 500 * time.Millisecond
 
 // Stream runs rules over partitions of the events topic as they grow.
@@ -53,51 +52,29 @@ type Stream struct {
 	log     *slog.Logger
 	metrics *streamMetrics
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	set     *rules.Set
-	changed chan struct{} // closed when set is another
+	changed chan struct{} // closed when set is replaced
 }
 
-type streamMetrics struct {
-	events     prometheus.Counter
-	unreadable prometheus.Counter
-	replayed   prometheus.Counter
-	alerts     *prometheus.CounterVec
-	delay      prometheus.Histogram
-	lag        *prometheus.GaugeVec
-	groups     *prometheus.GaugeVec
-	open       *prometheus.GaugeVec
-	late       prometheus.Counter
-	evicted    *prometheus.CounterVec
-	timeouts   prometheus.Counter
-	broken     prometheus.Counter
-}
-
-// NewStream returns a stream executor. Every partition gets an Engine of cfg.
-// past is the topic that alerts is a producer for.
-func NewStream(set *rules.Set, cfg Config, past Alerts, alerts Producer, log *slog.Logger, reg prometheus.Registerer) *Stream {
-	f := promauto.With(reg)
-	m := &streamMetrics{
-		events:     f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_events_total", Help: "Events that the rules ran over."}),
-		unreadable: f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_unreadable_total", Help: "Records that are no events; the writer keeps them as dead letters."}),
-		replayed:   f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_replayed_total", Help: "Events that were read again to rebuild the rules' windows."}),
-		alerts:     f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_scan_alerts_total", Help: "Transitions of alerts."}, []string{"state"}),
-		delay:      f.NewHistogram(prometheus.HistogramOpts{Name: "tenantwatch_scan_alert_delay_seconds", Help: "From the pull of the event that changed an alert until Kafka had the alert.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 14)}),
-		lag:        f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_scan_lag_records", Help: "Records in a partition that are not scanned yet."}, []string{"partition"}),
-		groups:     f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_scan_groups", Help: "Group keys that the rules keep."}, []string{"partition"}),
-		open:       f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_scan_open_alerts", Help: "Alerts that have not ended."}, []string{"partition"}),
-		late:       f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_late_total", Help: "Events that came so late that their window may no longer have been whole."}),
-		evicted:    f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_scan_evicted_total", Help: "Group keys of a rule that were forgotten because there were too many."}, []string{"rule"}),
-		broken:     f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_rules_broken_total", Help: "Rules that failed in a partition and no longer run there, which is a fault of tenantwatch; the log names them."}),
-		timeouts:   f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_scan_regex_timeouts_total", Help: "Regular expressions that took too long and counted as no match."}),
+// NewStream returns a stream executor. Every partition gets an Engine with cfg. past
+// reads the topic that alerts produces to.
+func NewStream(
+	set *rules.Set, cfg Config, past Alerts, alerts Producer, log *slog.Logger, reg prometheus.Registerer,
+) *Stream {
+	return &Stream{
+		set:     set,
+		changed: make(chan struct{}),
+		cfg:     cfg,
+		past:    past,
+		alerts:  alerts,
+		log:     log,
+		metrics: newStreamMetrics(reg),
 	}
-	m.alerts.WithLabelValues(string(schema.Firing))
-	m.alerts.WithLabelValues(string(schema.Resolved))
-	return &Stream{set: set, changed: make(chan struct{}), cfg: cfg, past: past, alerts: alerts, log: log, metrics: m}
 }
 
-// Reload puts another set of rules in force. Each partition goes on as after a
-// start: windows are read again by the new rules, alerts that fire go on.
+// Reload replaces the set of rules. Each partition then continues as after a restart:
+// the new rules rebuild their windows, and firing alerts continue.
 func (s *Stream) Reload(set *rules.Set) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,23 +89,13 @@ func (s *Stream) current() (set *rules.Set, changed <-chan struct{}) {
 	return s.set, s.changed
 }
 
-// Consume scans one partition until ctx ends, with the rules that are in force.
-func (s *Stream) Consume(ctx context.Context, p Partition) error {
+// Consume scans one partition with the current rules until ctx ends.
+func (s *Stream) Consume(ctx context.Context, partition Partition) error {
 	for {
+		// A reload ends the run; the next one starts over with the new rules.
 		set, changed := s.current()
-		inForce, end := context.WithCancel(ctx)
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			select {
-			case <-changed:
-				end()
-			case <-inForce.Done():
-			}
-		}()
-		err := s.consume(inForce, p, set)
-		end()
-		<-ended
+		err := s.consumeUntil(ctx, changed, partition, set)
+
 		select {
 		case <-changed:
 			if err == nil && ctx.Err() == nil {
@@ -140,111 +107,79 @@ func (s *Stream) Consume(ctx context.Context, p Partition) error {
 	}
 }
 
-// consume scans one partition with one set of rules until ctx ends. It first reads
-// again what the rules' windows reach back to, so that a start forgets nothing.
-// Alerts are acked by Kafka before the offset of their event is committed: if we
-// die in between, the event is scanned again and gives the same alert.
-func (s *Stream) consume(ctx context.Context, p Partition, set *rules.Set) error {
-	engine := NewEngine(set, s.cfg)
+// consumeUntil scans a partition with one set of rules until ctx ends or changed is
+// closed.
+func (s *Stream) consumeUntil(
+	ctx context.Context, changed <-chan struct{}, partition Partition, set *rules.Set,
+) error {
+	unchanged, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-changed:
+			cancel()
+		case <-unchanged.Done():
+		}
+	}()
+
+	err := s.consume(unchanged, partition, set)
+	cancel()
+	<-ended
+	return err
+}
+
+// consume scans one partition with one set of rules until ctx ends. It first replays
+// the events that the windows reach back to, so that a restart loses nothing.
+func (s *Stream) consume(ctx context.Context, partition Partition, set *rules.Set) error {
 	past, err := s.pastAlerts(ctx)
 	if err != nil {
 		return ignoreEnd(ctx, fmt.Errorf("read the alerts: %w", err))
 	}
-	for _, r := range set.Rules() {
-		if r.Alert != nil || r.Correlation != nil {
-			s.metrics.evicted.WithLabelValues(r.ID) // so that there is a zero to begin with
+
+	for _, rule := range set.Rules() {
+		if rule.Alert != nil || rule.Correlation != nil {
+			// Starts the counter at zero.
+			s.metrics.evicted.WithLabelValues(rule.ID)
 		}
 	}
-	var before Status
-	defer s.metrics.lag.DeleteLabelValues(strconv.Itoa(p.ID())) // another process's affair from then on
-	report := func() {
-		now, id := engine.Status(), strconv.Itoa(p.ID())
-		s.metrics.lag.WithLabelValues(id).Set(float64(p.Lag()))
-		s.metrics.groups.WithLabelValues(id).Set(float64(now.Groups))
-		s.metrics.open.WithLabelValues(id).Set(float64(now.Open))
-		s.metrics.late.Add(float64(now.Late - before.Late))
-		for rule, n := range now.Evicted {
-			s.metrics.evicted.WithLabelValues(rule).Add(float64(n - before.Evicted[rule]))
-		}
-		s.metrics.timeouts.Add(float64(now.Timeouts - before.Timeouts))
-		for rule, why := range now.Broken {
-			if before.Broken[rule] == "" {
-				s.metrics.broken.Inc()
-				s.log.Error("a rule failed and no longer runs; this is a fault of tenantwatch, please report it", "rule", rule, "partition", id, "failure", why)
-			}
-		}
-		before = now
+	// From then on another process reports the lag.
+	defer s.metrics.lag.DeleteLabelValues(strconv.Itoa(partition.ID()))
+
+	run := &partitionRun{
+		Stream:     s,
+		partition:  partition,
+		engine:     NewEngine(set, s.cfg),
+		unrestored: past,
+		started:    map[string]bool{},
 	}
-	committed, err := p.Rewind(ctx, func(last *schema.Record) time.Time {
-		// What comes next is about as old as the last one was, whenever that was
-		// pulled; windows reach back from there.
-		at := last.Time
-		if e := schema.EventOf(last); !engine.TooOld(&e) {
-			if stored, ok := schema.IDTime(e.LogID); ok && stored.Before(at) {
-				at = stored
-			}
-		}
-		return at.Add(-engine.Lookback())
-	})
+	committed, err := partition.Rewind(ctx, run.replayFrom)
 	if err != nil {
 		return ignoreEnd(ctx, fmt.Errorf("rewind: %w", err))
 	}
-	begun := map[string]bool{} // tenants that had a new event
-	next, noted := committed, committed
-	// turn ends when what was scanned in it is to be committed.
-	turn, end := ctx, context.CancelFunc(func() {})
-	defer func() {
-		end()
-		if next > noted { // an orderly end: nothing need be scanned again
-			_ = p.Commit(next)
-		}
-	}()
-	for {
-		r, err := p.Fetch(turn)
-		switch {
-		case err == nil && r.Offset < committed:
-			s.replay(engine, &r)
-			continue
-		case err == nil:
-			if err := s.scan(ctx, engine, &r, past, begun); err != nil {
-				return ignoreEnd(ctx, err)
-			}
-			if next == noted {
-				begun, cancel := context.WithTimeout(ctx, commitEvery)
-				turn, end = begun, cancel
-			}
-			next = r.Offset + 1
-		case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
-			return ignoreEnd(ctx, err)
-		}
-		if next > noted && turn.Err() != nil {
-			if err := p.Commit(next); err != nil && ctx.Err() == nil {
-				s.log.Warn("commit failed; the events will be scanned once more, which does no harm", "err", err)
-			}
-			end()
-			noted, turn, end = next, ctx, func() {}
-			report()
-		}
-	}
+	return run.scanAll(ctx, committed)
 }
 
-// pastAlerts is how an earlier run left each alert, by tenant, so that what is
-// firing goes on as what it is and can end.
+// pastAlerts returns the last state of each alert, by tenant, so that firing alerts
+// continue and can end.
 func (s *Stream) pastAlerts(ctx context.Context) (map[string][]schema.Alert, error) {
 	last := map[string][]byte{}
 	err := s.past(ctx, func(r schema.Record) error {
 		last[string(r.Key)] = r.Value
 		return nil
 	})
+
 	past := map[string][]schema.Alert{}
 	for _, value := range last {
-		if a, err := schema.ReadAlert(value); err == nil { // what is no alert is said by the notifier
-			past[a.Tenant] = append(past[a.Tenant], a)
+		// The notifier reports unreadable records.
+		if alert, err := schema.ReadAlert(value); err == nil {
+			past[alert.Tenant] = append(past[alert.Tenant], alert)
 		}
 	}
 	return past, err
 }
 
+// ignoreEnd returns nil for an error that the end of ctx caused.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -252,42 +187,139 @@ func ignoreEnd(ctx context.Context, err error) error {
 	return err
 }
 
-func (s *Stream) replay(engine *Engine, r *schema.Record) {
-	e := schema.EventOf(r)
-	if !engine.TooOld(&e) && identified(&e) {
-		engine.Replay(&e)
-		s.metrics.replayed.Inc()
+// partitionRun is the scan of one partition with one set of rules.
+type partitionRun struct {
+	*Stream
+	partition  Partition
+	engine     *Engine
+	unrestored map[string][]schema.Alert // alerts of tenants without a new event
+	started    map[string]bool           // tenants that had a new event
+	reported   Status                    // already in the metrics
+}
+
+// replayFrom returns the production time from which events are replayed, given the
+// last committed record.
+func (p *partitionRun) replayFrom(last *schema.Record) time.Time {
+	// The next event is about as old as the last one, whenever that was pulled.
+	// Windows reach back from there.
+	at := last.Time
+	if event := schema.EventOf(last); !p.engine.TooOld(&event) {
+		if stored, ok := schema.IDTime(event.LogID); ok && stored.Before(at) {
+			at = stored
+		}
+	}
+	return at.Add(-p.engine.Lookback())
+}
+
+// scanAll replays the records below committed, then scans and commits the others until
+// ctx ends.
+func (p *partitionRun) scanAll(ctx context.Context, committed int64) error {
+	next, saved := committed, committed
+
+	// A batch starts with its first record. Its context ends when it must be committed.
+	batch, endBatch := ctx, context.CancelFunc(func() {})
+	defer func() {
+		endBatch()
+		if next > saved {
+			// Without it, the events are scanned again.
+			_ = p.partition.Commit(next)
+		}
+	}()
+
+	for {
+		record, err := p.partition.Fetch(batch)
+		switch {
+		case err == nil && record.Offset < committed:
+			p.replay(&record)
+			continue
+		case err == nil:
+			// Kafka acknowledges the alerts before the offset is committed. If we
+			// stop in between, the event is scanned again and gives the same alerts.
+			if err := p.scan(ctx, &record); err != nil {
+				return ignoreEnd(ctx, err)
+			}
+
+			// The first record of a batch starts its timer.
+			if next == saved {
+				started, cancel := context.WithTimeout(ctx, commitEvery)
+				batch, endBatch = started, cancel
+			}
+			next = record.Offset + 1
+		case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
+			return ignoreEnd(ctx, err)
+		}
+
+		if next > saved && batch.Err() != nil {
+			if err := p.partition.Commit(next); err != nil && ctx.Err() == nil {
+				p.log.Warn("offset commit failed; events will be scanned again", "err", err)
+			}
+			endBatch()
+
+			// After a failed commit, the next batch commits these records, too.
+			saved, batch, endBatch = next, ctx, func() {}
+			p.report()
+		}
 	}
 }
 
-// identified reports whether the event has an id and a date, which the record
-// tells as a rule.
+// replay counts an event that was scanned before the start.
+func (p *partitionRun) replay(r *schema.Record) {
+	event := schema.EventOf(r)
+	if !p.engine.TooOld(&event) && identified(&event) {
+		p.engine.Replay(&event)
+		p.metrics.replayed.Inc()
+	}
+}
+
+// identified reports whether the event has an id and a date. Usually the record has
+// them; otherwise they are read from the event.
 func identified(e *schema.Event) bool { return !e.Date.IsZero() || e.Identify() == nil }
 
-// scan runs the rules over a record and makes its alerts durable. A tenant's past
-// is taken up with its first event: only then it is known to be in this partition.
-func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record, past map[string][]schema.Alert, begun map[string]bool) error {
-	e := schema.EventOf(r)
-	s.metrics.events.Inc()
-	if engine.TooOld(&e) {
+// scan runs the rules over a record and makes its alerts durable.
+func (p *partitionRun) scan(ctx context.Context, r *schema.Record) error {
+	event := schema.EventOf(r)
+	p.metrics.events.Inc()
+	if p.engine.TooOld(&event) {
 		return nil
 	}
-	if !identified(&e) {
-		s.metrics.unreadable.Inc()
+	if !identified(&event) {
+		p.metrics.unreadable.Inc()
 		return nil
 	}
-	if !begun[e.Tenant] {
-		begun[e.Tenant] = true
-		for i := range past[e.Tenant] {
-			engine.Restore(&past[e.Tenant][i])
-		}
-		engine.Begin(e.Tenant)
-		delete(past, e.Tenant)
-	}
-	alerts := engine.Observe(&e)
+
+	p.start(event.Tenant)
+	alerts := p.engine.Observe(&event)
 	if len(alerts) == 0 {
 		return nil
 	}
+	if err := p.produce(ctx, alerts); err != nil {
+		return err
+	}
+
+	for i := range alerts {
+		p.metrics.alerts.WithLabelValues(string(alerts[i].State)).Inc()
+	}
+	p.metrics.delay.Observe(time.Since(event.FetchedAt).Seconds())
+	return nil
+}
+
+// start restores a tenant's alerts before its first new event. Only that event shows
+// that the tenant is in this partition.
+func (p *partitionRun) start(tenant string) {
+	if p.started[tenant] {
+		return
+	}
+
+	p.started[tenant] = true
+	for i := range p.unrestored[tenant] {
+		p.engine.Restore(&p.unrestored[tenant][i])
+	}
+	p.engine.CloseUnpublished(tenant)
+	delete(p.unrestored, tenant)
+}
+
+// produce produces alerts to Kafka until they are acknowledged or ctx ends.
+func (p *partitionRun) produce(ctx context.Context, alerts []schema.Alert) error {
 	records := make([]schema.Record, len(alerts))
 	for i := range alerts {
 		value, err := json.Marshal(&alerts[i])
@@ -296,19 +328,36 @@ func (s *Stream) scan(ctx context.Context, engine *Engine, r *schema.Record, pas
 		}
 		records[i] = schema.Record{Key: []byte(alerts[i].Fingerprint), Value: value}
 	}
-	said := false
-	err := s.alerts.Produce(ctx, records, func(err error) {
-		if !said {
-			said = true
-			s.log.Warn("alerts cannot be handed to Kafka; trying again", "err", err)
+
+	logged := false
+	return p.alerts.Produce(ctx, records, func(err error) {
+		if !logged {
+			logged = true
+			p.log.Warn("producing alerts failed; retrying", "err", err)
 		}
 	})
-	if err != nil {
-		return err
+}
+
+// report updates the metrics and logs rules that were disabled since the last call.
+func (p *partitionRun) report() {
+	status, before := p.engine.Status(), p.reported
+	id := strconv.Itoa(p.partition.ID())
+	p.reported = status
+
+	p.metrics.lag.WithLabelValues(id).Set(float64(p.partition.Lag()))
+	p.metrics.groups.WithLabelValues(id).Set(float64(status.Groups))
+	p.metrics.open.WithLabelValues(id).Set(float64(status.Open))
+	p.metrics.late.Add(float64(status.Late - before.Late))
+	p.metrics.timeouts.Add(float64(status.Timeouts - before.Timeouts))
+	for rule, count := range status.Evicted {
+		p.metrics.evicted.WithLabelValues(rule).Add(float64(count - before.Evicted[rule]))
 	}
-	for i := range alerts {
-		s.metrics.alerts.WithLabelValues(string(alerts[i].State)).Inc()
+
+	for rule, failure := range status.Broken {
+		if before.Broken[rule] == "" {
+			p.metrics.broken.Inc()
+			p.log.Error("rule disabled after a panic; please report this bug",
+				"rule", rule, "partition", id, "failure", failure)
+		}
 	}
-	s.metrics.delay.Observe(time.Since(e.FetchedAt).Seconds())
-	return nil
 }

@@ -572,7 +572,7 @@ correlation: {type: event_count, rules: [inner], group-by: [ip], timespan: 1m, c
 	for _, id := range []string{"hits", "inner", "gone", "outer"} {
 		e.Restore(&schema.Alert{Tenant: "acme", RuleID: id, State: schema.Firing, Level: "low", StartsAt: timelineStart, UpdatedAt: timelineStart})
 	}
-	e.Begin("acme")
+	e.CloseUnpublished("acme")
 	if n := e.Status().Open; n != 0 {
 		t.Errorf("%d alerts were taken up", n)
 	}

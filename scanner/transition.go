@@ -12,17 +12,17 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// emit notes a transition of g's alert. end is the index of the occurrence with
-// which its window ends; -1 where there is none.
+// emit appends a transition of g's alert to the output. end is the index of the last
+// occurrence of its window, or -1 if there is none.
 func (e *Engine) emit(g *group, state schema.AlertState, count float64, end int) {
-	t := g.rule
-	r := t.rule
-	level, values := r.Alert.Levels[g.level], g.values()
-	a := schema.Alert{
-		Fingerprint: schema.Fingerprint(g.tenant.name, r.ID, values),
-		Tenant:      g.tenant.name,
-		RuleID:      r.ID,
-		Title:       r.Title,
+	rule := g.rule.rule
+	level, values := rule.Alert.Levels[g.level], g.values()
+
+	alert := schema.Alert{
+		Fingerprint: schema.Fingerprint(g.clock.tenant, rule.ID, values),
+		Tenant:      g.clock.tenant,
+		RuleID:      rule.ID,
+		Title:       rule.Title,
 		Level:       level.Name,
 		State:       state,
 		StartsAt:    time.UnixMicro(g.starts).UTC(),
@@ -30,100 +30,122 @@ func (e *Engine) emit(g *group, state schema.AlertState, count float64, end int)
 		Group:       slices.Clone(values),
 		Count:       count,
 		Threshold:   level.Count,
-		Window:      schema.Seconds(time.Duration(t.span) * time.Microsecond),
-		Tags:        r.Tags,
-		Prevention:  r.Prevention,
+		Window:      schema.Seconds(time.Duration(g.rule.span) * time.Microsecond),
+		Tags:        rule.Tags,
+		Prevention:  rule.Prevention,
 	}
-	slices.SortFunc(a.Group, func(x, y schema.GroupValue) int { return strings.Compare(x.Field, y.Field) })
+	slices.SortFunc(alert.Group, func(x, y schema.GroupValue) int { return strings.Compare(x.Field, y.Field) })
 	if state == schema.Resolved {
-		a.ResolvedAt = a.UpdatedAt
+		alert.ResolvedAt = alert.UpdatedAt
 	}
+
 	if end >= 0 {
-		first := 0
-		if t.leads != 0 { // what came before the first of the order has no part in it
-			first = g.window.begin(end, t.span)
-			for first < end && g.window[first].seen>>t.ordered[0]&1 == 0 {
-				first++
-			}
-		}
-		a.LogIDs = g.window[first:end+1].ids(end-first, e.cfg.Samples, t.span, t.last > 0)
-		a.Query = g.query(values, end)
+		alert.LogIDs = g.sampleIDs(end, e.cfg.Samples)
+		alert.Query = g.query(values, end)
 	}
-	a.Summary = summary(r, &a)
-	a.Investigation = a.InvestigationCommand(r.Alert.Investigation)
-	e.out = append(e.out, a)
+	alert.Summary = summary(rule, &alert)
+	alert.Investigation = alert.InvestigationCommand(rule.Alert.Investigation)
+	e.out = append(e.out, alert)
 }
 
-// summary fills in the rule's template, or says what is known without one.
+// sampleIDs returns up to n log_ids of the window that ends at an index.
+func (g *group) sampleIDs(end, n int) []string {
+	state, first := g.rule, 0
+	if state.leads != 0 { // occurrences before the first of the order are not part of the alert
+
+		first = g.window.begin(end, state.span)
+		for first < end && g.window[first].seen>>state.ordered[0]&1 == 0 {
+			first++
+		}
+	}
+	return g.window[first:end+1].ids(end-first, n, state.span, state.last > 0)
+}
+
+// summary fills in the rule's template. Without one, it lists the count and the group.
 func summary(r *rules.Rule, a *schema.Alert) string {
 	window := shortDuration(time.Duration(a.Window))
-	template := r.Alert.Summary
 	switch {
 	case a.State == schema.Resolved && a.Window == 0:
 		return "over"
 	case a.State == schema.Resolved:
 		return fmt.Sprintf("over, %s in the last %s", number(a.Count), window)
+	case r.Alert.Summary == "":
+		return plainSummary(r, a, window)
 	}
-	if template == "" {
-		var b strings.Builder
-		if r.Correlation != nil {
-			fmt.Fprintf(&b, "%s in %s, from %s on", number(a.Count), window, number(a.Threshold))
-		}
-		for i, g := range a.Group {
-			if i > 0 || b.Len() > 0 {
-				b.WriteString(", ")
-			}
-			b.WriteString(g.Field + " " + g.Value)
-		}
-		return b.String()
+
+	pairs := []string{
+		"{count}", number(a.Count),
+		"{percent}", number(math.Round(100 * a.Count)),
+		"{threshold}", number(a.Threshold),
+		"{window}", window,
+		"{level}", a.Level,
+		"{tenant}", a.Tenant,
 	}
-	pairs := []string{"{count}", number(a.Count), "{percent}", number(math.Round(100 * a.Count)), "{threshold}", number(a.Threshold),
-		"{window}", window, "{level}", a.Level, "{tenant}", a.Tenant}
-	for _, g := range a.Group {
-		pairs = append(pairs, "{"+g.Field+"}", g.Value)
+	for _, value := range a.Group {
+		pairs = append(pairs, "{"+value.Field+"}", value.Value)
 	}
-	return strings.NewReplacer(pairs...).Replace(template)
+	return strings.NewReplacer(pairs...).Replace(r.Alert.Summary)
 }
 
-// number writes a count, or a value with up to three digits behind the point.
+func plainSummary(r *rules.Rule, a *schema.Alert, window string) string {
+	var b strings.Builder
+	if r.Correlation != nil {
+		fmt.Fprintf(&b, "%s in %s, from %s on", number(a.Count), window, number(a.Threshold))
+	}
+	for i, value := range a.Group {
+		if i > 0 || b.Len() > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(value.Field + " " + value.Value)
+	}
+	return b.String()
+}
+
+// number formats a value with up to three decimal places.
 func number(f float64) string { return strconv.FormatFloat(math.Round(f*1e3)/1e3, 'f', -1, 64) }
 
-// shortDuration writes 1h30m rather than 1h30m0s.
+// shortDuration formats a duration as 1h30m rather than 1h30m0s.
 func shortDuration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
 	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
 	}
-	return s
+	return text
 }
 
-// query is SQL over the view events that lists what the window holds: the
-// events of the rule's types and group. Where the rule asks for more than that,
-// it lists more than was counted.
+// query returns SQL over the view events that lists the window: the events of the
+// rule's types and group. If the rule has further conditions, it lists more events
+// than were counted.
 func (g *group) query(values []schema.GroupValue, end int) string {
-	t := g.rule
+	state := g.rule
 	until := g.window[end].at
-	since := until - t.span
-	if t.last > 0 && end-t.last+1 >= 0 {
-		since = max(since, g.window[end-t.last+1].at-1)
+	since := until - state.span
+
+	// Of last_events, only the last ones are in the window.
+	if state.last > 0 && end-state.last+1 >= 0 {
+		since = max(since, g.window[end-state.last+1].at-1)
 	}
-	where := []string{"tenant = " + schema.Literal(g.tenant.name)}
-	if t.span == 0 {
+
+	where := []string{"tenant = " + schema.Literal(g.clock.tenant)}
+	if state.span == 0 {
 		where = append(where, "date = "+sqlTime(until), "log_id = "+schema.Literal(g.window[end].id))
 	} else {
 		where = append(where, "date > "+sqlTime(since), "date <= "+sqlTime(until))
 	}
-	if types := sqlTypes(t.rule.Types); types != "" {
+
+	// Narrow it down by what is known without evaluating the rule.
+	if types := sqlTypes(state.rule.Types); types != "" {
 		where = append(where, types)
 	}
-	for i, v := range values {
-		if v.Value != "" {
-			where = append(where, sqlEqual(v, g.quoted>>i&1 == 1))
+	for i, value := range values {
+		if value.Value != "" {
+			where = append(where, sqlEqual(value, g.quoted>>i&1 == 1))
 		}
 	}
+
 	return "SELECT date, type, log_id, ip, user_id, user_name, client_id, description, details FROM events WHERE " +
 		strings.Join(where, " AND ") + " ORDER BY date"
 }
@@ -132,7 +154,7 @@ func sqlTime(us int64) string {
 	return "toDateTime64('" + time.UnixMicro(us).UTC().Format("2006-01-02 15:04:05.000") + "', 3, 'UTC')"
 }
 
-// sqlTypes is a condition on the type, which may have wildcards.
+// sqlTypes returns a condition on the type; types may have wildcards.
 func sqlTypes(types []string) string {
 	var plain, all []string
 	for _, name := range types {
@@ -142,6 +164,7 @@ func sqlTypes(types []string) string {
 			plain = append(plain, schema.Literal(name))
 		}
 	}
+
 	if len(plain) > 0 {
 		all = append(all, "type IN ("+strings.Join(plain, ", ")+")")
 	}
@@ -151,12 +174,13 @@ func sqlTypes(types []string) string {
 	return strings.Join(all, "")
 }
 
-// sqlEqual compares a field with its value: a column, or a path in the JSON of
-// details or of the rest.
+// sqlEqual returns a condition that compares a field with its value. The field is a
+// column, or a path in the JSON of details or rest.
 func sqlEqual(v schema.GroupValue, quoted bool) string {
 	if slices.Contains(schema.TextColumns[:], v.Field) {
 		return v.Field + " = " + schema.Literal(v.Value)
 	}
+
 	column, path := "rest", strings.Split(v.Field, ".")
 	if path[0] == "details" && len(path) > 1 {
 		column, path = "details", path[1:]

@@ -32,7 +32,7 @@ func TestWindowAgreesWithNaive(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		distinct := seed%2 == 0
 		span := int64(1 + r.IntN(30))
-		counted := &tracked{rule: &rules.Rule{Correlation: &rules.Correlation{Type: rules.EventCount}}, span: span}
+		counted := &ruleState{rule: &rules.Rule{Correlation: &rules.Correlation{Type: rules.EventCount}}, span: span}
 		if distinct {
 			counted.rule.Correlation.Type = rules.ValueCount
 		}
@@ -68,7 +68,7 @@ func TestWindowAgreesWithNaive(t *testing.T) {
 				t.Fatalf("seed %d, event %d: the window said to hold %d holds %d", seed, i, got, n)
 			}
 			at := int64(r.IntN(120))
-			if got, want := uint64(counted.left(w, at)), naive(all, at, span, distinct); got != want {
+			if got, want := uint64(counted.valueAt(w, at)), naive(all, at, span, distinct); got != want {
 				t.Fatalf("seed %d: %d up to %d, want %d", seed, got, at, want)
 			}
 			// The last time with n of them.

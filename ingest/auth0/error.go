@@ -8,9 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"golang.org/x/oauth2"
@@ -18,54 +16,79 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest"
 )
 
-// answerError is for an answer other than 200.
+// maxMessage bounds how much text of a response is kept, in bytes.
+const maxMessage = 300
+
+// answerError returns the error of a response with a status other than 200.
 func answerError(path string, res *http.Response, body []byte, limit ingest.Limit) *ingest.CallError {
-	e := &ingest.CallError{Method: http.MethodGet, Path: path, Status: res.StatusCode, Limit: limit, RetryAfter: retryAfter(res.Header)}
+	failure := &ingest.CallError{
+		Method:     http.MethodGet,
+		Path:       path,
+		Status:     res.StatusCode,
+		Limit:      limit,
+		RetryAfter: retryAfter(res.Header),
+	}
+
+	// A gateway's response is not JSON.
 	var answer struct{ Error, ErrorCode, Message string }
 	media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	switch err := json.Unmarshal(body, &answer); {
 	case err == nil:
-		e.Code, e.Message = answer.ErrorCode, clip(answer.Message)
+		failure.Code, failure.Message = answer.ErrorCode, clip(answer.Message)
 	case media == "text/plain":
-		e.Message = clip(string(body))
+		failure.Message = clip(string(body))
 	default:
-		e.Message = fmt.Sprintf("%d bytes of %s", len(body), media)
+		failure.Message = fmt.Sprintf("%d bytes of %s", len(body), media)
 	}
-	return classify(e)
+	return classify(failure)
 }
 
-// unreadable is for an answer that came with 200 or broke off.
+// unreadable returns the error of a response that came with 200 or that broke off.
 func unreadable(path string, limit ingest.Limit, kind ingest.Kind, err error) *ingest.CallError {
 	return &ingest.CallError{Method: http.MethodGet, Path: path, Kind: kind, Limit: limit, Err: err}
 }
 
-// transportError is for a call without an answer, or without a token.
+// transportError returns the error of a call without a response or without a token.
 func transportError(path string, err error) *ingest.CallError {
 	var refused *oauth2.RetrieveError
 	if errors.As(err, &refused) {
-		return classify(&ingest.CallError{Method: http.MethodPost, Path: pathToken, Status: refused.Response.StatusCode, Code: refused.ErrorCode,
-			Message: clip(refused.ErrorDescription), RetryAfter: retryAfter(refused.Response.Header), Limit: limitOf(refused.Response.Header)})
+		header := refused.Response.Header
+		return classify(&ingest.CallError{
+			Method:     http.MethodPost,
+			Path:       pathToken,
+			Status:     refused.Response.StatusCode,
+			Code:       refused.ErrorCode,
+			Message:    clip(refused.ErrorDescription),
+			RetryAfter: retryAfter(header),
+			Limit:      limitOf(header),
+		})
 	}
-	e := &ingest.CallError{Method: http.MethodGet, Path: path, Err: err}
-	var failed *url.Error
-	if errors.As(err, &failed) {
-		for inner := failed; errors.As(inner.Err, &inner); { // the token call's error lies within the other's
+
+	failure := &ingest.CallError{Method: http.MethodGet, Path: path, Err: err}
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		// The error of the call for the token is inside the other one.
+		failed := outer
+		for inner := outer; errors.As(inner.Err, &inner); {
 			failed = inner
 		}
+
 		host := ""
-		if u, perr := url.Parse(failed.URL); perr == nil {
+
+		// Only the host is kept: a URL may carry secrets.
+		if u, err := url.Parse(failed.URL); err == nil {
 			host = u.Host
 			if u.Path == pathToken {
-				e.Method, e.Path = http.MethodPost, pathToken
+				failure.Method, failure.Path = http.MethodPost, pathToken
 			}
 		}
-		e.Err = fmt.Errorf("%s: %w", host, failed.Err)
+		failure.Err = fmt.Errorf("%s: %w", host, failed.Err)
 	}
-	return classify(e)
+	return classify(failure)
 }
 
-// redact takes our secrets out of an answer's own words: some proxies repeat
-// what they were sent.
+// redact removes our secrets from the text of a response: some proxies repeat the
+// request.
 func (c *Client) redact(e *ingest.CallError, token string) error {
 	for _, secret := range []string{c.cfg.ClientSecret, token} {
 		if secret != "" {
@@ -76,9 +99,11 @@ func (c *Client) redact(e *ingest.CallError, token string) error {
 	return e
 }
 
-// classify fills in Kind and Advice.
+// classify sets Kind and Advice.
 func classify(e *ingest.CallError) *ingest.CallError {
 	token := e.Path == pathToken
+
+	// The status says most; of the token's endpoint it means something else.
 	switch {
 	case e.Status == http.StatusTooManyRequests:
 		e.Kind = ingest.KindRateLimit
@@ -87,11 +112,15 @@ func classify(e *ingest.CallError) *ingest.CallError {
 	case e.Status == http.StatusNotFound:
 		e.Kind, e.Advice = ingest.KindClient, "check AUTH0_DOMAIN"
 	case token && e.Status == http.StatusForbidden:
-		e.Kind, e.Advice = ingest.KindToken, "authorize the application for the Management API with the scope read:logs, and check AUTH0_AUDIENCE"
+		e.Kind = ingest.KindToken
+		e.Advice = "authorize the application for the Management API with the scope read:logs, " +
+			"and check AUTH0_AUDIENCE"
 	case token && e.Status != 0:
-		e.Kind, e.Advice = ingest.KindToken, "check AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET or AUTH0_PRIVATE_KEY_FILE"
+		e.Kind = ingest.KindToken
+		e.Advice = "check AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET or AUTH0_PRIVATE_KEY_FILE"
 	case e.Status == http.StatusUnauthorized:
-		e.Kind, e.Advice = ingest.KindUnauthorized, "check AUTH0_AUDIENCE: behind a custom domain it is still https://TENANT.REGION.auth0.com/api/v2/"
+		e.Kind = ingest.KindUnauthorized
+		e.Advice = "check AUTH0_AUDIENCE: behind a custom domain it is still https://TENANT.REGION.auth0.com/api/v2/"
 	case e.Status == http.StatusForbidden:
 		e.Kind, e.Advice = ingest.KindForbidden, "grant the application the scope "+scopeOf(e.Path)
 	case e.Status >= 400:
@@ -99,6 +128,7 @@ func classify(e *ingest.CallError) *ingest.CallError {
 	case e.Status != 0:
 		e.Kind = ingest.KindAnswer
 	default:
+		// No response.
 		var timeout interface{ Timeout() bool }
 		e.Kind = ingest.KindNetwork
 		if errors.As(e.Err, &timeout) && timeout.Timeout() || errors.Is(e.Err, context.DeadlineExceeded) {
@@ -108,7 +138,7 @@ func classify(e *ingest.CallError) *ingest.CallError {
 	return e
 }
 
-// scopeOf is what an endpoint needs.
+// scopeOf returns the scope that an endpoint needs.
 func scopeOf(path string) string {
 	if path == pathStreams {
 		return "read:log_streams"
@@ -116,27 +146,14 @@ func scopeOf(path string) string {
 	return "read:logs"
 }
 
-// retryAfter reads the Retry-After header, in seconds or as a date.
-func retryAfter(h http.Header) time.Duration {
-	text := h.Get("Retry-After")
-	if seconds, err := strconv.Atoi(text); err == nil {
-		return time.Duration(min(max(seconds, 0), int(maxReset/time.Second))) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return min(max(at.Sub(serverNow(h)), 0), maxReset)
-	}
-	return 0
-}
-
-// maxMessage is how much of an answer's own words is kept, in bytes.
-const maxMessage = 300
-
 // clip shortens a text to one line.
 func clip(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) <= maxMessage {
 		return text
 	}
+
+	// Never cut a rune in two.
 	cut := maxMessage
 	for !utf8.RuneStart(text[cut]) {
 		cut--

@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// A kind is one type of event: the groups of top-level fields it has and its
-// details. desc, details and extra are template text.
+// kind is one type of event, with its groups of top-level fields and its details. desc,
+// details and extra are template text.
 type kind struct {
 	code    string
 	desc    string
 	fields  string // names of groups, see groups
 	details string // "" = the event has none
 	extra   string // further top-level members, each with a comma in front
-	variant string // names a second form of the same type; "" = the usual one
+	variant string // name of a second form of the type; "" = the usual one
 }
 
-// The shapes an event comes in.
+// The shapes of an event.
 const (
 	shapeModern   = iota // since 2024: null members are left out
 	shapeNulls           // 2023: members without a value are null, no tenant_name
@@ -27,17 +27,17 @@ const (
 	shapeCount
 )
 
-// catalog is every type the tenant can produce: those with a published schema,
-// and a few that are only documented or retired.
+// catalog returns every type that the tenant can produce: those with a published
+// schema, and a few that are only documented, or retired.
 func catalog() []kind {
 	return slices.Concat(loginKinds(), tokenKinds(), mfaKinds(), otherKinds())
 }
 
-// group is a set of top-level members that come together.
+// group is a set of top-level members that occur together.
 type group struct{ name, text, nulls string }
 
-// groups are in the order in which members are written. nulls is what the 2023
-// shape writes where an event has no such group.
+// groups returns the groups in the order of their members. nulls is the text of the 2023
+// shape for an event without the group. array selects the usual form of the scopes.
 func groups(array bool) []group {
 	scopes := `,"scope":<scopes:0>`
 	if array {
@@ -67,19 +67,21 @@ func groups(array bool) []group {
 // templates compiles the kind in every shape.
 func (k kind) templates(names map[string]slot) [shapeCount]template {
 	has := make(map[string]bool)
-	for _, f := range strings.Fields(k.fields) {
-		has[f] = true
+	for _, name := range strings.Fields(k.fields) {
+		has[name] = true
 	}
+
 	var members, withNulls strings.Builder
-	for _, g := range groups(k.code == "f" || k.code == "fsa") {
-		if has[g.name] {
-			members.WriteString(g.text)
-			if g.name != "sec" && g.name != "refs" && g.name != "sdk" {
-				withNulls.WriteString(g.text)
+	for _, group := range groups(k.code == "f" || k.code == "fsa") {
+		// The 2023 shape has no later groups.
+		if has[group.name] {
+			members.WriteString(group.text)
+			if group.name != "sec" && group.name != "refs" && group.name != "sdk" {
+				withNulls.WriteString(group.text)
 			}
 			continue
 		}
-		withNulls.WriteString(g.nulls)
+		withNulls.WriteString(group.nulls)
 	}
 	members.WriteString(k.extra)
 	withNulls.WriteString(k.extra)
@@ -91,7 +93,9 @@ func (k kind) templates(names map[string]slot) [shapeCount]template {
 		mobile  = `,"isMobile":<mobile>`
 		browser = `,"user_agent":"<ua>"}`
 	)
+
 	name := `,"type":"` + k.code + `","description":"` + k.desc + `"`
+
 	details, nullDetails := "", `,"details":null`
 	if k.details != "" {
 		details = `,"details":` + k.details
@@ -100,31 +104,34 @@ func (k kind) templates(names map[string]slot) [shapeCount]template {
 	if details == "" {
 		detailsOrNull = nullDetails
 	}
-	m := members.String()
+
+	member := members.String()
 	sources := [shapeCount]string{
-		shapeModern:   date + name + m + details + ids + modern + mobile + browser,
-		shapeNulls:    `{"_id":"<id>","log_id":"<id>","date":"<date>"` + name + withNulls.String() + detailsOrNull + `,"location_info":null` + mobile + browser,
-		shapeNoID:     date + name + m + details + `,"log_id":"<id>"` + modern + mobile + browser,
-		shapeDateObj:  `{"date":{"$date":"<date>"}` + name + m + details + ids + modern + mobile + browser,
-		shapeNoDetail: date + name + m + nullDetails + ids + modern + mobile + browser,
-		shapeMobiles:  date + name + m + details + ids + modern + `,"is_mobile":<mobile>` + mobile + browser,
+		shapeModern: date + name + member + details + ids + modern + mobile + browser,
+		shapeNulls: `{"_id":"<id>","log_id":"<id>","date":"<date>"` + name + withNulls.String() +
+			detailsOrNull + `,"location_info":null` + mobile + browser,
+		shapeNoID:     date + name + member + details + `,"log_id":"<id>"` + modern + mobile + browser,
+		shapeDateObj:  `{"date":{"$date":"<date>"}` + name + member + details + ids + modern + mobile + browser,
+		shapeNoDetail: date + name + member + nullDetails + ids + modern + mobile + browser,
+		shapeMobiles:  date + name + member + details + ids + modern + `,"is_mobile":<mobile>` + mobile + browser,
 	}
-	var out [shapeCount]template
+
+	var compiled [shapeCount]template
 	for i, src := range sources {
-		out[i] = compile(src, names)
+		compiled[i] = compile(src, names)
 	}
-	return out
+	return compiled
 }
 
-// A weight is how often a type occurs among 1,024 background events.
+// weight is the frequency of a type among 1,024 background events.
 type weight struct {
 	code string
 	n    int
 }
 
-// weights resemble a tenant whose users mostly hold refresh tokens. Rate limits,
-// refused Management calls and attack protection are left out: those come from
-// attacks, whose answers stay exact that way.
+// weights returns frequencies that resemble a tenant whose users mostly hold refresh
+// tokens. Rate limits, refused Management calls and attack protection are left out:
+// only attacks write them, so that the answers stay exact.
 func weights() []weight {
 	return []weight{
 		{"sertft", 233}, {"seacft", 172}, {"s", 150}, {"seccft", 108}, {"ssa", 62}, {"sapi", 56},

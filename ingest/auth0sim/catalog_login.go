@@ -1,6 +1,6 @@
 package auth0sim
 
-// loginKinds are the event types about signing in, up and out, in the form the
+// loginKinds returns the event types about signing in, up and out, in the form the
 // Management API serves. Texts are templates, see template.go.
 func loginKinds() []kind {
 	return []kind{

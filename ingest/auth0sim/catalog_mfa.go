@@ -1,6 +1,6 @@
 package auth0sim
 
-// mfaKinds are the event types about multi-factor authentication (Guardian), in the form the
+// mfaKinds returns the event types about multi-factor authentication (Guardian), in the form the
 // Management API serves. Texts are templates, see template.go.
 func mfaKinds() []kind {
 	return []kind{

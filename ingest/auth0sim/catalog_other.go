@@ -1,6 +1,6 @@
 package auth0sim
 
-// otherKinds are the event types about the Management API, users, limits and the rest, in the form the
+// otherKinds returns the event types about the Management API, users, limits and the rest, in the form the
 // Management API serves. Texts are templates, see template.go.
 func otherKinds() []kind {
 	return []kind{

@@ -1,6 +1,6 @@
 package auth0sim
 
-// tokenKinds are the event types about token exchanges, in the form the
+// tokenKinds returns the event types about token exchanges, in the form the
 // Management API serves. Texts are templates, see template.go.
 func tokenKinds() []kind {
 	return []kind{

@@ -1,18 +1,22 @@
 package auth0sim
 
 import (
+	"cmp"
 	"encoding/xml"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 )
 
-// test tells that the core answers. Whether a password grant fails has no
-// influence on it, nor on testall.
+// test serves GET /test. Neither it nor testall depends on whether password grants
+// fail.
 func (t *Tenant) test(w http.ResponseWriter, r *http.Request) {
-	writeBody(w, http.StatusOK, authenticationJSON, []byte(`{"clock":`+strconv.FormatInt(t.clock().UnixMilli(), 10)+`}`))
+	body := fmt.Appendf(nil, `{"clock":%d}`, t.clock().UnixMilli())
+	writeBody(w, http.StatusOK, authenticationJSON, body)
 }
 
+// testall serves GET /testall.
 func (t *Tenant) testall(w http.ResponseWriter, r *http.Request) {
 	writeBody(w, http.StatusOK, "text/plain", []byte("OK"))
 }
@@ -67,65 +71,95 @@ type (
 	}
 )
 
-// A notice is an incident as of now. How the feeds word it is modelled.
+// notice is the current state of an incident. Its wording in the feeds is modelled.
 type notice struct {
 	id, title, text, impact string
 	updated                 time.Time
 }
 
-// notices are the incidents that have begun, the newest first.
+// notices returns the incidents that have begun, the newest first.
 func (t *Tenant) notices(domain string, r *http.Request, now time.Time) []notice {
 	if domain != t.cfg.Domain && domain != r.Host {
-		return nil // another tenant, about which nothing is known
+		// Of another tenant, nothing is known.
+		return nil
 	}
+
 	var out []notice
 	for i := len(t.cfg.Incidents) - 1; i >= 0; i-- {
-		in := t.cfg.Incidents[i]
-		if now.Before(t.cfg.Anchor.Add(in.From)) {
+		incident := t.cfg.Incidents[i]
+		begin := t.cfg.Anchor.Add(incident.From)
+		if now.Before(begin) {
 			continue
 		}
-		n := notice{id: "https://status.auth0.com/incidents/" + strconv.Itoa(i+1), title: in.Title,
-			text: "Investigating - " + in.Description, impact: in.Impact, updated: t.cfg.Anchor.Add(in.From)}
-		if n.impact == "" {
-			n.impact = "minor"
+
+		entry := notice{
+			id:      "https://status.auth0.com/incidents/" + strconv.Itoa(i+1),
+			title:   incident.Title,
+			text:    "Investigating - " + incident.Description,
+			impact:  cmp.Or(incident.Impact, "minor"),
+			updated: begin,
 		}
-		if end := t.cfg.Anchor.Add(in.To); in.To != 0 && !now.Before(end) {
-			n.text, n.updated = "Resolved - "+in.Description, end
+
+		// A resolved incident stays in the feed.
+		if end := t.cfg.Anchor.Add(incident.To); incident.To != 0 && !now.Before(end) {
+			entry.text, entry.updated = "Resolved - "+incident.Description, end
 		}
-		out = append(out, n)
+		out = append(out, entry)
 	}
 	return out
 }
 
+// rss serves GET /api/rss.
 func (t *Tenant) rss(w http.ResponseWriter, r *http.Request) {
 	domain, ok := feedDomain(w, r)
 	if !ok {
 		return
 	}
-	f := rssFeed{Version: "2.0", Channel: rssChannel{Title: "Auth0 Status - " + domain,
-		Link: "https://status.auth0.com", Description: "Incidents that concern " + domain}}
-	for _, n := range t.notices(domain, r, t.clock()) {
-		f.Channel.Items = append(f.Channel.Items, rssItem{Title: n.title, Link: n.id, GUID: rssGUID{true, n.id},
-			PubDate: n.updated.UTC().Format(time.RFC1123Z), Category: n.impact, Description: n.text})
+
+	feed := rssFeed{Version: "2.0", Channel: rssChannel{
+		Title:       "Auth0 Status - " + domain,
+		Link:        "https://status.auth0.com",
+		Description: "Incidents that concern " + domain,
+	}}
+	for _, entry := range t.notices(domain, r, t.clock()) {
+		feed.Channel.Items = append(feed.Channel.Items, rssItem{
+			Title:       entry.title,
+			Link:        entry.id,
+			GUID:        rssGUID{true, entry.id},
+			PubDate:     entry.updated.UTC().Format(time.RFC1123Z),
+			Category:    entry.impact,
+			Description: entry.text,
+		})
 	}
-	writeXML(w, "application/rss+xml", f)
+	writeXML(w, "application/rss+xml", feed)
 }
 
+// atom serves GET /feed.
 func (t *Tenant) atom(w http.ResponseWriter, r *http.Request) {
 	domain, ok := feedDomain(w, r)
 	if !ok {
 		return
 	}
+
 	now := t.clock()
-	f := atomFeed{Title: "Auth0 Status - " + domain, ID: "https://status.auth0.com/feed?domain=" + domain,
-		Updated: now.Format(time.RFC3339)}
-	for _, n := range t.notices(domain, r, now) {
-		f.Entries = append(f.Entries, atomEntry{Title: n.title, ID: n.id, Updated: n.updated.UTC().Format(time.RFC3339),
-			Category: atomCategory{n.impact}, Content: atomContent{"text", n.text}})
+	feed := atomFeed{
+		Title:   "Auth0 Status - " + domain,
+		ID:      "https://status.auth0.com/feed?domain=" + domain,
+		Updated: now.Format(time.RFC3339),
 	}
-	writeXML(w, "application/atom+xml", f)
+	for _, entry := range t.notices(domain, r, now) {
+		feed.Entries = append(feed.Entries, atomEntry{
+			Title:    entry.title,
+			ID:       entry.id,
+			Updated:  entry.updated.UTC().Format(time.RFC3339),
+			Category: atomCategory{entry.impact},
+			Content:  atomContent{"text", entry.text},
+		})
+	}
+	writeXML(w, "application/atom+xml", feed)
 }
 
+// feedDomain returns the domain parameter. Without it, it answers 400.
 func feedDomain(w http.ResponseWriter, r *http.Request) (string, bool) {
 	domain := r.URL.Query().Get("domain")
 	if domain == "" {
@@ -137,7 +171,8 @@ func feedDomain(w http.ResponseWriter, r *http.Request) (string, bool) {
 func writeXML(w http.ResponseWriter, contentType string, v any) {
 	body, err := xml.MarshalIndent(v, "", "  ")
 	if err != nil {
-		panic(err) // all callers pass plain values
+		// All callers pass plain values.
+		panic(err)
 	}
 	writeBody(w, http.StatusOK, contentType, append([]byte(xml.Header), body...))
 }

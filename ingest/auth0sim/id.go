@@ -1,47 +1,39 @@
 package auth0sim
 
 import (
+	"cmp"
 	"math"
 	"strconv"
 )
 
-// A log_id is 56 digits: 900, yyyymmddhhmmss in UTC, six digits of microseconds,
-// fourteen zeros and a counter of nineteen digits. Their order as text is their
-// order in time.
+// A log_id has 56 digits: 900, yyyymmddhhmmss in UTC, six digits of microseconds,
+// fourteen zeros and a counter of nineteen digits. Their order as text is their order
+// in time.
 const (
 	idLength    = 56
 	idTimeStart = 3
 	idTailStart = 3 + 14 + 6
 
-	// Counters of background events start at bulkTail and grow by one per
-	// event. All others start at otherTail: above every background event of
-	// the same microsecond, so that an event that is added "now" never gets
-	// an id below one that a client has already seen.
+	// Counters of background events start at bulkTail and grow by one per event.
+	// All others start at otherTail, above every background event of the same
+	// microsecond, so that an event that is added "now" never gets an id below
+	// one that a client has already seen.
 	bulkTail  uint64 = 1223372_045029306413
 	otherTail uint64 = 1223372_900000000000
 )
 
-// A pos is a log_id in the form that is cheap to compare: the time in
-// microseconds since 1970 and the counter.
+// pos is a log_id in a form that is cheap to compare: the time in microseconds since
+// 1970 and the counter.
 type pos struct {
 	us   int64
 	tail uint64
 }
 
 func (p pos) compare(q pos) int {
-	switch {
-	case p.us != q.us:
-		if p.us < q.us {
-			return -1
-		}
-		return 1
-	case p.tail != q.tail:
-		if p.tail < q.tail {
-			return -1
-		}
-		return 1
+	if p.us != q.us {
+		return cmp.Compare(p.us, q.us)
 	}
-	return 0
+	return cmp.Compare(p.tail, q.tail)
 }
 
 func (p pos) less(q pos) bool { return p.compare(q) < 0 }
@@ -50,28 +42,32 @@ func (p pos) id() string { return string(appendID(make([]byte, 0, idLength), p))
 
 // appendID appends the 56 digits of p.
 func appendID(b []byte, p pos) []byte {
-	c := civilOf(p.us)
+	parts := civilOf(p.us)
+
+	// The time.
 	b = append(b, "900"...)
-	b = appendDigits(b, c.year, 4)
-	b = appendDigits(b, c.month, 2)
-	b = appendDigits(b, c.day, 2)
-	b = appendDigits(b, c.hour, 2)
-	b = appendDigits(b, c.minute, 2)
-	b = appendDigits(b, c.second, 2)
-	b = appendDigits(b, c.micros, 6)
+	b = appendDigits(b, parts.year, 4)
+	b = appendDigits(b, parts.month, 2)
+	b = appendDigits(b, parts.day, 2)
+	b = appendDigits(b, parts.hour, 2)
+	b = appendDigits(b, parts.minute, 2)
+	b = appendDigits(b, parts.second, 2)
+	b = appendDigits(b, parts.micros, 6)
 	b = append(b, "00000000000000"...)
-	n := len(b)
+
+	// The counter does not fit an int, so appendDigits cannot write it.
+	start := len(b)
 	b = append(b, "0000000000000000000"...)
-	for i, v := n+18, p.tail; i >= n && v > 0; i-- {
-		b[i] = byte('0' + v%10)
-		v /= 10
+	for i, rest := start+18, p.tail; i >= start && rest > 0; i-- {
+		b[i] = byte('0' + rest%10)
+		rest /= 10
 	}
 	return b
 }
 
-// parseID reads 56 digits. The result has the same order relation to every id
-// that the tenant makes as the text has; ids of other makers (older forms,
-// impossible dates, another prefix) fall between ours, never on one of them.
+// parseID parses 56 digits. The result compares with every id of the tenant as the text
+// does. Other ids (older forms, impossible dates, another prefix) are placed between
+// the tenant's, never on one of them.
 func parseID(s string) (pos, bool) {
 	if len(s) != idLength {
 		return pos{}, false
@@ -81,105 +77,133 @@ func parseID(s string) (pos, bool) {
 			return pos{}, false
 		}
 	}
+
 	switch {
 	case s[:idTimeStart] < "900":
 		return pos{us: math.MinInt64}, true
 	case s[:idTimeStart] > "900":
 		return pos{us: math.MaxInt64, tail: math.MaxUint64}, true
 	}
-	num := func(from, to int) int {
-		n := 0
-		for _, d := range []byte(s[from:to]) {
-			n = n*10 + int(d-'0')
-		}
-		return n
+	parsed, exact := parseTime(s)
+	if !exact {
+		return parsed, true
 	}
-	c := civil{year: num(3, 7), month: num(7, 9), day: num(9, 11), hour: num(11, 13),
-		minute: num(13, 15), second: num(15, 17), micros: num(17, 23)}
-	// A field out of range puts the id before the first or after the last
-	// moment of the field in front of it.
-	fields := []struct {
-		v        *int
-		min, max int
-	}{{&c.month, 1, 12}, {&c.day, 1, 0}, {&c.hour, 0, 23}, {&c.minute, 0, 59}, {&c.second, 0, 59}}
-	for i, f := range fields {
-		if f.max == 0 {
-			f.max = daysIn(c.year, c.month)
-		}
-		if *f.v >= f.min && *f.v <= f.max {
-			continue
-		}
-		below := *f.v < f.min
-		for _, g := range fields[i:] {
-			switch {
-			case below:
-				*g.v = g.min
-			case g.max == 0:
-				*g.v = daysIn(c.year, c.month)
-			default:
-				*g.v = g.max
-			}
-		}
-		if below {
-			c.micros = 0
-			return pos{us: c.us()}, true
-		}
-		c.micros = 999_999
-		return pos{us: c.us(), tail: math.MaxUint64}, true
-	}
-	p := pos{us: c.us()}
-	for _, d := range []byte(s[idTailStart : idLength-19]) {
-		if d != '0' {
-			p.tail = math.MaxUint64 // above every counter of ours
-			return p, true
+
+	// The zeros in front of the counter.
+	for i := idTailStart; i < idLength-19; i++ {
+		if s[i] != '0' {
+			// Above every counter of ours.
+			parsed.tail = math.MaxUint64
+			return parsed, true
 		}
 	}
-	p.tail, _ = strconv.ParseUint(s[idLength-19:], 10, 64)
-	return p, true
+	parsed.tail, _ = strconv.ParseUint(s[idLength-19:], 10, 64)
+	return parsed, true
 }
 
-// civil is a moment in UTC by its parts. The standard library's time does the
-// same; this costs a third and allocates nothing.
+// parseTime parses the time of an id. A field out of range places the id before the
+// first or after the last moment of the field in front of it; exact is false then.
+func parseTime(s string) (parsed pos, exact bool) {
+	number := func(from, to int) (value int) {
+		for _, digit := range []byte(s[from:to]) {
+			value = value*10 + int(digit-'0')
+		}
+		return value
+	}
+	parts := civil{
+		year: number(3, 7), month: number(7, 9), day: number(9, 11),
+		hour: number(11, 13), minute: number(13, 15), second: number(15, 17),
+		micros: number(17, 23),
+	}
+
+	fields := []struct {
+		value     *int
+		low, high int // high 0 = the days of the month
+	}{
+		{&parts.month, 1, 12}, {&parts.day, 1, 0},
+		{&parts.hour, 0, 23}, {&parts.minute, 0, 59}, {&parts.second, 0, 59},
+	}
+	highOf := func(high int) int {
+		if high == 0 {
+			return daysIn(parts.year, parts.month)
+		}
+		return high
+	}
+
+	for i, field := range fields {
+		if *field.value >= field.low && *field.value <= highOf(field.high) {
+			continue
+		}
+
+		// Clamp it and all finer fields.
+		if *field.value < field.low {
+			for _, finer := range fields[i:] {
+				*finer.value = finer.low
+			}
+			parts.micros = 0
+			return pos{us: parts.us()}, false
+		}
+		for _, finer := range fields[i:] {
+			*finer.value = highOf(finer.high)
+		}
+		parts.micros = 999_999
+		return pos{us: parts.us(), tail: math.MaxUint64}, false
+	}
+	return pos{us: parts.us()}, true
+}
+
+// civil is a time in UTC by its parts. It takes a third of the time of the standard
+// library and allocates nothing.
 type civil struct{ year, month, day, hour, minute, second, micros int }
 
-// civilOf splits microseconds since 1970 (proleptic Gregorian calendar; the
-// algorithm counts days from March 1 of year 0, so that leap days come last).
+// civilOf splits microseconds since 1970, in the proleptic Gregorian calendar. Years
+// start on March 1, so that leap days come last, and are counted in eras of 400 years.
 func civilOf(us int64) civil {
 	const day = 86400 * 1_000_000
 	days := floorDiv(us, day)
 	rest := us - days*day
-	z := days + 719468
-	era := floorDiv(z, 146097)
-	doe := z - era*146097
-	yoe := (doe - doe/1460 + doe/36524 - doe/146096) / 365
-	doy := doe - (365*yoe + yoe/4 - yoe/100)
-	mp := (5*doy + 2) / 153
-	c := civil{year: int(yoe + era*400), month: int(mp) + 3, day: int(doy-(153*mp+2)/5) + 1}
-	if c.month > 12 {
-		c.month -= 12
-		c.year++
+
+	// The date, from the days since March 1 of the year 0.
+	sinceMarch := days + 719468
+	era := floorDiv(sinceMarch, 146097)
+	dayOfEra := sinceMarch - era*146097
+	yearOfEra := (dayOfEra - dayOfEra/1460 + dayOfEra/36524 - dayOfEra/146096) / 365
+	dayOfYear := dayOfEra - (365*yearOfEra + yearOfEra/4 - yearOfEra/100)
+	// Months count from March.
+	month := (5*dayOfYear + 2) / 153
+	parts := civil{year: int(yearOfEra + era*400), month: int(month) + 3, day: int(dayOfYear-(153*month+2)/5) + 1}
+	if parts.month > 12 {
+		parts.month -= 12
+		parts.year++
 	}
-	sec := rest / 1_000_000
-	c.micros = int(rest - sec*1_000_000)
-	c.hour, c.minute, c.second = int(sec/3600), int(sec/60%60), int(sec%60)
-	return c
+
+	seconds := rest / 1_000_000
+	parts.micros = int(rest - seconds*1_000_000)
+	parts.hour, parts.minute, parts.second = int(seconds/3600), int(seconds/60%60), int(seconds%60)
+	return parts
 }
 
 // us is the inverse of civilOf.
 func (c civil) us() int64 {
-	y, m := int64(c.year), int64(c.month)
-	if m <= 2 {
-		y--
-		m += 12
+	year, month := int64(c.year), int64(c.month)
+	if month <= 2 {
+		year--
+		month += 12
 	}
-	era := floorDiv(y, 400)
-	yoe := y - era*400
-	doy := (153*(m-3)+2)/5 + int64(c.day) - 1
-	doe := yoe*365 + yoe/4 - yoe/100 + doy
-	days := era*146097 + doe - 719468
-	return ((days*24+int64(c.hour))*60+int64(c.minute))*60_000_000 + int64(c.second)*1_000_000 + int64(c.micros)
+
+	era := floorDiv(year, 400)
+	yearOfEra := year - era*400
+
+	// Months from March on have a regular pattern of lengths.
+	dayOfYear := (153*(month-3)+2)/5 + int64(c.day) - 1
+	dayOfEra := yearOfEra*365 + yearOfEra/4 - yearOfEra/100 + dayOfYear
+	days := era*146097 + dayOfEra - 719468
+
+	minutes := (days*24+int64(c.hour))*60 + int64(c.minute)
+	return minutes*60_000_000 + int64(c.second)*1_000_000 + int64(c.micros)
 }
 
+// daysIn returns the number of days of a month.
 func daysIn(year, month int) int {
 	switch month {
 	case 4, 6, 9, 11:
@@ -193,17 +217,20 @@ func daysIn(year, month int) int {
 	return 31
 }
 
+// floorDiv returns the quotient rounded down, for a positive b.
 func floorDiv(a, b int64) int64 {
-	q := a / b
+	quotient := a / b
 	if a%b != 0 && a < 0 {
-		q--
+		quotient--
 	}
-	return q
+	return quotient
 }
 
 // appendDigits appends v in exactly n decimal digits.
 func appendDigits(b []byte, v, n int) []byte {
 	start := len(b)
+
+	// Zeros first, then the digits from the end.
 	for range n {
 		b = append(b, '0')
 	}
@@ -216,19 +243,19 @@ func appendDigits(b []byte, v, n int) []byte {
 
 // appendDate appends 2006-01-02T15:04:05.000Z.
 func appendDate(b []byte, us int64) []byte {
-	c := civilOf(us)
-	b = appendDigits(b, c.year, 4)
+	parts := civilOf(us)
+	b = appendDigits(b, parts.year, 4)
 	b = append(b, '-')
-	b = appendDigits(b, c.month, 2)
+	b = appendDigits(b, parts.month, 2)
 	b = append(b, '-')
-	b = appendDigits(b, c.day, 2)
+	b = appendDigits(b, parts.day, 2)
 	b = append(b, 'T')
-	b = appendDigits(b, c.hour, 2)
+	b = appendDigits(b, parts.hour, 2)
 	b = append(b, ':')
-	b = appendDigits(b, c.minute, 2)
+	b = appendDigits(b, parts.minute, 2)
 	b = append(b, ':')
-	b = appendDigits(b, c.second, 2)
+	b = appendDigits(b, parts.second, 2)
 	b = append(b, '.')
-	b = appendDigits(b, c.micros/1000, 3)
+	b = appendDigits(b, parts.micros/1000, 3)
 	return append(b, 'Z')
 }

@@ -16,30 +16,35 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwt"
 )
 
-// A signer holds the tenant's key. The key's id changes with RevokeTokens.
+// signer holds the tenant's key. The key's id changes with RevokeTokens.
 type signer struct{ key *rsa.PrivateKey }
 
 func newSigner(key *rsa.PrivateKey) signer {
 	if key == nil {
 		var err error
 		if key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
-			panic(err) // crypto/rand never fails
+			// crypto/rand never fails.
+			panic(err)
 		}
 	}
 	return signer{key}
 }
 
-// with is the key as a JWK; epoch counts the revocations before it.
+// with returns a key as a JWK. epoch is the number of revocations before it.
 func (s signer) with(key any, epoch int) jwk.Key {
-	k, err := jwk.FromRaw(key)
+	webKey, err := jwk.FromRaw(key)
 	if err == nil {
-		err = errors.Join(k.Set(jwk.KeyIDKey, fmt.Sprintf("sim-key-%d", epoch+1)),
-			k.Set(jwk.AlgorithmKey, jwa.RS256), k.Set(jwk.KeyUsageKey, "sig"))
+		err = errors.Join(
+			webKey.Set(jwk.KeyIDKey, fmt.Sprintf("sim-key-%d", epoch+1)),
+			webKey.Set(jwk.AlgorithmKey, jwa.RS256),
+			webKey.Set(jwk.KeyUsageKey, "sig"),
+		)
 	}
 	if err != nil {
-		panic(err) // an RSA key always has this form
+		// An RSA key always has this form.
+		panic(err)
 	}
-	return k
+	return webKey
 }
 
 func (t *Tenant) epoch() int {
@@ -48,45 +53,56 @@ func (t *Tenant) epoch() int {
 	return t.keyEpoch
 }
 
-// published is the set of keys that tokens are checked with.
+// published returns the set of keys that tokens are verified with.
 func (t *Tenant) published() jwk.Set {
-	s := t.keys()
+	signer := t.keys()
 	set := jwk.NewSet()
-	if err := set.AddKey(s.with(s.key.Public(), t.epoch())); err != nil {
-		panic(err) // the set is empty
+	if err := set.AddKey(signer.with(signer.key.Public(), t.epoch())); err != nil {
+		// The set is empty.
+		panic(err)
 	}
 	return set
 }
 
-// sign makes an access or id token.
+// sign returns an access token or an id token.
 func (t *Tenant) sign(r *http.Request, subject, audience string, claims map[string]any) string {
 	now := t.clock()
-	b := jwt.NewBuilder().Issuer(baseURL(r) + "/").Subject(subject).Audience([]string{audience}).
-		IssuedAt(now).Expiration(now.Add(t.cfg.TokenLifetime)).JwtID(nonce())
-	for name, v := range claims {
-		b = b.Claim(name, v)
+	builder := jwt.NewBuilder().
+		Issuer(baseURL(r) + "/").
+		Subject(subject).
+		Audience([]string{audience}).
+		IssuedAt(now).
+		Expiration(now.Add(t.cfg.TokenLifetime)).
+		JwtID(nonce())
+	for name, value := range claims {
+		builder = builder.Claim(name, value)
 	}
-	token, err := b.Build()
+	token, err := builder.Build()
 	if err != nil {
-		panic(err) // all claims are plain values
+		// All claims are plain values.
+		panic(err)
 	}
-	s := t.keys()
-	signed, err := jwt.Sign(token, jwt.WithKey(jwa.RS256, s.with(s.key, t.epoch())))
+
+	signer := t.keys()
+
+	signed, err := jwt.Sign(token, jwt.WithKey(jwa.RS256, signer.with(signer.key, t.epoch())))
 	if err != nil {
-		panic(err) // the key is an RSA key
+		// The key is an RSA key.
+		panic(err)
 	}
 	return string(signed)
 }
 
+// idToken returns an id token of the probe's user.
 func (t *Tenant) idToken(r *http.Request) string {
 	return t.sign(r, t.probeUser.id, t.cfg.ProbeClientID, map[string]any{
 		"email": t.cfg.Username, "email_verified": true, "name": t.cfg.Username})
 }
 
-// nonce is a text that nobody can guess, at least 128 bits.
+// nonce returns a text with at least 128 random bits.
 func nonce() string { return rand.Text() }
 
-// bearer is the valid token of the request, or the message of a 401.
+// bearer returns the valid token of a request, or the message of a 401.
 func (t *Tenant) bearer(r *http.Request) (jwt.Token, string) {
 	kind, raw, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if kind == "" {
@@ -95,10 +111,13 @@ func (t *Tenant) bearer(r *http.Request) (jwt.Token, string) {
 	if !strings.EqualFold(kind, "bearer") {
 		return nil, "Invalid token"
 	}
+
 	token, problem := t.verified(raw)
 	if problem != "" {
 		return nil, problem
 	}
+
+	// The expiry is checked at each call, the signature only once.
 	err := jwt.Validate(token, jwt.WithClock(jwt.ClockFunc(t.clock)))
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired()):
@@ -109,8 +128,8 @@ func (t *Tenant) bearer(r *http.Request) (jwt.Token, string) {
 	return token, ""
 }
 
-// verified is the token of a text whose signature is right. The last one is
-// remembered: a client sends the same one again and again.
+// verified returns the token of a text with a valid signature, or the message of a
+// 401. The last one is cached, since a client sends the same token in each call.
 func (t *Tenant) verified(raw string) (jwt.Token, string) {
 	epoch := t.epoch()
 	t.mu.Lock()
@@ -119,27 +138,31 @@ func (t *Tenant) verified(raw string) (jwt.Token, string) {
 	if last.raw == raw && last.epoch == epoch {
 		return last.token, ""
 	}
+
+	// Text that is not a token gets another message than a wrong signature.
 	if _, err := jwt.ParseInsecure([]byte(raw)); err != nil {
 		return nil, "Invalid token"
 	}
+
 	token, err := jwt.Parse([]byte(raw), jwt.WithKeySet(t.published()), jwt.WithValidate(false))
 	if err != nil {
 		return nil, "Invalid signature received for JSON Web Token validation"
 	}
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lastToken = verifiedToken{raw, epoch, token}
 	return token, ""
 }
 
-// A verifiedToken was signed with the key of an epoch.
+// verifiedToken is a token signed with the key of an epoch.
 type verifiedToken struct {
 	raw   string
 	epoch int
 	token jwt.Token
 }
 
-// authorized lets through who has one of the scopes.
+// authorized calls a handler if the request has a token with one of the scopes.
 func (t *Tenant) authorized(h http.HandlerFunc, scopes ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		token, problem := t.bearer(r)
@@ -147,12 +170,15 @@ func (t *Tenant) authorized(h http.HandlerFunc, scopes ...string) http.HandlerFu
 			apiFail(w, http.StatusUnauthorized, "", problem)
 			return
 		}
+
 		if !slices.ContainsFunc(token.Audience(), func(a string) bool { return t.managementAudience(r, a) }) {
 			apiFail(w, http.StatusUnauthorized, "", "Bad audience: "+strings.Join(token.Audience(), " "))
 			return
 		}
+
 		scope, _ := token.Get("scope")
 		text, _ := scope.(string)
+
 		if !slices.ContainsFunc(strings.Fields(text), func(s string) bool { return slices.Contains(scopes, s) }) {
 			failAs(w, r.URL.Path, http.StatusForbidden)
 			return
@@ -161,9 +187,11 @@ func (t *Tenant) authorized(h http.HandlerFunc, scopes ...string) http.HandlerFu
 	}
 }
 
-// userinfo serves the profile of the probe's user.
+// userinfo serves GET /userinfo: the profile of the probe's user.
 func (t *Tenant) userinfo(w http.ResponseWriter, r *http.Request) {
 	token, problem := t.bearer(r)
+
+	// A machine's token is valid but has no profile.
 	if problem != "" || token.Subject() != t.probeUser.id {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		writeBody(w, http.StatusUnauthorized, "text/plain; charset=utf-8", []byte("Unauthorized"))
@@ -173,14 +201,17 @@ func (t *Tenant) userinfo(w http.ResponseWriter, r *http.Request) {
 		"sub": t.probeUser.id, "name": t.cfg.Username, "email": t.cfg.Username, "email_verified": true})
 }
 
+// jwks serves GET /.well-known/jwks.json.
 func (t *Tenant) jwks(w http.ResponseWriter, r *http.Request) {
 	body, err := json.Marshal(t.published())
 	if err != nil {
-		panic(err) // a set of one public key
+		// A set of one public key.
+		panic(err)
 	}
 	writeBody(w, http.StatusOK, managementJSON, body)
 }
 
+// discovery serves GET /.well-known/openid-configuration.
 func (t *Tenant) discovery(w http.ResponseWriter, r *http.Request) {
 	base := baseURL(r)
 	writeJSON(w, http.StatusOK, managementJSON, map[string]any{
@@ -192,11 +223,13 @@ func (t *Tenant) discovery(w http.ResponseWriter, r *http.Request) {
 		"response_types_supported":              []string{"token"},
 		"subject_types_supported":               []string{"public"},
 		"id_token_signing_alg_values_supported": []string{"RS256"},
-		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post", "private_key_jwt"},
+		"token_endpoint_auth_methods_supported": []string{
+			"client_secret_basic", "client_secret_post", "private_key_jwt",
+		},
 	})
 }
 
-// verifyAssertion is the client that a private_key_jwt assertion proves.
+// verifyAssertion returns the client of a valid private_key_jwt assertion.
 func verifyAssertion(raw string, key *rsa.PublicKey, client string, now time.Time, hosts []string) (string, error) {
 	token, err := jwt.Parse([]byte(raw), jwt.WithKey(jwa.RS256, key), jwt.WithValidate(true),
 		jwt.WithClock(jwt.ClockFunc(func() time.Time { return now })),
@@ -204,13 +237,15 @@ func verifyAssertion(raw string, key *rsa.PublicKey, client string, now time.Tim
 	if err != nil {
 		return "", err
 	}
-	for _, a := range token.Audience() {
-		a = strings.TrimPrefix(strings.TrimPrefix(a, "https://"), "http://")
+
+	// The audience is the tenant or its token endpoint, with or without a scheme.
+	for _, audience := range token.Audience() {
+		audience = strings.TrimPrefix(strings.TrimPrefix(audience, "https://"), "http://")
 		for _, host := range hosts {
-			if a == host || a == host+"/" || a == host+"/oauth/token" {
+			if audience == host || audience == host+"/" || audience == host+"/oauth/token" {
 				return client, nil
 			}
 		}
 	}
-	return "", errors.New("the assertion is for somebody else")
+	return "", errors.New("the assertion has another audience")
 }

@@ -424,7 +424,7 @@ func BenchmarkPages(b *testing.B) {
 	s := v.all()
 	b.ReportAllocs()
 	for b.Loop() {
-		if s.len() < 100 {
+		if s.count() < 100 {
 			s = v.all()
 		}
 		var n int

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// The people, applications, connections and devices of the tenant. All texts are
-// ready to stand between JSON quotes.
+// The people, applications, connections and devices of the tenant. All texts are escaped
+// for JSON.
 type (
 	user struct {
 		id, idp, name, email string
@@ -23,10 +23,11 @@ type (
 	org struct{ id, name string }
 )
 
+// pools are the values that events draw from.
 type pools struct {
 	users    []user
-	clients  []client // people log in to these
-	machines []client // these use client credentials
+	clients  []client // for logins of people
+	machines []client // for client credentials
 	conns    []conn
 	agents   []agent
 	robots   []agent // user agents of programs
@@ -60,54 +61,80 @@ func newPools(seed uint64) *pools {
 			{"Other 0.0.0 / Other 0.0.0", "Terraform/1.9.5 (+https://www.terraform.io) terraform-provider-auth0/1.6.0", false},
 		},
 	}
-	r := rng(mix(seed ^ 0x706f6f6c))
-	for _, n := range []string{"Web Shop", "Customer Portal", "iOS App", "Android App", "Partner Portal", "Help Center", "Back Office", "Caf\u00e9 Kiosk"} {
-		p.clients = append(p.clients, client{string(r.text(nil, 32, b62Digits[:62])), n})
+	random := rng(mix(seed ^ 0x706f6f6c))
+	p.addApplications(&random)
+	p.addUsers(&random)
+	return p
+}
+
+// addApplications adds the clients, machines and organizations.
+func (p *pools) addApplications(r *rng) {
+	for _, name := range []string{
+		"Web Shop", "Customer Portal", "iOS App", "Android App",
+		"Partner Portal", "Help Center", "Back Office", "Caf\u00e9 Kiosk",
+	} {
+		p.clients = append(p.clients, client{string(r.text(nil, 32, b62Digits[:62])), name})
 	}
-	for _, n := range []string{"Billing Worker", "CRM Sync", "Terraform", "Data Warehouse", "Mailer", "Inventory Service"} {
-		p.machines = append(p.machines, client{string(r.text(nil, 32, b62Digits[:62])), n})
+	for _, name := range []string{
+		"Billing Worker", "CRM Sync", "Terraform", "Data Warehouse", "Mailer", "Inventory Service",
+	} {
+		p.machines = append(p.machines, client{string(r.text(nil, 32, b62Digits[:62])), name})
 	}
-	for _, n := range []string{"globex", "initech", "umbrella", "hooli", "stark", "wayne"} {
-		p.orgs = append(p.orgs, org{"org_" + string(r.text(nil, 16, b62Digits[:62])), n})
+	for _, name := range []string{"globex", "initech", "umbrella", "hooli", "stark", "wayne"} {
+		p.orgs = append(p.orgs, org{"org_" + string(r.text(nil, 16, b62Digits[:62])), name})
 	}
-	// Names with letters beyond ASCII, an escaped quote and an escape sequence
-	// are among them on purpose: events carry what users typed.
+}
+
+// addUsers adds the users.
+func (p *pools) addUsers(r *rng) {
+	// Events carry what users typed: letters beyond ASCII, an escaped quote and an escape
+	// sequence are among the names on purpose.
 	given := []string{"anna", "ben", "carla", "dmitri", "elena", "farid", "grace", "hiro", "ines", "jan", "kofi", "lena",
 		"mia", "noah", "olga", "pablo", "quinn", "rosa", "sam", "tariq", "uma", "viktor", "wei", "zo\u00eb", "j\\u00fcrgen", "o\\\"neil"}
 	family := []string{"abbott", "berg", "costa", "diaz", "ek", "fischer", "garc\u00eda", "haas", "ito", "jones", "khan", "lind",
 		"m\u00fcller", "novak", "okafor", "petrov", "rossi", "silva", "tanaka", "weber"}
 	mails := []string{"example.com", "example.org", "mail.example.net", "corp.example.com"}
 	ascii := strings.NewReplacer("\u00eb", "e", "\\u00fc", "u", "\\\"", "", "\u00ed", "i", "\u00fc", "u")
+
 	for i := range userCount {
-		g, f := given[r.n(len(given))], family[r.n(len(family))]
-		u := user{email: fmt.Sprintf("%s.%s%d@%s", ascii.Replace(g), ascii.Replace(f), i, mails[r.n(len(mails))])}
-		switch k := r.n(10); {
-		case k < 6:
-			u.conn, u.idp = &p.conns[0], string(r.text(nil, 24, hexDigits))
-		case k < 9:
-			u.conn, u.idp = &p.conns[1], "1"+string(r.text(nil, 20, "0123456789"))
-		default:
-			u.conn, u.idp = &p.conns[2+r.n(2)], u.email
-		}
-		u.id = u.conn.strategy + "|" + u.idp
-		if u.conn.kind == "enterprise" {
-			u.id = u.conn.strategy + "|" + u.conn.name + "|" + u.idp
-		}
-		u.name = u.email
-		if r.one(4) {
-			u.name = g + " " + f
-		}
-		u.ip = benchmarkAddr(r.n(1 << 17))
-		if r.one(8) {
-			u.ip = fmt.Sprintf("2001:db8:%x:%x::%x", r.n(1<<16), r.n(1<<16), 1+r.n(1<<16-1))
-		}
-		p.users = append(p.users, u)
+		first, last := given[r.n(len(given))], family[r.n(len(family))]
+		domain := mails[r.n(len(mails))]
+		mail := fmt.Sprintf("%s.%s%d@%s", ascii.Replace(first), ascii.Replace(last), i, domain)
+		p.users = append(p.users, p.newUser(r, mail, first+" "+last))
 	}
-	return p
 }
 
-// benchmarkAddr is address n of 198.18.0.0/15, which is nobody's. Attackers come
-// from the documentation networks, so that no background event shares their IP.
+// newUser returns a user with a connection, a name and an address.
+func (p *pools) newUser(r *rng, mail, name string) user {
+	person := user{email: mail, name: mail}
+	switch k := r.n(10); {
+	case k < 6:
+		person.conn, person.idp = &p.conns[0], string(r.text(nil, 24, hexDigits))
+	case k < 9:
+		person.conn, person.idp = &p.conns[1], "1"+string(r.text(nil, 20, "0123456789"))
+	default:
+		person.conn, person.idp = &p.conns[2+r.n(2)], person.email
+	}
+
+	person.id = person.conn.strategy + "|" + person.idp
+	if person.conn.kind == "enterprise" {
+		person.id = person.conn.strategy + "|" + person.conn.name + "|" + person.idp
+	}
+	if r.one(4) {
+		person.name = name
+	}
+
+	// Some have an IPv6 address.
+	person.ip = benchmarkAddr(r.n(1 << 17))
+	if r.one(8) {
+		person.ip = fmt.Sprintf("2001:db8:%x:%x::%x", r.n(1<<16), r.n(1<<16), 1+r.n(1<<16-1))
+	}
+	return person
+}
+
+// benchmarkAddr returns address n of 198.18.0.0/15, which is reserved for benchmarks.
+// Attackers use the documentation networks, so that no background event shares their
+// address.
 func benchmarkAddr(n int) string {
 	return netip.AddrFrom4([4]byte{198, byte(18 + n>>16&1), byte(n >> 8), byte(n)}).String()
 }

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// An expr is a part of a search query: the subset of Lucene's syntax that
-// tenant log search documents.
+// expr is a part of a search query, in the subset of Lucene's syntax that is documented
+// for tenant log search.
 type expr interface {
 	match(fields map[string]string) bool
-	// bounds are positions between which all matches lie: above low, up to
-	// high. lag is how long an id may lie after its event's date, in µs.
+	// bounds returns positions between which all matches lie: above low, up to
+	// high. lag is the maximum time from an event's date to its id, in µs.
 	bounds(lag int64) (low, high pos)
 }
 
@@ -25,7 +25,7 @@ type (
 	both   struct{ a, b expr }
 	either struct{ a, b expr }
 	except struct{ e expr }
-	// term compares one field, or the usual ones if field is empty.
+	// term compares one field, or the default ones if field is empty.
 	term struct{ field, pattern string }
 	// within is field:[low TO high]; "*" is an open end.
 	within struct {
@@ -40,12 +40,14 @@ func (e except) match(f map[string]string) bool { return !e.e.match(f) }
 
 func (e both) bounds(lag int64) (pos, pos) {
 	low, high := e.a.bounds(lag)
-	l, h := e.b.bounds(lag)
-	if low.less(l) {
-		low = l
+
+	// Both must match, so the closer bounds hold.
+	lowest, highest := e.b.bounds(lag)
+	if low.less(lowest) {
+		low = lowest
 	}
-	if h.less(high) {
-		high = h
+	if highest.less(high) {
+		high = highest
 	}
 	return low, high
 }
@@ -56,29 +58,36 @@ func (term) bounds(int64) (pos, pos)   { return unbounded() }
 
 func (e term) match(f map[string]string) bool {
 	if e.field != "" {
-		v, ok := f[e.field]
-		return ok && (e.field == "date" && strings.HasPrefix(v, e.pattern) || glob(e.pattern, v))
+		value, ok := f[e.field]
+
+		// A coarse date is a prefix of the finer one.
+		prefix := e.field == "date" && strings.HasPrefix(value, e.pattern)
+		return ok && (prefix || glob(e.pattern, value))
 	}
-	for _, name := range []string{"client_name", "connection", "description", "ip", "log_id", "type", "user_name"} {
-		if v, ok := f[name]; ok && glob(e.pattern, v) {
+	defaults := []string{"client_name", "connection", "description", "ip", "log_id", "type", "user_name"}
+	for _, name := range defaults {
+		if value, ok := f[name]; ok && glob(e.pattern, value) {
 			return true
 		}
 	}
 	return false
 }
 
-// glob matches the whole value; * stands for any text. Case counts.
+// glob matches a whole value. * stands for any text. It is case-sensitive.
 func glob(pattern, v string) bool {
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
 		return pattern == v
 	}
+
 	v, ok := strings.CutPrefix(v, parts[0])
 	if !ok {
 		return false
 	}
-	for _, p := range parts[1 : len(parts)-1] {
-		_, after, ok := strings.Cut(v, p)
+
+	// The leftmost match of each part leaves the most for the others.
+	for _, part := range parts[1 : len(parts)-1] {
+		_, after, ok := strings.Cut(v, part)
 		if !ok {
 			return false
 		}
@@ -88,40 +97,44 @@ func glob(pattern, v string) bool {
 }
 
 func (e within) match(f map[string]string) bool {
-	v, ok := f[e.field]
+	value, ok := f[e.field]
 	if !ok {
 		return false
 	}
+
 	low, high := e.low, e.high
 	if e.field == "date" {
-		// A coarse date is a prefix of the fine one, so text order is time
-		// order; an upper end includes all that starts with it.
-		if high != "*" && e.includeHigh && strings.HasPrefix(v, strings.TrimSuffix(high, "Z")) {
-			high = v
+		// A coarse date is a prefix of the finer one, so text order is time order.
+		// An included upper end covers all dates that start with it.
+		if high != "*" && e.includeHigh && strings.HasPrefix(value, strings.TrimSuffix(high, "Z")) {
+			high = value
 		}
 		low = strings.TrimSuffix(low, "Z")
-		if !e.fromLow && low != "*" && strings.HasPrefix(v, low) {
+		if !e.fromLow && low != "*" && strings.HasPrefix(value, low) {
 			return false
 		}
 	}
-	if low != "*" && (v < low || v == low && !e.fromLow) {
+
+	// "*" is an open end.
+	if low != "*" && (value < low || value == low && !e.fromLow) {
 		return false
 	}
-	return high == "*" || v < high || v == high && e.includeHigh
+	return high == "*" || value < high || value == high && e.includeHigh
 }
 
 func (e within) bounds(lag int64) (pos, pos) {
 	low, high := unbounded()
 	switch e.field {
 	case "log_id":
-		if p, ok := parseID(e.low); ok {
-			low = p
-			if p.tail > 0 {
-				low.tail-- // low is exclusive here and may match
+		if position, ok := parseID(e.low); ok {
+			low = position
+			if position.tail > 0 {
+				// low is exclusive here, and may match.
+				low.tail--
 			}
 		}
-		if p, ok := parseID(e.high); ok {
-			high = p
+		if position, ok := parseID(e.high); ok {
+			high = position
 		}
 	case "date":
 		if from, _, ok := dateRange(e.low); ok {
@@ -134,39 +147,41 @@ func (e within) bounds(lag int64) (pos, pos) {
 	return low, high
 }
 
-// dateRange is the time that a date of a query spans.
+// dateRange returns the time span of a date in a query.
 func dateRange(s string) (from, to time.Time, ok bool) {
-	if t, err := time.Parse("2006-01", s); err == nil {
-		return t, t.AddDate(0, 1, 0), true
+	// From the coarsest to the finest.
+	if at, err := time.Parse("2006-01", s); err == nil {
+		return at, at.AddDate(0, 1, 0), true
 	}
-	if t, err := time.Parse(time.DateOnly, s); err == nil {
-		return t, t.AddDate(0, 0, 1), true
+	if at, err := time.Parse(time.DateOnly, s); err == nil {
+		return at, at.AddDate(0, 0, 1), true
 	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04"} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t, t.Add(time.Minute), true
+		if at, err := time.Parse(layout, s); err == nil {
+			return at, at.Add(time.Minute), true
 		}
 	}
 	return from, to, false
 }
 
-// parseQuery reads a query. Terms without an operator between them are joined by
-// OR, as in Lucene.
+// parseQuery parses a query. Terms without an operator between them are joined by OR,
+// as in Lucene.
 func parseQuery(s string) (expr, error) {
 	tokens, err := lex(s)
 	if err != nil {
 		return nil, err
 	}
+
 	p := &parser{tokens: tokens}
-	e, err := p.any()
+	expression, err := p.disjunction()
 	if err == nil && p.peek() != "" {
 		err = fmt.Errorf("unexpected %q", p.peek())
 	}
-	return e, err
+	return expression, err
 }
 
-// lex cuts the query into words, quoted texts, ranges and brackets. A word keeps
-// the field in front of it, as in type:"fp".
+// lex splits a query into words, quoted texts, ranges and brackets. A word includes the
+// field in front of it, as in type:"fp".
 func lex(s string) ([]string, error) {
 	var out []string
 	for {
@@ -174,33 +189,38 @@ func lex(s string) ([]string, error) {
 		if s == "" {
 			return out, nil
 		}
+
 		if s[0] == '(' || s[0] == ')' {
 			out, s = append(out, s[:1]), s[1:]
 			continue
 		}
-		n := 0
-		for n < len(s) && !strings.ContainsRune(" \t\n()", rune(s[n])) {
+
+		count := 0
+		for count < len(s) && !strings.ContainsRune(" \t\n()", rune(s[count])) {
 			closer := ""
 			switch {
-			case s[n] == '"':
+			case s[count] == '"':
 				closer = `"`
-			case (s[n] == '[' || s[n] == '{') && n > 0 && s[n-1] == ':':
+			case (s[count] == '[' || s[count] == '{') && count > 0 && s[count-1] == ':':
 				closer = "]}"
 			}
 			if closer == "" {
-				n++
+				count++
 				continue
 			}
-			end := strings.IndexAny(s[n+1:], closer)
+
+			// A quoted text or a range may contain spaces.
+			end := strings.IndexAny(s[count+1:], closer)
 			if end < 0 {
-				return nil, fmt.Errorf("%q is never closed", s[n:n+1])
+				return nil, fmt.Errorf("%q is never closed", s[count:count+1])
 			}
-			n += end + 2
+			count += end + 2
 		}
-		out, s = append(out, s[:n]), s[n:]
+		out, s = append(out, s[:count]), s[count:]
 	}
 }
 
+// parser is a recursive descent over the tokens that are left.
 type parser struct{ tokens []string }
 
 func (p *parser) peek() string {
@@ -218,40 +238,48 @@ func (p *parser) accept(token string) bool {
 	return true
 }
 
-func (p *parser) any() (expr, error) {
-	e, err := p.every()
+// disjunction parses terms joined by OR.
+func (p *parser) disjunction() (expr, error) {
+	expression, err := p.conjunction()
+
+	// OR is optional.
 	for err == nil && p.peek() != "" && p.peek() != ")" {
 		p.accept("OR")
 		var right expr
-		right, err = p.every()
-		e = either{e, right}
+		right, err = p.conjunction()
+		expression = either{expression, right}
 	}
-	return e, err
+	return expression, err
 }
 
-func (p *parser) every() (expr, error) {
-	e, err := p.one()
+// conjunction parses terms joined by AND.
+func (p *parser) conjunction() (expr, error) {
+	expression, err := p.operand()
+
+	// AND is optional before NOT.
 	for err == nil && (p.peek() == "AND" || p.peek() == "NOT") {
 		p.accept("AND")
 		var right expr
-		right, err = p.one()
-		e = both{e, right}
+		right, err = p.operand()
+		expression = both{expression, right}
 	}
-	return e, err
+	return expression, err
 }
 
-func (p *parser) one() (expr, error) {
+// operand parses a term, a negation or a group in brackets.
+func (p *parser) operand() (expr, error) {
 	if p.accept("NOT") {
-		e, err := p.one()
-		return except{e}, err
+		expression, err := p.operand()
+		return except{expression}, err
 	}
 	if p.accept("(") {
-		e, err := p.any()
+		expression, err := p.disjunction()
 		if err == nil && !p.accept(")") {
 			err = errors.New("a ( is never closed")
 		}
-		return e, err
+		return expression, err
 	}
+
 	word := p.peek()
 	switch word {
 	case "", ")", "AND", "OR":
@@ -261,27 +289,35 @@ func (p *parser) one() (expr, error) {
 	return parseTerm(word)
 }
 
+// parseTerm parses a word with its field.
 func parseTerm(word string) (expr, error) {
+	// A quoted text may contain a colon.
 	field, value, ok := strings.Cut(word, ":")
 	if !ok || word[0] == '"' {
 		field, value = "", word
 	}
+
 	switch field {
 	case "", "client_id", "client_name", "connection", "connection_id", "description", "date", "hostname", "ip",
 		"log_id", "organization_id", "user_id", "user_name", "user_agent", "strategy", "strategy_type", "type":
 	default:
 		return nil, fmt.Errorf("unknown field %q", field)
 	}
+
 	if value == "" {
 		return nil, fmt.Errorf("no value for %q", field)
 	}
+
 	if field != "" && (value[0] == '[' || value[0] == '{') {
 		low, high, ok := strings.Cut(value[1:len(value)-1], " TO ")
 		if !ok {
 			return nil, fmt.Errorf("no range in %q", value)
 		}
-		return within{field, unquoted(low), unquoted(high), value[0] == '[', value[len(value)-1] == ']'}, nil
+		fromLow, includeHigh := value[0] == '[', value[len(value)-1] == ']'
+		return within{field, unquoted(low), unquoted(high), fromLow, includeHigh}, nil
 	}
+
+	// Rejected, since it would silently match nothing.
 	if strings.ContainsRune(value, '?') && value[0] != '"' {
 		return nil, errors.New("? is not supported")
 	}

@@ -1,8 +1,8 @@
 package auth0sim
 
-// A scene is what one event is about: who, from where, with which result. It is
-// filled from the event's own random numbers, then changed by whoever scripts
-// the event, then rendered by a template.
+// scene holds the facts of one event: who, from where, with which result. It is filled
+// from the event's random numbers, then changed by the event's script, then rendered
+// by a template.
 type scene struct {
 	pos    pos
 	date   int64 // µs
@@ -26,20 +26,21 @@ type scene struct {
 	elapsed                    int // ms from the start of the flow
 }
 
-// operation is a Management API call as sapi tells it.
+// operation is a Management API call as sapi names it.
 type operation struct{ name, method, path string }
 
-// fill sets everything a template of this kind may ask for.
+// fill sets everything that a template of this kind may need.
 func (t *Tenant) fill(s *scene, k *kindEntry) {
-	p := t.pools
-	r := &s.rng
+	pools, r := t.pools, &s.rng
 	s.tenant = &t.cfg
-	s.user = p.users[r.n(len(p.users))]
+	s.user = pools.users[r.n(len(pools.users))]
 	s.conn = s.user.conn
 	s.ip = s.user.ip
-	s.agent = &p.agents[r.n(len(p.agents))]
-	s.client = &p.clients[r.n(len(p.clients))]
-	s.org = &p.orgs[r.n(len(p.orgs))]
+	s.agent = &pools.agents[r.n(len(pools.agents))]
+	s.client = &pools.clients[r.n(len(pools.clients))]
+	s.org = &pools.orgs[r.n(len(pools.orgs))]
+
+	// The defaults of a successful call.
 	s.audience = "https://api.example.com/"
 	s.scope = "openid profile email offline_access"
 	s.elapsed = 40 + r.n(4000)
@@ -51,10 +52,19 @@ func (t *Tenant) fill(s *scene, k *kindEntry) {
 	s.global, s.flip = false, false
 	s.size, s.usage = 0, 0
 
-	switch k.role {
+	t.fillRole(s, k.role)
+	if s.user.conn != nil {
+		s.conn = s.user.conn
+	}
+}
+
+// fillRole sets what depends on the role of a kind.
+func (t *Tenant) fillRole(s *scene, role role) {
+	pools, r := t.pools, &s.rng
+	switch role {
 	case roleMachine:
-		s.client = &p.machines[r.n(len(p.machines))]
-		s.agent = &p.robots[r.n(len(p.robots))]
+		s.client = &pools.machines[r.n(len(pools.machines))]
+		s.agent = &pools.robots[r.n(len(pools.robots))]
 		s.ip = benchmarkAddr(r.n(64))
 		s.user = user{conn: s.conn}
 		s.audience, s.scope = "https://"+t.cfg.Domain+"/api/v2/", "read:users update:users read:clients"
@@ -62,38 +72,40 @@ func (t *Tenant) fill(s *scene, k *kindEntry) {
 	case roleAPI:
 		op := &t.operations[r.n(len(t.operations))]
 		s.operation, s.method, s.path = op.name, op.method, op.path
+
 		if s.method == "post" {
 			s.status = 201
 		}
-		s.client = &p.machines[r.n(len(p.machines))]
-		s.agent = &p.robots[r.n(len(p.robots))]
+		s.client = &pools.machines[r.n(len(pools.machines))]
+		s.agent = &pools.robots[r.n(len(pools.robots))]
 		s.ip = benchmarkAddr(r.n(64))
-		if r.one(4) { // somebody in the dashboard
+
+		// A person in the dashboard.
+		if r.one(4) {
 			s.channel = "https://manage.auth0.com/"
-			s.agent = &p.agents[r.n(4)]
+			s.agent = &pools.agents[r.n(4)]
 			s.client = &client{id: "", name: ""}
 		}
 	case roleRead:
 		s.operation, s.method, s.path = "Get a client", "get", "/api/v2/clients/"+s.client.id
-		s.client = &p.machines[r.n(len(p.machines))]
+		s.client = &pools.machines[r.n(len(pools.machines))]
 	case roleUnknownUser:
+		// The name is in no connection.
 		s.user.id, s.user.idp = "", ""
 		s.user.name = t.typos[r.n(len(t.typos))]
 		s.user.email = s.user.name
 	case rolePassword:
 		s.message = "Wrong email or password."
 	case roleLogin:
-		m := &t.loginFaults[r.n(len(t.loginFaults))]
-		s.message, s.oauthError = m.message, m.oauthError
+		fault := &t.loginFaults[r.n(len(t.loginFaults))]
+		s.message, s.oauthError = fault.message, fault.oauthError
 	case roleLimit:
 		s.bucket, s.global, s.size, s.usage = managementBucket, true, 50, 40
 		s.message, s.method, s.path, s.status = "Global limit has been reached", "get", "/api/v2/users", 429
 	}
-	if s.user.conn != nil {
-		s.conn = s.user.conn
-	}
 }
 
+// loginFault is the error of a failed login.
 type loginFault struct{ message, oauthError string }
 
 func loginFaults() []loginFault {
@@ -119,10 +131,13 @@ func operations() []operation {
 }
 
 func typos() []string {
-	return []string{"ana@example.con", "admin", "test@test.test", "j.doe@exmaple.com", "info@example.org", "root", "b\u00e9la@example.com", "user name with spaces"}
+	return []string{
+		"ana@example.con", "admin", "test@test.test", "j.doe@exmaple.com",
+		"info@example.org", "root", "b\u00e9la@example.com", "user name with spaces",
+	}
 }
 
-// A role decides how a scene is filled.
+// role decides how a scene is filled.
 type role uint8
 
 const (
@@ -156,62 +171,68 @@ func roleOf(code string) role {
 	return rolePerson
 }
 
-// A kindEntry is a kind, compiled.
+// kindEntry is a compiled kind.
 type kindEntry struct {
 	code   string
 	role   role
 	shapes [shapeCount]template
 }
 
-// background renders event i of the timeline.
+// background appends event i of the timeline.
 func (t *Tenant) background(b []byte, i int64) []byte {
-	s := t.backgroundScene(i)
-	k := &t.kinds[t.mixture[s.rng.n(len(t.mixture))]]
+	sc := t.backgroundScene(i)
+	entry := &t.kinds[t.mixture[sc.rng.n(len(t.mixture))]]
+
 	shape := shapeModern
 	if t.cfg.Shapes == ShapesMixed {
-		k, shape = t.oddity(&s.rng, k)
+		entry, shape = t.oddity(&sc.rng, entry)
 	}
-	flip := t.cfg.Shapes == ShapesMixed && s.rng.one(10)
-	t.fill(&s, k)
-	s.flip = flip
-	return k.shapes[shape].render(b, &s)
+
+	// fill draws as well, so this must come before it.
+	flip := t.cfg.Shapes == ShapesMixed && sc.rng.one(10)
+	t.fill(&sc, entry)
+	sc.flip = flip
+	return entry.shapes[shape].render(b, &sc)
 }
 
-// backgroundScene is the scene of event i as far as its time goes.
+// backgroundScene returns the scene of event i with its times only.
 func (t *Tenant) backgroundScene(i int64) scene {
-	s := scene{rng: rng(mix(t.cfg.Seed*0x9e3779b97f4a7c15 + uint64(i)))}
-	s.pos = t.timeline.pos(i)
-	s.date = s.pos.us - t.lag(&s.rng)
-	return s
+	sc := scene{rng: rng(mix(t.cfg.Seed*0x9e3779b97f4a7c15 + uint64(i)))}
+	sc.pos = t.timeline.pos(i)
+	sc.date = sc.pos.us - t.lag(&sc.rng)
+	return sc
 }
 
-// lag is how long an event waited between its date and its ingest, in µs: most
-// wait little, a few nearly the maximum.
+// lag returns the time between an event's date and its ingest, in µs: short for most
+// events, close to the maximum for a few.
 func (t *Tenant) lag(r *rng) int64 {
 	most := int(t.cfg.MaxIngestLag.Microseconds())
 	if most <= 0 {
 		return 0
 	}
-	f := r.n(1 << 20)
-	return int64(float64(most) * float64(f) * float64(f) / (1 << 40))
+
+	// The square of a uniform number.
+	draw := float64(r.n(1 << 20))
+	return int64(float64(most) * draw * draw / (1 << 40))
 }
 
-// oddity picks the shape of a background event, and now and then another kind.
+// oddity returns the shape of a background event, and occasionally another kind.
 func (t *Tenant) oddity(r *rng, k *kindEntry) (*kindEntry, int) {
-	switch n := r.n(10_000); {
-	case n < 800:
+	switch count := r.n(10_000); {
+	case count < 800:
 		return k, shapeNulls
-	case n < 850:
+	case count < 850:
 		return k, shapeNoDetail
-	case n < 870:
+	case count < 870:
 		return k, shapeMobiles
-	case n < 875:
+	case count < 875:
 		return k, shapeNoID
-	case n < 877:
+	case count < 877:
 		return k, shapeDateObj
-	case n < 897:
+	case count < 897:
 		return &t.kinds[t.unknown], shapeModern
-	case n < 997: // any type that is no sign of an attack, so that each occurs in a long log
+	case count < 997:
+		// Any type that is not a sign of an attack, so that each occurs in a long log.
 		return &t.kinds[t.rare[r.n(len(t.rare))]], shapeModern
 	}
 	return k, shapeModern

@@ -10,32 +10,43 @@ import (
 	"time"
 )
 
+// routes returns the endpoints. Their patterns are the names in Stats.
 func (t *Tenant) routes() *http.ServeMux {
-	m := http.NewServeMux()
-	m.Handle("GET /api/v2/logs", t.limited(t.authorized(t.listLogs, "read:logs", "read:logs_users")))
-	m.Handle("GET /api/v2/logs/{id}", t.limited(t.authorized(t.readLog, "read:logs", "read:logs_users")))
-	m.Handle("GET /api/v2/log-streams", t.limited(t.authorized(t.listStreams, "read:log_streams")))
-	m.Handle("/api/v2/", t.limited(func(w http.ResponseWriter, r *http.Request) {
+	mux := http.NewServeMux()
+
+	// The Management API, which is limited and needs a token.
+	mux.Handle("GET /api/v2/logs", t.limited(t.authorized(t.listLogs, "read:logs", "read:logs_users")))
+	mux.Handle("GET /api/v2/logs/{id}", t.limited(t.authorized(t.readLog, "read:logs", "read:logs_users")))
+	mux.Handle("GET /api/v2/log-streams", t.limited(t.authorized(t.listStreams, "read:log_streams")))
+	mux.Handle("/api/v2/", t.limited(func(w http.ResponseWriter, r *http.Request) {
 		apiFail(w, http.StatusNotFound, "", "Not Found")
 	}))
-	m.HandleFunc("POST /oauth/token", t.token)
-	m.HandleFunc("POST /oauth/ro", t.resourceOwner)
-	m.HandleFunc("GET /userinfo", t.userinfo)
-	m.HandleFunc("GET /.well-known/jwks.json", t.jwks)
-	m.HandleFunc("GET /.well-known/openid-configuration", t.discovery)
-	m.HandleFunc("GET /test", t.test)
-	m.HandleFunc("GET /testall", t.testall)
-	m.HandleFunc("GET /api/rss", t.rss)
-	m.HandleFunc("GET /feed", t.atom)
-	return m
+
+	// The Authentication API.
+	mux.HandleFunc("POST /oauth/token", t.token)
+	mux.HandleFunc("POST /oauth/ro", t.resourceOwner)
+	mux.HandleFunc("GET /userinfo", t.userinfo)
+	mux.HandleFunc("GET /.well-known/jwks.json", t.jwks)
+	mux.HandleFunc("GET /.well-known/openid-configuration", t.discovery)
+
+	// Health and status.
+	mux.HandleFunc("GET /test", t.test)
+	mux.HandleFunc("GET /testall", t.testall)
+	mux.HandleFunc("GET /api/rss", t.rss)
+	mux.HandleFunc("GET /feed", t.atom)
+	return mux
 }
 
-// ServeHTTP answers as the tenant, its status page included.
+// ServeHTTP serves the tenant and its status page.
 func (t *Tenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// The name of the call, even if a fault replaces the response.
 	_, pattern := t.mux.Handler(r)
 	w.Header().Set("Date", t.clock().Format(http.TimeFormat))
-	c := &counted{ResponseWriter: w, call: Call{Endpoint: pattern}}
-	defer t.count(c)
+
+	// Calls are counted even if a fault aborts them by a panic.
+	response := &counted{ResponseWriter: w, call: Call{Endpoint: pattern}}
+	defer t.count(response)
+
 	if t.cfg.Latency > 0 {
 		wait := time.NewTimer(t.cfg.Latency)
 		defer wait.Stop()
@@ -45,20 +56,22 @@ func (t *Tenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if f, ok := t.nextFault(r.URL); ok {
-		t.serveFault(c, r, f)
+
+	if fault, ok := t.nextFault(r.URL); ok {
+		t.serveFault(response, r, fault)
 		return
 	}
-	t.mux.ServeHTTP(c, r)
+	t.mux.ServeHTTP(response, r)
 }
 
-// counted notes the status of an answer and the events in it.
+// counted records the status of a response and the number of events in it.
 type counted struct {
 	http.ResponseWriter
 	call   Call
 	events int
 }
 
+// WriteHeader implements http.ResponseWriter.
 func (c *counted) WriteHeader(status int) {
 	if c.call.Status == 0 {
 		c.call.Status = status
@@ -66,6 +79,7 @@ func (c *counted) WriteHeader(status int) {
 	c.ResponseWriter.WriteHeader(status)
 }
 
+// Write implements http.ResponseWriter.
 func (c *counted) Write(b []byte) (int, error) {
 	if c.call.Status == 0 {
 		c.call.Status = http.StatusOK
@@ -73,6 +87,7 @@ func (c *counted) Write(b []byte) (int, error) {
 	return c.ResponseWriter.Write(b)
 }
 
+// Unwrap supports http.ResponseController.
 func (c *counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 func (t *Tenant) count(c *counted) {
@@ -82,12 +97,13 @@ func (t *Tenant) count(c *counted) {
 	t.served += int64(c.events)
 }
 
-// writeJSON answers with v. The Management API tells a charset, the
+// writeJSON responds with a value. The Management API sends a charset, the
 // Authentication API does not.
 func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // all callers pass plain values
+		// All callers pass plain values.
+		panic(err)
 	}
 	writeBody(w, status, contentType, body)
 }
@@ -101,7 +117,8 @@ func writeBody(w http.ResponseWriter, status int, contentType string, body []byt
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client is gone; nobody to tell
+	// An error means that the client is gone.
+	_, _ = w.Write(body)
 }
 
 // apiFailure is the error body of the Management API.
@@ -117,12 +134,13 @@ type attributes struct {
 	Error string `json:"error"`
 }
 
+// apiFail responds with an error of the Management API.
 func apiFail(w http.ResponseWriter, status int, code, message string) {
-	f := apiFailure{StatusCode: status, Error: http.StatusText(status), Message: message, ErrorCode: code}
+	failure := apiFailure{StatusCode: status, Error: http.StatusText(status), Message: message, ErrorCode: code}
 	if status == http.StatusUnauthorized {
-		f.Attributes = &attributes{message}
+		failure.Attributes = &attributes{message}
 	}
-	writeJSON(w, status, managementJSON, f)
+	writeJSON(w, status, managementJSON, failure)
 }
 
 // oauthFailure is the error body of the Authentication API.
@@ -132,11 +150,12 @@ type oauthFailure struct {
 	MFAToken    string `json:"mfa_token,omitempty"`
 }
 
+// oauthFail responds with an error of the Authentication API.
 func oauthFail(w http.ResponseWriter, status int, code, description string) {
 	writeJSON(w, status, authenticationJSON, oauthFailure{Error: code, Description: description})
 }
 
-// baseURL is the address the client used, without a slash at the end.
+// baseURL returns the address that the client used, without a trailing slash.
 func baseURL(r *http.Request) string {
 	scheme := "http"
 	if r.TLS != nil {
@@ -145,28 +164,31 @@ func baseURL(r *http.Request) string {
 	return scheme + "://" + r.Host
 }
 
-// clientIP is the caller's address, fit for an event.
+// clientIP returns the caller's address in the form that events have.
 func clientIP(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
 	}
-	a, err := netip.ParseAddr(host)
+
+	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		return benchmarkAddr(0)
 	}
-	return a.Unmap().WithZone("").String()
+	return addr.Unmap().WithZone("").String()
 }
 
-// escaped is s fit to stand between the quotes of a JSON text, at most 256 bytes
-// of it.
+// escaped returns s as it stands between the quotes of a JSON string, at most 256
+// bytes of it.
 func escaped(s string) string {
+	// A cut may split a rune, which ToValidUTF8 replaces.
 	if len(s) > 256 {
 		s = s[:256]
 	}
-	b, err := json.Marshal(strings.ToValidUTF8(s, "\ufffd"))
+	buf, err := json.Marshal(strings.ToValidUTF8(s, "\ufffd"))
 	if err != nil {
-		panic(err) // texts can always be encoded
+		// Texts can always be encoded.
+		panic(err)
 	}
-	return string(b[1 : len(b)-1])
+	return string(buf[1 : len(buf)-1])
 }

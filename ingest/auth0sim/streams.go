@@ -18,16 +18,26 @@ type listedStream struct {
 func (t *Tenant) listStreams(w http.ResponseWriter, _ *http.Request) {
 	t.mu.Lock()
 	list := make([]listedStream, 0, len(t.streams))
-	for _, s := range t.streams {
-		list = append(list, listedStream{s.ID, s.Name, cmp.Or(s.Type, "http"), cmp.Or(s.Status, "active"),
-			map[string]any{"httpEndpoint": "https://siem.example.com/logs", "httpContentFormat": "JSONLINES"}})
+	for _, stream := range t.streams {
+		list = append(list, listedStream{
+			ID:     stream.ID,
+			Name:   stream.Name,
+			Type:   cmp.Or(stream.Type, "http"),
+			Status: cmp.Or(stream.Status, "active"),
+			Sink: map[string]any{
+				"httpEndpoint":      "https://siem.example.com/logs",
+				"httpContentFormat": "JSONLINES",
+			},
+		})
 	}
 	t.mu.Unlock()
+
+	// Outside the lock: a slow client must not block the tenant.
 	writeJSON(w, http.StatusOK, managementJSON, list)
 }
 
-// SetLogStream changes the status of a log stream of Config.LogStreams. It
-// reports whether there is one with the id.
+// SetLogStream sets the status of a log stream of Config.LogStreams. It reports
+// whether the stream exists.
 func (t *Tenant) SetLogStream(id, status string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -98,7 +98,7 @@ func TestMachineGrantRefused(t *testing.T) {
 		})
 	}
 	sim := newTenant(t, Config{})
-	wantFailure(t, post(sim, "/oauth/token", "application/json", "[]", nil), 400, "invalid_request", "no JSON object")
+	wantFailure(t, post(sim, "/oauth/token", "application/json", "[]", nil), 400, "invalid_request", "not a JSON object")
 }
 
 func TestPrivateKeyJWT(t *testing.T) {

@@ -2,11 +2,11 @@ package auth0sim
 
 import "sort"
 
-// A view is the log as it is visible at one moment.
+// view is the log as it is visible at one time.
 type view struct {
 	t      *Tenant
 	now    int64   // µs; later ids are not visible yet
-	oldest int64   // µs; earlier ids are past retention
+	oldest int64   // µs; earlier ids are beyond retention
 	others []event // sorted by pos
 }
 
@@ -17,7 +17,7 @@ func (t *Tenant) view() *view {
 	return &view{t, now, now - t.cfg.Retention.Microseconds(), t.others}
 }
 
-// A ref names one event of a view.
+// ref identifies one event of a view.
 type ref struct {
 	pos    pos
 	source source
@@ -32,8 +32,8 @@ const (
 	fromOthers
 )
 
-// A span is a run of visible events that is consumed from either end. It merges
-// the three sources by log_id.
+// span is a range of visible events that is consumed from either end. It merges the
+// three sources by log_id.
 type span struct {
 	v              *view
 	bg, bgEnd      int64
@@ -41,10 +41,10 @@ type span struct {
 	other, otherTo int
 }
 
-// all is every visible event.
+// all returns every visible event.
 func (v *view) all() span { return v.between(pos{us: v.oldest}, pos{us: v.now, tail: ^uint64(0)}) }
 
-// between is the visible events above low, up to and including high.
+// between returns the visible events above low, up to and including high.
 func (v *view) between(low, high pos) span {
 	if oldest := (pos{us: v.oldest}); low.less(oldest) {
 		low = oldest
@@ -52,44 +52,52 @@ func (v *view) between(low, high pos) span {
 	if newest := (pos{us: v.now, tail: ^uint64(0)}); newest.less(high) {
 		high = newest
 	}
-	s := span{v: v, bg: v.t.timeline.after(low)}
-	s.bgEnd = max(s.bg, v.t.timeline.after(high))
+
+	events := span{v: v, bg: v.t.timeline.after(low)}
+	events.bgEnd = max(events.bg, v.t.timeline.after(high))
+
 	plannedAfter := func(p pos) int {
 		return sort.Search(len(v.t.planned), func(i int) bool { return p.less(v.t.planned[i].pos) })
 	}
 	othersAfter := func(p pos) int {
 		return sort.Search(len(v.others), func(i int) bool { return p.less(v.others[i].pos) })
 	}
-	s.plan, s.other = plannedAfter(low), othersAfter(low)
-	s.planEnd, s.otherTo = max(s.plan, plannedAfter(high)), max(s.other, othersAfter(high))
-	return s
+
+	// A high end below the low one gives an empty span.
+	events.plan, events.other = plannedAfter(low), othersAfter(low)
+	events.planEnd, events.otherTo = max(events.plan, plannedAfter(high)), max(events.other, othersAfter(high))
+	return events
 }
 
-// first takes the lowest event.
+// first removes and returns the lowest event.
 func (s *span) first() (ref, bool) {
 	for s.bg < s.bgEnd && s.v.hidden(s.bg) {
 		s.bg++
 	}
-	var r ref
+
+	// Each source offers its next event; the lowest is taken.
+	var lowest ref
 	found := false
-	take := func(c ref) {
-		if !found || c.pos.less(r.pos) {
-			r, found = c, true
+	offer := func(candidate ref) {
+		if !found || candidate.pos.less(lowest.pos) {
+			lowest, found = candidate, true
 		}
 	}
 	if s.bg < s.bgEnd {
-		take(ref{s.v.t.timeline.pos(s.bg), fromBackground, s.bg})
+		offer(ref{s.v.t.timeline.pos(s.bg), fromBackground, s.bg})
 	}
 	if s.plan < s.planEnd {
-		take(ref{s.v.t.planned[s.plan].pos, fromPlan, int64(s.plan)})
+		offer(ref{s.v.t.planned[s.plan].pos, fromPlan, int64(s.plan)})
 	}
 	if s.other < s.otherTo {
-		take(ref{s.v.others[s.other].pos, fromOthers, int64(s.other)})
+		offer(ref{s.v.others[s.other].pos, fromOthers, int64(s.other)})
 	}
 	if !found {
-		return r, false
+		return lowest, false
 	}
-	switch r.source {
+
+	// Only the source of the event advances.
+	switch lowest.source {
 	case fromBackground:
 		s.bg++
 	case fromPlan:
@@ -97,34 +105,37 @@ func (s *span) first() (ref, bool) {
 	case fromOthers:
 		s.other++
 	}
-	return r, true
+	return lowest, true
 }
 
-// last takes the highest event.
+// last removes and returns the highest event.
 func (s *span) last() (ref, bool) {
+	// Late events are skipped until they arrive.
 	for s.bg < s.bgEnd && s.v.hidden(s.bgEnd-1) {
 		s.bgEnd--
 	}
-	var r ref
+
+	var highest ref
 	found := false
-	take := func(c ref) {
-		if !found || r.pos.less(c.pos) {
-			r, found = c, true
+	offer := func(candidate ref) {
+		if !found || highest.pos.less(candidate.pos) {
+			highest, found = candidate, true
 		}
 	}
 	if s.bg < s.bgEnd {
-		take(ref{s.v.t.timeline.pos(s.bgEnd - 1), fromBackground, s.bgEnd - 1})
+		offer(ref{s.v.t.timeline.pos(s.bgEnd - 1), fromBackground, s.bgEnd - 1})
 	}
 	if s.plan < s.planEnd {
-		take(ref{s.v.t.planned[s.planEnd-1].pos, fromPlan, int64(s.planEnd - 1)})
+		offer(ref{s.v.t.planned[s.planEnd-1].pos, fromPlan, int64(s.planEnd - 1)})
 	}
 	if s.other < s.otherTo {
-		take(ref{s.v.others[s.otherTo-1].pos, fromOthers, int64(s.otherTo - 1)})
+		offer(ref{s.v.others[s.otherTo-1].pos, fromOthers, int64(s.otherTo - 1)})
 	}
 	if !found {
-		return r, false
+		return highest, false
 	}
-	switch r.source {
+
+	switch highest.source {
 	case fromBackground:
 		s.bgEnd--
 	case fromPlan:
@@ -132,62 +143,68 @@ func (s *span) last() (ref, bool) {
 	case fromOthers:
 		s.otherTo--
 	}
-	return r, true
+	return highest, true
 }
 
-// len counts the events that are left.
-func (s *span) len() int {
-	n := s.bgEnd - s.bg
+// count returns the number of events that are left.
+func (s *span) count() int {
+	background := s.bgEnd - s.bg
 	if s.v.t.cfg.LateShare > 0 {
-		// Only what came within LateBy can be hidden.
-		tl := &s.v.t.timeline
-		for i := max(s.bg, tl.history, tl.first(s.v.now-s.v.t.cfg.LateBy.Microseconds())); i < s.bgEnd; i++ {
-			if s.v.hidden(i) {
-				n--
+		// Only events within LateBy can be hidden.
+		events := &s.v.t.timeline
+		since := events.first(s.v.now - s.v.t.cfg.LateBy.Microseconds())
+		for index := max(s.bg, events.history, since); index < s.bgEnd; index++ {
+			if s.v.hidden(index) {
+				background--
 			}
 		}
 	}
-	return int(n) + s.planEnd - s.plan + s.otherTo - s.other
+	return int(background) + s.planEnd - s.plan + s.otherTo - s.other
 }
 
-// hidden says that background event i arrives late and has not arrived yet.
+// hidden reports whether background event i arrives late and has not arrived yet.
 func (v *view) hidden(i int64) bool {
-	t := v.t
-	if t.cfg.LateShare <= 0 || i < t.timeline.history {
+	tenant := v.t
+	if tenant.cfg.LateShare <= 0 || i < tenant.timeline.history {
 		return false
 	}
-	draw := mix(t.cfg.Seed ^ mix(uint64(i)+0x6c617465))
-	return float64(draw>>11)/(1<<53) < t.cfg.LateShare && t.timeline.at(i)+t.cfg.LateBy.Microseconds() > v.now
+
+	draw := mix(tenant.cfg.Seed ^ mix(uint64(i)+0x6c617465))
+	late := float64(draw>>11)/(1<<53) < tenant.cfg.LateShare
+	return late && tenant.timeline.at(i)+tenant.cfg.LateBy.Microseconds() > v.now
 }
 
-// find is the visible event with this log_id.
+// find returns the visible event with a log_id.
 func (v *view) find(id string) (ref, bool) {
-	r, ok := v.issued(id)
-	if !ok || r.pos.us < v.oldest || r.source == fromBackground && v.hidden(r.n) {
+	event, ok := v.issued(id)
+	if !ok || event.pos.us < v.oldest || event.source == fromBackground && v.hidden(event.n) {
 		return ref{}, false
 	}
-	return r, true
+	return event, true
 }
 
-// issued is the event with this log_id, visible or not any more.
+// issued returns the event with a log_id, even if it is no longer visible.
 func (v *view) issued(id string) (ref, bool) {
-	p, ok := parseID(id)
-	if !ok || p.us > v.now || p.id() != id {
+	position, ok := parseID(id)
+	if !ok || position.us > v.now || position.id() != id {
 		return ref{}, false
 	}
-	if i, ok := v.t.timeline.index(p); ok {
-		return ref{p, fromBackground, i}, true
+
+	if index, ok := v.t.timeline.index(position); ok {
+		return ref{position, fromBackground, index}, true
 	}
-	if i, ok := sort.Find(len(v.t.planned), func(i int) int { return p.compare(v.t.planned[i].pos) }); ok {
-		return ref{p, fromPlan, int64(i)}, true
+	i, ok := sort.Find(len(v.t.planned), func(i int) int { return position.compare(v.t.planned[i].pos) })
+	if ok {
+		return ref{position, fromPlan, int64(i)}, true
 	}
-	if i, ok := sort.Find(len(v.others), func(i int) int { return p.compare(v.others[i].pos) }); ok {
-		return ref{p, fromOthers, int64(i)}, true
+	i, ok = sort.Find(len(v.others), func(i int) int { return position.compare(v.others[i].pos) })
+	if ok {
+		return ref{position, fromOthers, int64(i)}, true
 	}
 	return ref{}, false
 }
 
-// render appends the event as it is served.
+// render appends an event as it is served.
 func (v *view) render(b []byte, r ref) []byte {
 	switch r.source {
 	case fromBackground:
@@ -198,16 +215,16 @@ func (v *view) render(b []byte, r ref) []byte {
 	return append(b, v.others[r.n].raw...)
 }
 
-// date is the time an event tells in date, in µs; for an event that a caller
-// caused it is the time of its log_id.
+// date returns the date of an event, in µs. For an event that a caller caused, it is the
+// time of its log_id.
 func (v *view) date(r ref) int64 {
 	switch r.source {
 	case fromBackground:
-		s := v.t.backgroundScene(r.n)
-		return s.date
+		sc := v.t.backgroundScene(r.n)
+		return sc.date
 	case fromPlan:
-		s, _ := v.t.plannedScene(&v.t.occurrences[v.t.planned[r.n].occurrence], v.t.planned[r.n])
-		return s.date
+		sc, _ := v.t.plannedScene(&v.t.occurrences[v.t.planned[r.n].occurrence], v.t.planned[r.n])
+		return sc.date
 	}
 	return r.pos.us
 }

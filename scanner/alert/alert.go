@@ -1,8 +1,8 @@
-// Package alert delivers alerts to people and keeps them in ClickHouse.
+// Package alert delivers alerts to sinks and stores them in ClickHouse.
 //
-// It promises that every transition in the alerts topic is delivered at least
-// once: its offset is committed only after both. If we die in between, a
-// transition is shown once more; in the table it is the same row.
+// Every transition in the alerts topic is delivered at least once: its offset is
+// committed only after both. If the process stops in between, sinks get the transition
+// again; in the table it is the same row.
 package alert
 
 import (
@@ -20,19 +20,19 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Sink tells people. Notify blocks until the alert is delivered; after an error
-// it is called again with the same alert.
+// Sink notifies people. Notify blocks until the alert is delivered. After an error it
+// is called again with the same alert.
 type Sink interface {
 	Notify(ctx context.Context, a *schema.Alert) error
 }
 
-// Partition is one partition of the alerts topic while it is ours.
+// Partition is a partition of the alerts topic while it is assigned to us.
 type Partition interface {
 	Fetch(ctx context.Context) (schema.Record, error)
 	Commit(next int64) error
 }
 
-// Notifier takes alerts from their topic to the sinks and to ClickHouse.
+// Notifier delivers the alerts topic to the sinks and to ClickHouse.
 type Notifier struct {
 	sinks   []Sink
 	conn    driver.Conn
@@ -41,85 +41,109 @@ type Notifier struct {
 	retries prometheus.Counter
 }
 
-// New returns a notifier. conn is to the database with the alerts' table.
+// New returns a notifier. conn must use the database with the table of alerts.
 func New(conn driver.Conn, sinks []Sink, log *slog.Logger, reg prometheus.Registerer) *Notifier {
-	f := promauto.With(reg)
-	n := &Notifier{sinks: sinks, conn: conn, log: log,
-		count:   f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_alert_transitions_total", Help: "Transitions of alerts that were delivered."}, []string{"state", "level"}),
-		retries: f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_alert_retries_total", Help: "Deliveries that failed and were repeated."})}
+	factory := promauto.With(reg)
+	notifier := &Notifier{
+		sinks: sinks,
+		conn:  conn,
+		log:   log,
+		count: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "tenantwatch_alert_transitions_total",
+			Help: "State transitions of alerts that were delivered.",
+		}, []string{"state", "level"}),
+		retries: factory.NewCounter(prometheus.CounterOpts{
+			Name: "tenantwatch_alert_retries_total",
+			Help: "Delivery attempts that failed and were repeated.",
+		}),
+	}
+
+	// Create the labels up front, so that they start at zero.
 	for _, state := range []schema.AlertState{schema.Firing, schema.Resolved} {
 		for _, level := range []string{"informational", "low", "medium", "high", "critical"} {
-			n.count.WithLabelValues(string(state), level)
+			notifier.count.WithLabelValues(string(state), level)
 		}
 	}
-	return n
+	return notifier
 }
 
 // Consume delivers one partition until ctx ends.
 func (n *Notifier) Consume(ctx context.Context, p Partition) error {
 	for {
-		r, err := p.Fetch(ctx)
+		record, err := p.Fetch(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
 		}
-		if err := n.deliver(ctx, &r); err != nil {
-			return nil // only the end of ctx
+
+		// deliver returns an error only at the end of ctx.
+		if err := n.deliver(ctx, &record); err != nil {
+			return nil
 		}
-		if err := p.Commit(r.Offset + 1); err != nil && ctx.Err() == nil {
-			n.log.Warn("commit failed; the alert may be shown once more", "err", err)
+
+		// If we stop here, the alert is delivered again.
+		if err := p.Commit(record.Offset + 1); err != nil && ctx.Err() == nil {
+			n.log.Warn("offset commit failed; the alert may be delivered again", "err", err)
 		}
 	}
 }
 
-// deliver tells people first: they are not to wait for a database that is away.
+// deliver delivers an alert to every sink and stores it.
 func (n *Notifier) deliver(ctx context.Context, r *schema.Record) error {
+	// A tombstone.
 	if len(r.Value) == 0 {
-		return nil // a tombstone
-	}
-	a, err := schema.ReadAlert(r.Value)
-	if err != nil {
-		n.log.Error("a record of the alerts topic is not an alert; it is passed over", "offset", r.Offset, "err", err)
 		return nil
 	}
-	for _, s := range n.sinks {
-		if err := n.retry(ctx, "notify", func() error { return s.Notify(ctx, &a) }); err != nil {
+	alert, err := schema.ReadAlert(r.Value)
+	if err != nil {
+		n.log.Error("skipping a record that is not an alert", "offset", r.Offset, "err", err)
+		return nil
+	}
+
+	// Sinks come first: people must not wait for a database that is down.
+	for _, sink := range n.sinks {
+		err := n.retry(ctx, "notify", func() error { return sink.Notify(ctx, &alert) })
+		if err != nil {
 			return err
 		}
 	}
-	if err := n.retry(ctx, "keep", func() error { return n.insert(ctx, &a) }); err != nil {
+	if err := n.retry(ctx, "store", func() error { return n.insert(ctx, &alert) }); err != nil {
 		return err
 	}
-	n.count.WithLabelValues(string(a.State), a.Level).Inc()
+	n.count.WithLabelValues(string(alert.State), alert.Level).Inc()
 	return nil
 }
 
-// retry repeats f until it succeeds or ctx ends.
-func (n *Notifier) retry(ctx context.Context, what string, f func() error) error {
+// retry repeats a step until it succeeds or ctx ends.
+func (n *Notifier) retry(ctx context.Context, name string, step func() error) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
-	said := ""
+
+	logged := ""
 	for {
-		err := f()
+		err := step()
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+
+		// Log each error once while it does not change.
 		n.retries.Inc()
-		if err.Error() != said {
-			said = err.Error()
-			n.log.Warn("alert delivery failed; trying again", "step", what, "err", err)
+		if err.Error() != logged {
+			logged = err.Error()
+			n.log.Warn("alert delivery failed; retrying", "step", name, "err", err)
 		}
-		t := time.NewTimer(pause.NextBackOff())
+
+		timer := time.NewTimer(pause.NextBackOff())
 		select {
 		case <-ctx.Done():
-			t.Stop()
+			timer.Stop()
 			return ctx.Err()
-		case <-t.C:
+		case <-timer.C:
 		}
 	}
 }
@@ -127,25 +151,33 @@ func (n *Notifier) retry(ctx context.Context, what string, f func() error) error
 // insertTimeout bounds one insert.
 const insertTimeout = time.Minute
 
-// insert keeps a transition. The table drops repeats.
+// insert stores a transition. The table drops repeated ones.
 func (n *Notifier) insert(ctx context.Context, a *schema.Alert) error {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
-	batch, err := n.conn.PrepareBatch(ctx, `INSERT INTO alerts_stored (tenant, starts_at, fingerprint, state, level, rule_id, title,
-		updated_at, resolved_at, group, count, threshold, window_seconds, summary, log_ids, query, tags, prevention, investigation)`)
+
+	batch, err := n.conn.PrepareBatch(ctx, `INSERT INTO alerts_stored (
+		tenant, starts_at, fingerprint, state, level, rule_id, title,
+		updated_at, resolved_at, group, count, threshold, window_seconds, summary,
+		log_ids, query, tags, prevention, investigation)`)
 	if err != nil {
 		return fmt.Errorf("insert alert %s: %w", a.Fingerprint, err)
 	}
 	defer batch.Close()
+
+	// NULL while the alert is firing.
 	var resolved *time.Time
 	if !a.ResolvedAt.IsZero() {
 		at := a.ResolvedAt.UTC()
 		resolved = &at
 	}
+
+	// The column is a map; its order does not matter.
 	group := map[string]string{}
 	for _, g := range a.Group {
 		group[g.Field] = g.Value
 	}
+
 	err = batch.Append(a.Tenant, a.StartsAt.UTC(), a.Fingerprint, string(a.State), a.Level, a.RuleID, a.Title,
 		a.UpdatedAt.UTC(), resolved, group, a.Count, a.Threshold, time.Duration(a.Window).Seconds(), a.Summary,
 		orEmpty(a.LogIDs), a.Query, orEmpty(a.Tags), a.Prevention, a.Investigation)
@@ -165,8 +197,8 @@ func orEmpty(list []string) []string {
 	return list
 }
 
-// Family is the part of the watch that an alert belongs to, from its rule's tag
-// tenantwatch.FAMILY; empty for rules that have none.
+// Family returns the rule family of an alert, from its tag tenantwatch.FAMILY; "" if it
+// has none.
 func Family(a *schema.Alert) string {
 	for _, tag := range a.Tags {
 		if family, ok := strings.CutPrefix(tag, "tenantwatch."); ok {

@@ -235,7 +235,7 @@ func TestRetries(t *testing.T) {
 		if metric(t, reg, "tenantwatch_alert_retries_total") != 5 || metric(t, reg, "tenantwatch_alert_transitions_total") != 1 {
 			t.Error("wrong counts")
 		}
-		if n := strings.Count(log.String(), "trying again"); n != 3 {
+		if n := strings.Count(log.String(), "retrying"); n != 3 {
 			t.Errorf("said %d times:\n%s", n, log)
 		}
 	})

@@ -21,50 +21,56 @@ type Terminal struct {
 	color bool
 }
 
-// NewTerminal returns a sink that prints to w, in colours when asked to.
+// NewTerminal returns a sink that prints to w, in colours if color is set.
 func NewTerminal(w io.Writer, color bool) *Terminal { return &Terminal{w: w, color: color} }
 
-// Notify prints an alert. A terminal that has gone is no reason to stop.
+// Notify prints an alert. It ignores write errors: a closed terminal must not stop the
+// delivery to other sinks.
 func (t *Terminal) Notify(_ context.Context, a *schema.Alert) error {
 	line := Line(a)
 	if t.color {
 		line = colorOf(a).Sprint(line)
 	}
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, _ = fmt.Fprintln(t.w, line)
 	return nil
 }
 
-// Line is an alert in one line. What users control in it cannot make it two, or
-// steer the terminal.
+// Line returns an alert as one line. Control characters are replaced, since end users
+// control parts of the text: they cannot break the line or control the terminal.
 func Line(a *schema.Alert) string {
-	var b strings.Builder
 	state := "ALERT"
 	if a.State == schema.Resolved {
 		state = "RESOLVED"
 	}
-	fmt.Fprintf(&b, "%s %-8s %-8s", a.UpdatedAt.UTC().Format(time.DateTime+"Z"), state, a.Level)
+
+	var line strings.Builder
+	fmt.Fprintf(&line, "%s %-8s %-8s", a.UpdatedAt.UTC().Format(time.DateTime+"Z"), state, a.Level)
 	if family := Family(a); family != "" {
-		fmt.Fprintf(&b, " [%s]", family)
+		fmt.Fprintf(&line, " [%s]", family)
 	}
-	fmt.Fprintf(&b, " %s", a.Title)
+	fmt.Fprintf(&line, " %s", a.Title)
 	if a.Summary != "" {
-		fmt.Fprintf(&b, ": %s", a.Summary)
+		fmt.Fprintf(&line, ": %s", a.Summary)
 	}
-	fmt.Fprintf(&b, " (tenant %s", a.Tenant)
+
+	fmt.Fprintf(&line, " (tenant %s", a.Tenant)
 	if a.State == schema.Resolved {
-		fmt.Fprintf(&b, ", after %s", a.UpdatedAt.Sub(a.StartsAt).Round(time.Second))
+		fmt.Fprintf(&line, ", after %s", a.UpdatedAt.Sub(a.StartsAt).Round(time.Second))
 	} else if len(a.LogIDs) > 0 {
-		fmt.Fprintf(&b, ", see log_id %s", a.LogIDs[len(a.LogIDs)-1])
+		fmt.Fprintf(&line, ", see log_id %s", a.LogIDs[len(a.LogIDs)-1])
 	}
-	b.WriteString(")")
+	line.WriteString(")")
+
+	// Bidi controls and separators can also hide or move text.
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
 			return '\uFFFD'
 		}
 		return r
-	}, b.String())
+	}, line.String())
 }
 
 func colorOf(a *schema.Alert) text.Colors {

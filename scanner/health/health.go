@@ -1,5 +1,5 @@
-// Package health looks once a minute at how a tenant's events come in and makes an
-// event of what it finds, so that silence, too, is something that rules can see:
+// Package health checks once a minute whether a tenant's events arrive and produces the
+// result as an event, so that rules can detect silence:
 //
 //	{"type":"tenantwatch_health","details":{
 //	  "events":       {"newest":"…","age_seconds":12.5,"limit_seconds":900,"silent":false},
@@ -10,15 +10,17 @@
 //	  "store":        {"ok":true},
 //	  "roles":        {"ok":true}}}
 //
-// newest is the date of the newest event of Auth0's, of the newest result of the
-// probe, and when the tail's checkpoint was last written; limit_seconds is the age
-// from which on that is silence. probe and checkpoint are absent where there is none,
-// such as of a tenant that is only received from a log stream. clock is how far the
-// clock of the process that pulls is ahead of the tenant's, which tells the ages of
-// Auth0's events; it is off beyond 30 s, and absent where checkpoint is. Where
-// ClickHouse does not answer, store.ok is false, store.error says why, and events and
-// probe are absent. roles.ok is false while roles of the process that makes the event do
-// not do their work, for the reason in roles.error.
+// newest is the date of the newest event of Auth0, the date of the newest result of the
+// probe, and the time at which the tail's checkpoint was last saved. limit_seconds is
+// the age above which this is silence. probe and checkpoint are absent if the tenant
+// has none; for example, a tenant that is only received from a log stream has no
+// checkpoint.
+//
+// clock is how far the clock of the pulling process is ahead of the tenant's, by which
+// the age of Auth0's events is corrected. It is off beyond 30 s, and absent without a
+// checkpoint. If ClickHouse does not answer, store.ok is false, store.error has the
+// reason, and events and probe are absent. roles.ok is false while roles of the process
+// that produces the event fail, for the reason in roles.error.
 package health
 
 import (
@@ -38,58 +40,59 @@ import (
 )
 
 const (
-	every = time.Minute
+	interval = time.Minute
 
-	// leastSilence is the shortest time without events that is worth a word. A tenant
-	// that has few at this hour of the day gets longGap times its usual gap.
-	leastSilence = 15 * time.Minute
-	longGap      = 5
+	// minSilence is the shortest time without events that counts as silence. A tenant
+	// with few events at this hour of the day gets gapFactor times its usual gap.
+	minSilence = 15 * time.Minute
+	gapFactor  = 5
 
 	// missedRuns is how many runs of the probe may be missing.
 	missedRuns = 5
 
-	// stuckAfter is three times as long as the tail of a quiet tenant leaves its
-	// checkpoint alone.
+	// stuckAfter is three times the interval at which the tail of a quiet tenant saves
+	// its checkpoint.
 	stuckAfter = 30 * time.Minute
 
-	// growingFrom is how many dead letters of an hour are more than an odd one.
+	// growingFrom is the number of dead letters in an hour that is more than a stray one.
 	growingFrom = 10
 
 	// clockOff is how far the clocks may differ.
 	clockOff = 30 * time.Second
 
-	askTimeout = 30 * time.Second
+	// queryTimeout bounds the queries of a check, so that the next one is on time.
+	queryTimeout = 30 * time.Second
 )
 
-// Tenant is one that is looked at.
+// Tenant is a tenant to check.
 type Tenant struct {
 	Name       string
 	ProbeEvery time.Duration // 0 without a probe
 }
 
-// Seen is what ClickHouse knows of a tenant of the last seven days.
+// Seen is what ClickHouse has of a tenant's last seven days.
 type Seen struct {
-	First    time.Time // Auth0's first event among them
-	Newest   time.Time // and the last one; zero without any
+	First    time.Time // date of Auth0's first event
+	Newest   time.Time // date of Auth0's last event; zero without any
 	SameHour uint64    // Auth0's events at this hour of the day
-	Probe    time.Time // the probe's newest result; zero without any
+	Probe    time.Time // date of the probe's newest result; zero without any
 }
 
-// Tail is what the checkpoint of a tenant's tail tells.
+// Tail is what the checkpoint of a tenant's tail says.
 type Tail struct {
-	Written time.Time     // when it was written
-	Ahead   time.Duration // of the clock of who wrote it, beside the tenant's
+	Written time.Time     // when it was saved
+	Ahead   time.Duration // how far the writer's clock was ahead of the tenant's
 }
 
-// Sources are where Monitor looks.
+// Sources are the inputs of a Monitor.
 type Sources struct {
-	// Store is what ClickHouse knows, by tenant.
+	// Store returns what ClickHouse has, by tenant.
 	Store func(ctx context.Context) (map[string]Seen, error)
-	// Checkpoints is the newest checkpoint of each tenant's tail.
+	// Checkpoints returns the newest checkpoint of each tenant's tail.
 	Checkpoints func(ctx context.Context) (map[string]Tail, error)
-	// DeadLetters calls yield for each dead letter that comes, until ctx ends.
+	// DeadLetters calls yield for each new dead letter until ctx ends.
 	DeadLetters func(ctx context.Context, yield func(tenant string)) error
-	// Roles is why roles of this process do not do their work; empty while they do.
+	// Roles returns why roles of this process fail; "" if none does.
 	Roles func(ctx context.Context) string
 }
 
@@ -98,7 +101,7 @@ type Producer interface {
 	Produce(ctx context.Context, records []schema.Record, failed func(error)) error
 }
 
-// Monitor makes the events.
+// Monitor checks tenants and produces the events.
 type Monitor struct {
 	tenants []Tenant
 	sources Sources
@@ -111,44 +114,62 @@ type Monitor struct {
 	dead map[string]map[time.Time]int // dead letters by tenant and minute
 }
 
-// New returns a monitor of some tenants; of all that ClickHouse has, where none are
-// given.
-func New(tenants []Tenant, sources Sources, events Producer, log *slog.Logger, reg prometheus.Registerer) *Monitor {
-	return &Monitor{tenants: tenants, sources: sources, events: events, log: log, dead: map[string]map[time.Time]int{},
-		age: promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_newest_event_age_seconds", Help: "How old a tenant's newest event in ClickHouse is."}, []string{"tenant"})}
+// New returns a monitor of the given tenants, or of all in ClickHouse if there are
+// none.
+func New(
+	tenants []Tenant, sources Sources, events Producer, log *slog.Logger, reg prometheus.Registerer,
+) *Monitor {
+	age := promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{
+		Name: "tenantwatch_newest_event_age_seconds",
+		Help: "Age of a tenant's newest event in ClickHouse.",
+	}, []string{"tenant"})
+	return &Monitor{
+		tenants: tenants,
+		sources: sources,
+		events:  events,
+		log:     log,
+		age:     age,
+		dead:    map[string]map[time.Time]int{},
+	}
 }
 
-// Run makes an event for each tenant every minute until ctx ends. Only one process
-// at a time need do so; where two do, an event more does no harm. One that is under
-// way when we die is lost: the next one tells the same.
+// Run produces an event for each tenant every minute until ctx ends. One process is
+// enough; a second one only adds events, which is harmless. A check that is in
+// progress at the end is lost: the next one has the same result.
 func (m *Monitor) Run(ctx context.Context) error {
 	m.start = time.Now()
-	defer m.age.Reset() // another process's affair from then on
+	// From then on another process reports the age.
+	defer m.age.Reset()
+
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		for ctx.Err() == nil {
-			if err := m.sources.DeadLetters(ctx, m.note); err != nil && ctx.Err() == nil {
-				m.log.Warn("dead letters cannot be followed; trying again", "err", err)
-				pause(ctx, every)
-			}
-		}
-		return ctx.Err()
-	})
-	g.Go(func() error {
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-tick.C:
-			}
-			if err := m.look(ctx); err != nil {
-				return err
-			}
-		}
-	})
+	g.Go(func() error { return m.followDeadLetters(ctx) })
+	g.Go(func() error { return m.checkPeriodically(ctx) })
 	return g.Wait()
+}
+
+func (m *Monitor) followDeadLetters(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := m.sources.DeadLetters(ctx, m.countDeadLetter); err != nil && ctx.Err() == nil {
+			m.log.Warn("reading dead letters failed; retrying", "err", err)
+			pause(ctx, interval)
+		}
+	}
+	return ctx.Err()
+}
+
+func (m *Monitor) checkPeriodically(ctx context.Context) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if err := m.check(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -158,8 +179,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// note counts a dead letter.
-func (m *Monitor) note(tenant string) {
+func (m *Monitor) countDeadLetter(tenant string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.dead[tenant] == nil {
@@ -168,38 +188,43 @@ func (m *Monitor) note(tenant string) {
 	m.dead[tenant][time.Now().Truncate(time.Minute)]++
 }
 
-// lastHour is how many dead letters of a tenant came in the last hour.
+// lastHour returns the number of a tenant's dead letters in the last hour.
 func (m *Monitor) lastHour(tenant string, now time.Time) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	maps.DeleteFunc(m.dead[tenant], func(minute time.Time, _ int) bool { return now.Sub(minute) > time.Hour })
-	n := 0
+
+	total := 0
 	for _, count := range m.dead[tenant] {
-		n += count
+		total += count
 	}
-	return n
+	return total
 }
 
-// aged is how old the newest of something is.
-type aged struct {
-	Newest *time.Time `json:"newest,omitempty"` // absent where there never was any
+// freshness is the age of the newest of something.
+type freshness struct {
+	Newest *time.Time `json:"newest,omitempty"` // absent if there never was any
 	Age    float64    `json:"age_seconds"`
 	Limit  float64    `json:"limit_seconds"`
 	Silent bool       `json:"silent"`
 }
 
-// since tells how old the newest is; where there is none, how long one has waited.
-func (m *Monitor) since(newest, now time.Time, limit time.Duration) *aged {
-	a := &aged{Limit: limit.Seconds()}
+// freshness returns the age of the newest. Without any, the age is counted from the
+// start of the monitor.
+func (m *Monitor) freshness(newest, now time.Time, limit time.Duration) *freshness {
+	result := &freshness{Limit: limit.Seconds()}
+
 	from := m.start
 	if !newest.IsZero() {
 		at := newest.UTC()
-		a.Newest = &at
+		result.Newest = &at
 		from = newest
 	}
+
+	// A date in the future is age 0.
 	age := max(now.Sub(from), 0)
-	a.Age, a.Silent = age.Round(time.Millisecond).Seconds(), age > limit
-	return a
+	result.Age, result.Silent = age.Round(time.Millisecond).Seconds(), age > limit
+	return result
 }
 
 type clock struct {
@@ -212,59 +237,47 @@ type deadLetters struct {
 	Growing bool `json:"growing"`
 }
 
-type state struct {
+type status struct {
 	OK    bool   `json:"ok"`
 	Error string `json:"error,omitempty"`
 }
 
 type details struct {
-	Events      *aged       `json:"events,omitempty"`
-	Probe       *aged       `json:"probe,omitempty"`
-	Checkpoint  *aged       `json:"checkpoint,omitempty"`
+	Events      *freshness  `json:"events,omitempty"`
+	Probe       *freshness  `json:"probe,omitempty"`
+	Checkpoint  *freshness  `json:"checkpoint,omitempty"`
 	Clock       *clock      `json:"clock,omitempty"`
 	DeadLetters deadLetters `json:"dead_letters"`
-	Store       state       `json:"store"`
-	Roles       state       `json:"roles"`
+	Store       status      `json:"store"`
+	Roles       status      `json:"roles"`
 }
 
-// look makes an event for each tenant.
-func (m *Monitor) look(ctx context.Context) error {
-	now := time.Now()
-	asked, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	seen, storeErr := m.sources.Store(asked)
-	tails, err := m.sources.Checkpoints(asked)
-	if err != nil && ctx.Err() == nil {
-		m.log.Warn("checkpoints cannot be read", "err", err)
-	}
-	roles := m.sources.Roles(asked)
+// observation is the result of the queries of one check.
+type observation struct {
+	now      time.Time
+	seen     map[string]Seen
+	storeErr error
+	tails    map[string]Tail
+	roles    string
+}
+
+// check queries the sources and produces an event for each tenant.
+func (m *Monitor) check(ctx context.Context) error {
+	o := m.observe(ctx)
+
 	tenants := m.tenants
-	if len(tenants) == 0 { // the settings of this process have none
-		for _, name := range slices.Sorted(maps.Keys(seen)) {
+	if len(tenants) == 0 {
+		// The settings of this process name none: check those that ClickHouse has.
+		for _, name := range slices.Sorted(maps.Keys(o.seen)) {
 			tenants = append(tenants, Tenant{Name: name})
 		}
 	}
+
 	var records []schema.Record
-	for _, t := range tenants {
-		d := details{Store: state{OK: storeErr == nil}, Roles: state{OK: roles == "", Error: roles}}
-		if storeErr != nil {
-			d.Store.Error = storeErr.Error()
-		} else {
-			s := seen[t.Name]
-			d.Events = m.since(s.Newest, now.Add(-tails[t.Name].Ahead), silence(&s, now))
-			m.age.WithLabelValues(t.Name).Set(d.Events.Age)
-			if t.ProbeEvery > 0 {
-				d.Probe = m.since(s.Probe, now, missedRuns*t.ProbeEvery)
-			}
-		}
-		if tail, ok := tails[t.Name]; ok {
-			d.Checkpoint = m.since(tail.Written, now, stuckAfter)
-			d.Clock = &clock{tail.Ahead.Seconds(), tail.Ahead.Abs() > clockOff}
-		}
-		n := m.lastHour(t.Name, now)
-		d.DeadLetters = deadLetters{n, n >= growingFrom}
-		e := schema.NewOwnEvent(t.Name, schema.TypeHealth, d.describe(), d)
-		records = append(records, e.Record())
+	for _, tenant := range tenants {
+		result := m.details(tenant, &o)
+		event := schema.NewOwnEvent(tenant.Name, schema.TypeHealth, result.describe(), result)
+		records = append(records, event.Record())
 	}
 	if err := m.events.Produce(ctx, records, nil); err != nil {
 		return fmt.Errorf("health: %w", err)
@@ -272,18 +285,69 @@ func (m *Monitor) look(ctx context.Context) error {
 	return nil
 }
 
-// silence is how long a tenant may be without events. At an hour at which it has
-// none as a rule, that is long.
-func silence(s *Seen, now time.Time) time.Duration {
-	days := now.Sub(s.First).Hours() / 24
-	if s.First.IsZero() || days < 1 {
-		return leastSilence
+// observe queries the sources.
+func (m *Monitor) observe(ctx context.Context) observation {
+	o := observation{now: time.Now()}
+	bounded, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+
+	// An error of ClickHouse is a result. Without checkpoints, the event lacks them.
+	o.seen, o.storeErr = m.sources.Store(bounded)
+	var err error
+	o.tails, err = m.sources.Checkpoints(bounded)
+	if err != nil && ctx.Err() == nil {
+		m.log.Warn("reading checkpoints failed", "err", err)
 	}
-	hours := time.Duration(min(days, 7) * float64(time.Hour))
-	return max(leastSilence, longGap*hours/time.Duration(s.SameHour+1))
+	o.roles = m.sources.Roles(bounded)
+	return o
 }
 
-// describe says in a line what is wrong.
+// details returns the result for a tenant.
+func (m *Monitor) details(tenant Tenant, o *observation) details {
+	tail, hasTail := o.tails[tenant.Name]
+	result := details{
+		Store: status{OK: o.storeErr == nil},
+		Roles: status{OK: o.roles == "", Error: o.roles},
+	}
+
+	if o.storeErr != nil {
+		result.Store.Error = o.storeErr.Error()
+	} else {
+		// Auth0 dates its events by the tenant's clock.
+		seen := o.seen[tenant.Name]
+		result.Events = m.freshness(seen.Newest, o.now.Add(-tail.Ahead), maxSilence(&seen, o.now))
+		m.age.WithLabelValues(tenant.Name).Set(result.Events.Age)
+		if tenant.ProbeEvery > 0 {
+			result.Probe = m.freshness(seen.Probe, o.now, missedRuns*tenant.ProbeEvery)
+		}
+	}
+
+	// A tenant that is not pulled has neither.
+	if hasTail {
+		result.Checkpoint = m.freshness(tail.Written, o.now, stuckAfter)
+		result.Clock = &clock{tail.Ahead.Seconds(), tail.Ahead.Abs() > clockOff}
+	}
+	dead := m.lastHour(tenant.Name, o.now)
+	result.DeadLetters = deadLetters{dead, dead >= growingFrom}
+	return result
+}
+
+// maxSilence returns how long a tenant may be without events. At an hour of the day at
+// which it usually has none, that is long.
+func maxSilence(s *Seen, now time.Time) time.Duration {
+	// A day of events is needed to know what is usual.
+	days := now.Sub(s.First).Hours() / 24
+	if s.First.IsZero() || days < 1 {
+		return minSilence
+	}
+
+	// The time observed at this hour of the day: one hour for each day.
+	hours := time.Duration(min(days, 7) * float64(time.Hour))
+	return max(minSilence, gapFactor*hours/time.Duration(s.SameHour+1))
+}
+
+// describe returns a line that names the most important fault. Saved queries compare
+// it with the text of the last line.
 func (d *details) describe() string {
 	switch {
 	case !d.Store.OK:

@@ -222,7 +222,7 @@ func TestSilence(t *testing.T) {
 		if c.days > 0 {
 			s.First = now.Add(-time.Duration(c.days * float64(24*time.Hour)))
 		}
-		if got := silence(&s, now); got != c.want {
+		if got := maxSilence(&s, now); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}

@@ -607,7 +607,7 @@ func TestSQLOfCorrelations(t *testing.T) {
 
 		judged := map[string]bool{} // by rule, group, event and value
 		var current *schema.Event
-		e := scanner.NewEngine(set, scanner.Config{Judged: func(r *rules.Rule, g scanner.Judged, value float64) {
+		e := scanner.NewEngine(set, scanner.Config{Evaluated: func(r *rules.Rule, g scanner.Evaluated, value float64) {
 			parts := []string{r.ID, current.Date.UTC().Format(time.RFC3339Nano), current.LogID, current.Tenant}
 			for _, v := range g.Values() {
 				parts = append(parts, v.Value)

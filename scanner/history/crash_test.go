@@ -23,7 +23,7 @@ func TestCrashInsideInsert(t *testing.T) {
 	const rounds = 10
 	to := time.Date(2026, 3, 4, 10, 0, 0, 0, time.UTC)
 	chlocaltest.CrashInserts(t, srv, rounds, func(round int) error {
-		return store.noteScanned(t.Context(), fmt.Sprint("rule ", round), to)
+		return store.saveScanned(t.Context(), fmt.Sprint("rule ", round), to)
 	})
 	for round := range rounds {
 		if at, err := store.scannedTo(t.Context(), fmt.Sprint("rule ", round)); err != nil || !at.Equal(to) {

@@ -1,9 +1,8 @@
-// Package history runs rules over the events that ClickHouse keeps: over any time
-// for a backtest, and again and again for rules whose windows are too long for the
-// stream.
+// Package history runs rules over the events stored in ClickHouse: over any span for
+// a backtest, and periodically for rules whose windows are too long for the stream.
 //
-// A rule means the same as in the stream since the same code decides: ClickHouse is
-// asked for the events that may matter, with the members that the rules look at, and
-// a scanner.Engine judges them. What ClickHouse leaves out are events of other types
-// and groups that have too few events anywhere.
+// A rule means the same as in the stream, since the same code evaluates it. ClickHouse
+// returns the events that may matter, with the members that the rules read, and a
+// scanner.Engine observes them. ClickHouse leaves out events of other types, and
+// groups that have too few events in any window.
 package history

@@ -19,47 +19,41 @@ import (
 )
 
 const (
-	// StreamSpan is the longest time that a rule of the stream looks back; rules that
-	// look further back are for Live.
+	// StreamSpan is the longest span that a rule of the stream looks back. Rules with
+	// a longer one are for Live.
 	StreamSpan = 2 * time.Hour
 
-	// A rule runs so many times in the time that it looks back, and no more often and
-	// no more seldom than this.
+	// A rule runs this many times in its span, within the bounds of the two intervals.
 	runsPerSpan = 288
-	mostOften   = time.Minute
-	mostSeldom  = time.Hour
-	// restFactor is how many times as long as a run took the next one waits at least.
+	minInterval = time.Minute
+	maxInterval = time.Hour
+	// restFactor is the minimum interval as a multiple of the duration of a run.
 	restFactor = 10
 
-	// overlap is for events that were inserted before a run but only became visible
+	// overlap covers events that were inserted before a run but became visible only
 	// after it.
 	overlap = 5 * time.Minute
-	// ahead is how far an event's date may be ahead of the clock.
+	// ahead is how far an event's date may be ahead of the server's clock.
 	ahead = 5 * time.Minute
 )
 
-// Long reports whether a rule of a set looks back so far that it is not for the
-// stream.
+// Long reports whether a rule of a set looks back too far for the stream.
 func Long(set *rules.Set, r *rules.Rule) bool { return set.Span(r) > StreamSpan }
 
-// Live runs the rules with long windows again and again over what ClickHouse keeps.
-// Its alerts are those that the stream would give, some minutes later.
-//
-// Alerts are acked by Kafka before it is noted how far a rule has been run. If we
-// die in between, its next run finds the same transitions again, and leaves out
-// those that the alerts topic has.
+// Live runs the rules with long windows periodically over the stored events. Its
+// alerts are those that the stream would give, some minutes later.
 type Live struct {
-	store  *Store
-	past   scanner.Alerts
-	alerts scanner.Producer
-	log    *slog.Logger
-	m      liveMetrics
+	store   *Store
+	past    scanner.Alerts
+	alerts  scanner.Producer
+	log     *slog.Logger
+	metrics liveMetrics
 
 	mu  sync.Mutex // guards set
 	set *rules.Set
 
-	known map[string]map[string]schema.Alert // by rule id and fingerprint: an alert's last transition
-	due   map[string]time.Time               // by rule id
+	known map[string]map[string]schema.Alert // last transition of an alert, by rule id and fingerprint
+	due   map[string]time.Time               // time of the next run, by rule id
 }
 
 type liveMetrics struct {
@@ -69,23 +63,53 @@ type liveMetrics struct {
 	alerts *prometheus.CounterVec
 }
 
-// NewLive returns the executor of those of a set's rules that are Long. past is the
-// topic that alerts is a producer for.
-func NewLive(store *Store, set *rules.Set, past scanner.Alerts, alerts scanner.Producer, log *slog.Logger, reg prometheus.Registerer) *Live {
-	f := promauto.With(reg)
-	l := &Live{store: store, set: set, past: past, alerts: alerts, log: log, due: map[string]time.Time{}, m: liveMetrics{
-		runs:   f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_history_runs_total", Help: "Runs of rules with long windows over what ClickHouse keeps; a failed one is repeated."}, []string{"result"}),
-		took:   f.NewHistogram(prometheus.HistogramOpts{Name: "tenantwatch_history_run_seconds", Help: "How long such a run takes.", Buckets: prometheus.ExponentialBuckets(0.01, 3, 10)}),
-		events: f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_history_events_total", Help: "Events that were read back for such runs."}),
-		alerts: f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_history_alerts_total", Help: "Transitions of alerts that came of them."}, []string{"state"}),
-	}}
-	for _, result := range []string{"done", "failed"} {
-		l.m.runs.WithLabelValues(result)
+// NewLive returns an executor of the rules in a set that are Long. past reads the
+// topic that alerts produces to.
+func NewLive(
+	store *Store, set *rules.Set, past scanner.Alerts, alerts scanner.Producer,
+	log *slog.Logger, reg prometheus.Registerer,
+) *Live {
+	return &Live{
+		store:   store,
+		set:     set,
+		past:    past,
+		alerts:  alerts,
+		log:     log,
+		due:     map[string]time.Time{},
+		metrics: newLiveMetrics(reg),
 	}
-	return l
 }
 
-// Reload puts another set of rules in force.
+func newLiveMetrics(reg prometheus.Registerer) liveMetrics {
+	factory := promauto.With(reg)
+	metrics := liveMetrics{
+		runs: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "tenantwatch_history_runs_total",
+			Help: "Runs of rules with long windows over the stored events. A failed run is repeated.",
+		}, []string{"result"}),
+		took: factory.NewHistogram(prometheus.HistogramOpts{
+			Name:    "tenantwatch_history_run_seconds",
+			Help:    "Duration of a run of a rule with a long window.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 3, 10),
+		}),
+		events: factory.NewCounter(prometheus.CounterOpts{
+			Name: "tenantwatch_history_events_total",
+			Help: "Events read from ClickHouse for runs of rules with long windows.",
+		}),
+		alerts: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "tenantwatch_history_alerts_total",
+			Help: "State transitions of alerts of rules with long windows.",
+		}, []string{"state"}),
+	}
+
+	// Create the results up front, so that they start at zero.
+	for _, result := range []string{"done", "failed"} {
+		metrics.runs.WithLabelValues(result)
+	}
+	return metrics
+}
+
+// Reload replaces the set of rules.
 func (l *Live) Reload(set *rules.Set) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,14 +122,15 @@ func (l *Live) current() *rules.Set {
 	return l.set
 }
 
-// Run runs the rules until ctx ends. Only one process at a time is to do so.
+// Run runs the rules until ctx ends. Only one process may run it at a time.
 func (l *Live) Run(ctx context.Context) error {
 	l.known, l.due = nil, map[string]time.Time{}
-	tick := time.NewTicker(mostOften / 6)
+	tick := time.NewTicker(minInterval / 6)
 	defer tick.Stop()
+
 	for {
-		if err := l.round(ctx); err != nil && ctx.Err() == nil {
-			l.log.Warn("rules with long windows could not be run; trying again", "err", err)
+		if err := l.runDue(ctx); err != nil && ctx.Err() == nil {
+			l.log.Warn("running rules with long windows failed; retrying", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -115,42 +140,47 @@ func (l *Live) Run(ctx context.Context) error {
 	}
 }
 
-// round runs the rules whose time has come.
-func (l *Live) round(ctx context.Context) error {
+// runDue runs the rules that are due.
+func (l *Live) runDue(ctx context.Context) error {
 	set := l.current()
 	var long []*rules.Rule
-	for _, r := range set.Rules() {
-		if r.Alert != nil && Long(set, r) && !time.Now().Before(l.due[r.ID]) {
-			long = append(long, r)
+	for _, rule := range set.Rules() {
+		if rule.Alert != nil && Long(set, rule) && !time.Now().Before(l.due[rule.ID]) {
+			long = append(long, rule)
 		}
 	}
 	if len(long) == 0 {
 		return nil
 	}
+
 	now, err := l.store.now(ctx)
 	if err != nil {
 		return err
 	}
+
+	// A rule that fails does not hold up the others.
 	var failed []error
-	for _, r := range long {
+	for _, rule := range long {
 		began := time.Now()
-		if err := l.Scan(ctx, set, r, now); err != nil {
-			l.m.runs.WithLabelValues("failed").Inc()
-			l.due[r.ID] = began.Add(mostOften)
-			failed = append(failed, fmt.Errorf("rule %s: %w", r.ID, err))
+		if err := l.Scan(ctx, set, rule, now); err != nil {
+			l.metrics.runs.WithLabelValues("failed").Inc()
+			l.due[rule.ID] = began.Add(minInterval)
+			failed = append(failed, fmt.Errorf("rule %s: %w", rule.ID, err))
 			continue
 		}
+
 		took := time.Since(began)
-		l.m.runs.WithLabelValues("done").Inc()
-		l.m.took.Observe(took.Seconds())
-		l.due[r.ID] = began.Add(max(min(max(set.Span(r)/runsPerSpan, mostOften), mostSeldom), restFactor*took))
+		l.metrics.runs.WithLabelValues("done").Inc()
+		l.metrics.took.Observe(took.Seconds())
+		interval := min(max(set.Span(rule)/runsPerSpan, minInterval), maxInterval)
+		l.due[rule.ID] = began.Add(max(interval, restFactor*took))
 	}
 	return errors.Join(failed...)
 }
 
-// Scan runs one rule over what has been inserted since it was last run, and what
-// its windows reach back to, and makes its alerts durable. A rule that has never run
-// begins with what comes after now.
+// Scan runs one rule over the events inserted since its last run, with those that its
+// windows reach back to, and makes its alerts durable. A rule that has never run
+// starts with events inserted after now.
 func (l *Live) Scan(ctx context.Context, set *rules.Set, r *rules.Rule, now time.Time) error {
 	if err := l.readKnown(ctx, set, r); err != nil {
 		return err
@@ -159,89 +189,119 @@ func (l *Live) Scan(ctx context.Context, set *rules.Set, r *rules.Rule, now time
 	if err != nil {
 		return err
 	}
+
 	if !mark.IsZero() {
-		if err := l.scan(ctx, set.Select(func(x *rules.Rule) bool { return x.ID == r.ID }), r, mark, now); err != nil {
+		alone := set.Select(func(other *rules.Rule) bool { return other.ID == r.ID })
+		if err := l.scan(ctx, alone, r, mark, now); err != nil {
 			return err
 		}
 	}
-	return l.store.noteScanned(ctx, r.ID, now)
+
+	// Kafka has acknowledged the alerts. If we stop here, the next run finds the same
+	// transitions again and leaves out those that the alerts topic has.
+	return l.store.saveScanned(ctx, r.ID, now)
 }
 
-// scan runs the rule of a set over what was inserted after mark.
+// scan runs the rule of a set over the events inserted after mark.
 func (l *Live) scan(ctx context.Context, set *rules.Set, r *rules.Rule, mark, now time.Time) error {
-	engine := scanner.NewEngine(set, scanner.Config{MaxGroups: mostGroups})
-	past := map[string][]schema.Alert{} // by tenant
-	// New events may be as old as those that may begin an alert; what they share a
-	// window with is older.
-	fresh := mark.Add(-overlap)
-	q := &Query{Set: set, Since: fresh.Add(-engine.Reach() - scanner.MaxAge), Until: now.Add(ahead), Groups: true, NewSince: fresh}
-	asked := map[string]bool{} // tenants
-	for _, a := range l.known[r.ID] {
-		past[a.Tenant] = append(past[a.Tenant], a)
-		if a.State != schema.Firing {
-			continue
-		}
-		q.Open = append(q.Open, openGroup(r, &a))
-		if asked[a.Tenant] {
-			continue
-		}
-		asked[a.Tenant] = true
-		// The tenant may have been silent since: the alert was open at its newest event.
-		at, err := l.store.newest(ctx, a.Tenant, "inserted_at <= "+timeLiteral(fresh))
-		if err != nil {
-			return err
-		}
-		if since := at.Add(-engine.Reach() - scanner.MaxAge); !at.IsZero() && since.Before(q.Since) {
-			q.Since = since
-		}
-	}
-	newest, err := l.store.Newest(ctx, q.Since, q.Until)
+	engine := scanner.NewEngine(set, scanner.Config{MaxGroups: maxGroups})
+	query, err := l.query(ctx, set, r, engine.Reach()+scanner.MaxAge, mark, now)
 	if err != nil {
 		return err
 	}
-	begun := map[string]bool{}
-	begin := func(tenant string) {
-		if !begun[tenant] {
-			begun[tenant] = true
-			for i := range past[tenant] {
-				engine.Restore(&past[tenant][i])
-			}
-			engine.Begin(tenant)
-		}
+	newest, err := l.store.Newest(ctx, query.Since, query.Until)
+	if err != nil {
+		return err
 	}
-	var out []schema.Alert
-	err = l.store.Read(ctx, q, func(ev *schema.Event, isNew bool) error {
-		l.m.events.Inc()
+
+	// By tenant.
+	past := map[string][]schema.Alert{}
+	for _, alert := range l.known[r.ID] {
+		past[alert.Tenant] = append(past[alert.Tenant], alert)
+	}
+	started := map[string]bool{}
+	start := func(tenant string) {
+		if started[tenant] {
+			return
+		}
+		started[tenant] = true
+		for i := range past[tenant] {
+			engine.Restore(&past[tenant][i])
+		}
+		engine.CloseUnpublished(tenant)
+	}
+
+	// Old events come first. They only fill the windows.
+	var transitions []schema.Alert
+	err = l.store.Read(ctx, query, func(ev *schema.Event, isNew bool) error {
+		l.metrics.events.Inc()
 		if !isNew {
 			engine.Replay(ev)
 			return nil
 		}
-		begin(ev.Tenant)
-		out = append(out, engine.Observe(ev)...)
+		start(ev.Tenant)
+		transitions = append(transitions, engine.Observe(ev)...)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+
+	// Events of other types are not read, but they move the tenant's clock.
 	for tenant, at := range newest {
 		if at.IsZero() {
 			continue
 		}
-		begin(tenant)
-		out = append(out, engine.Advance(tenant, at)...)
+		start(tenant)
+		transitions = append(transitions, engine.Advance(tenant, at)...)
 	}
-	for _, why := range engine.Status().Broken {
-		return fmt.Errorf("it failed, which is a fault of tenantwatch, please report it: %s", why)
+
+	for _, failure := range engine.Status().Broken {
+		return fmt.Errorf("evaluation panicked, please report this bug: %s", failure)
 	}
-	return l.produce(ctx, out)
+	return l.produce(ctx, transitions)
 }
 
-// openGroup are the values of an alert's group as Query.Open has them.
+// query returns the query for the events of a run: those inserted after mark, and
+// those that a window of such an event reaches back to.
+func (l *Live) query(
+	ctx context.Context, set *rules.Set, r *rules.Rule, reach time.Duration, mark, now time.Time,
+) (*Query, error) {
+	// New events may be as old as those that may still fire an alert.
+	fresh := mark.Add(-overlap)
+	query := &Query{Set: set, Since: fresh.Add(-reach), Until: now.Add(ahead), Groups: true, NewSince: fresh}
+
+	asked := map[string]bool{} // tenants
+	for _, alert := range l.known[r.ID] {
+		if alert.State != schema.Firing {
+			continue
+		}
+		query.Open = append(query.Open, openGroup(r, &alert))
+		if asked[alert.Tenant] {
+			continue
+		}
+		asked[alert.Tenant] = true
+
+		// The tenant may have had no events since. The alert was open at the last one.
+		at, err := l.store.newest(ctx, alert.Tenant, "inserted_at <= "+timeLiteral(fresh))
+		if err != nil {
+			return nil, err
+		}
+		if since := at.Add(-reach); !at.IsZero() && since.Before(query.Since) {
+			query.Since = since
+		}
+	}
+	return query, nil
+}
+
+// openGroup returns an alert's group as an element of Query.Open.
 func openGroup(r *rules.Rule, a *schema.Alert) []string {
 	values := []string{a.Tenant}
-	for _, f := range r.Alert.GroupBy {
+	for _, field := range r.Alert.GroupBy {
+		// A group without the field has the empty value.
 		value := ""
-		if i := slices.IndexFunc(a.Group, func(g schema.GroupValue) bool { return g.Field == f.Path }); i >= 0 {
+		i := slices.IndexFunc(a.Group, func(g schema.GroupValue) bool { return g.Field == field.Path })
+		if i >= 0 {
 			value = a.Group[i].Value
 		}
 		values = append(values, value)
@@ -249,12 +309,13 @@ func openGroup(r *rules.Rule, a *schema.Alert) []string {
 	return values
 }
 
-// readKnown reads how each alert of a rule stands, and those of the set's other rules
-// that are Long: all alerts that ever were would be too many to hold.
+// readKnown reads the last transition of the alerts of a rule, and of the set's other
+// rules that are Long. The alerts of all rules would take too much memory.
 func (l *Live) readKnown(ctx context.Context, set *rules.Set, r *rules.Rule) error {
 	if l.known[r.ID] != nil {
 		return nil
 	}
+
 	known := map[string]map[string]schema.Alert{r.ID: {}}
 	for _, other := range set.Rules() {
 		if other.Alert != nil && Long(set, other) {
@@ -262,8 +323,8 @@ func (l *Live) readKnown(ctx context.Context, set *rules.Set, r *rules.Rule) err
 		}
 	}
 	err := l.past(ctx, func(r schema.Record) error {
-		if a, err := schema.ReadAlert(r.Value); err == nil && known[a.RuleID] != nil {
-			known[a.RuleID][a.Fingerprint] = a
+		if alert, err := schema.ReadAlert(r.Value); err == nil && known[alert.RuleID] != nil {
+			known[alert.RuleID][alert.Fingerprint] = alert
 		}
 		return nil
 	})
@@ -274,37 +335,42 @@ func (l *Live) readKnown(ctx context.Context, set *rules.Set, r *rules.Rule) err
 	return nil
 }
 
-// produce makes the transitions durable that are not in the alerts topic.
+// produce makes those transitions durable that the alerts topic does not have.
 func (l *Live) produce(ctx context.Context, list []schema.Alert) error {
+	// The overlap finds transitions that an earlier run has produced.
 	var records []schema.Record
-	for _, a := range list {
-		if known, ok := l.known[a.RuleID][a.Fingerprint]; ok && !follows(&a, &known) {
+	var states []schema.AlertState
+	for _, alert := range list {
+		if known, ok := l.known[alert.RuleID][alert.Fingerprint]; ok && !follows(&alert, &known) {
 			continue
 		}
-		value, err := json.Marshal(&a)
+		value, err := json.Marshal(&alert)
 		if err != nil {
-			return fmt.Errorf("alert %s: %w", a.Fingerprint, err)
+			return fmt.Errorf("alert %s: %w", alert.Fingerprint, err)
 		}
-		records = append(records, schema.Record{Key: []byte(a.Fingerprint), Value: value})
-		l.known[a.RuleID][a.Fingerprint] = a
+		records = append(records, schema.Record{Key: []byte(alert.Fingerprint), Value: value})
+		states = append(states, alert.State)
+		l.known[alert.RuleID][alert.Fingerprint] = alert
 	}
 	if len(records) == 0 {
 		return nil
 	}
-	said := false
+
+	logged := false
 	err := l.alerts.Produce(ctx, records, func(err error) {
-		if !said {
-			said = true
-			l.log.Warn("alerts cannot be handed to Kafka; trying again", "err", err)
+		if !logged {
+			logged = true
+			l.log.Warn("producing alerts failed; retrying", "err", err)
 		}
 	})
 	if err != nil {
-		l.known = nil // which of them are there is not known
+		// Some records may be in the topic: read it again.
+		l.known = nil
 		return err
 	}
-	for _, r := range records {
-		a, _ := schema.ReadAlert(r.Value)
-		l.m.alerts.WithLabelValues(string(a.State)).Inc()
+
+	for _, state := range states {
+		l.metrics.alerts.WithLabelValues(string(state)).Inc()
 	}
 	return nil
 }

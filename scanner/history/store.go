@@ -12,47 +12,49 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Store reads events back from ClickHouse.
+// Store reads events from ClickHouse.
 type Store struct{ conn driver.Conn }
 
-// NewStore reads over a connection.
+// NewStore returns a store that uses a connection.
 func NewStore(conn driver.Conn) *Store { return &Store{conn} }
 
-// stored is an event as a query has it.
+// stored is a row of a query.
 type stored struct {
 	schema.Event
 	isNew bool
 }
 
 const (
-	// pieceSize is how many events are handed on at once.
-	pieceSize = 4096
-	// mostQuery is how long a query may be, in bytes: it names the groups with open
-	// alerts.
-	mostQuery = 64 << 20
+	// blockSize is how many events are passed between the goroutines at once.
+	blockSize = 4096
+	// maxQuery bounds a query, in bytes: it lists the groups with open alerts.
+	maxQuery = 64 << 20
 )
 
-// Read calls yield for each event of a query, once, with the members that the
-// query's rules look at; an error of yield ends it.
+// Read calls yield once for each event of a query, with the members that the query's
+// rules read. An error of yield stops it.
 func (s *Store) Read(ctx context.Context, q *Query, yield func(ev *schema.Event, isNew bool) error) error {
-	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_query_size": mostQuery}))
-	q, err := s.simplest(ctx, q)
+	settings := clickhouse.Settings{"max_query_size": maxQuery}
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(settings))
+	q, err := s.optimize(ctx, q)
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
-	pieces := make(chan []stored, 4)
+
+	// Decode the next block while yield handles the previous one.
+	blocks := make(chan []stored, 4)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		defer close(pieces)
-		if err := s.read(ctx, q, pieces); err != nil {
+		defer close(blocks)
+		if err := s.read(ctx, q, blocks); err != nil {
 			return fmt.Errorf("read events: %w", err)
 		}
 		return nil
 	})
 	g.Go(func() error {
-		for piece := range pieces {
-			for i := range piece {
-				if err := yield(&piece[i].Event, piece[i].isNew); err != nil {
+		for block := range blocks {
+			for i := range block {
+				if err := yield(&block[i].Event, block[i].isNew); err != nil {
 					return err
 				}
 			}
@@ -62,64 +64,63 @@ func (s *Store) Read(ctx context.Context, q *Query, yield func(ev *schema.Event,
 	return g.Wait()
 }
 
-// simplest is the query with what saves work where the events allow it.
-func (s *Store) simplest(ctx context.Context, q *Query) (*Query, error) {
-	own := *q
+// optimize returns the query with Groups and Columns set as far as the events allow.
+func (s *Store) optimize(ctx context.Context, q *Query) (*Query, error) {
+	optimized := *q
 	none := func(count string) (bool, error) {
 		if count == "" {
 			return false, nil
 		}
-		var n uint64
-		err := s.conn.QueryRow(ctx, count).Scan(&n)
-		return n == 0, err
+		var rows uint64
+		err := s.conn.QueryRow(ctx, count).Scan(&rows)
+		return rows == 0, err
 	}
+
 	var err error
-	if own.Groups, err = none(q.unclear()); err != nil {
+	if optimized.Groups, err = none(q.countUnclear()); err != nil {
 		return nil, err
 	}
-	own.Columns, err = none(q.elsewhere())
-	return &own, err
+	optimized.Columns, err = none(q.countOutsideColumns())
+	return &optimized, err
 }
 
-// read hands on the events of one query.
-func (s *Store) read(ctx context.Context, q *Query, pieces chan<- []stored) error {
+// read sends the events of a query in blocks.
+func (s *Store) read(ctx context.Context, q *Query, blocks chan<- []stored) error {
 	rows, err := s.conn.Query(ctx, q.SQL())
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	var piece []stored
+
+	var block []stored
 	send := func() error {
 		select {
-		case pieces <- piece:
-			piece = nil
+		case blocks <- block:
+			block = nil
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+
 	lastTenant, lastID := "", ""
 	for rows.Next() {
-		var date, fetched int64
-		var tenant, logID, source string
-		var raw []byte
-		var isNew bool
-		if err := rows.Scan(&tenant, &date, &logID, &fetched, &source, &isNew, &raw); err != nil {
+		event, err := scanRow(rows)
+		if err != nil {
 			return err
 		}
-		if logID == lastID && tenant == lastTenant {
-			continue // stored twice
+
+		// An event that is stored twice comes twice, one after the other.
+		if event.LogID == lastID && event.Tenant == lastTenant {
+			continue
 		}
-		lastTenant, lastID = tenant, logID
-		if fetched == 0 { // as if it had come at once
-			fetched, source = date, string(schema.Tail)
+		lastTenant, lastID = event.Tenant, event.LogID
+
+		if block == nil {
+			block = make([]stored, 0, blockSize)
 		}
-		if piece == nil {
-			piece = make([]stored, 0, pieceSize)
-		}
-		piece = append(piece, stored{schema.Event{Tenant: tenant, Source: schema.Source(source), FetchedAt: time.UnixMilli(fetched).UTC(),
-			LogID: logID, Date: time.UnixMilli(date).UTC(), Raw: raw}, isNew})
-		if len(piece) == pieceSize {
+		block = append(block, event)
+		if len(block) == blockSize {
 			if err := send(); err != nil {
 				return err
 			}
@@ -131,49 +132,73 @@ func (s *Store) read(ctx context.Context, q *Query, pieces chan<- []stored) erro
 	return send()
 }
 
-// Newest is the date of each tenant's newest event, of those after since and up to
-// until; zero for a tenant that has none. Our own events do not count: they come also
-// where a tenant's do not.
+// scanRow reads a row of Query.SQL.
+func scanRow(rows driver.Rows) (event stored, err error) {
+	var date, fetched int64
+	var source string
+	err = rows.Scan(&event.Tenant, &date, &event.LogID, &fetched, &source, &event.isNew, &event.Raw)
+	if err != nil {
+		return event, err
+	}
+
+	// The query does not say: treat it as pulled at once.
+	if fetched == 0 {
+		fetched, source = date, string(schema.Tail)
+	}
+	event.Source, event.FetchedAt = schema.Source(source), time.UnixMilli(fetched).UTC()
+	event.Date = time.UnixMilli(date).UTC()
+	return event, nil
+}
+
+// Newest returns the date of each tenant's newest event after since and up to until;
+// zero for a tenant without any. Events of our own are left out: they also arrive
+// while the tenant's do not.
 func (s *Store) Newest(ctx context.Context, since, until time.Time) (map[string]time.Time, error) {
+	span := "date > " + timeLiteral(since) + " AND date <= " + timeLiteral(until)
 	newest := map[string]time.Time{}
 	for beyond := "true"; ; {
-		// By the table's order, so that no more than its marks are read.
-		tenants, err := column[string](ctx, s.conn, "SELECT toString(tenant) FROM events_stored WHERE "+beyond+" ORDER BY tenant LIMIT 1")
+		// In the order of the table, so that only its marks are read.
+		query := "SELECT toString(tenant) FROM events_stored WHERE " + beyond + " ORDER BY tenant LIMIT 1"
+		tenants, err := column[string](ctx, s.conn, query)
 		if err != nil || len(tenants) == 0 {
 			return newest, err
 		}
+
 		tenant := tenants[0]
 		beyond = "tenant > " + schema.Literal(tenant)
-		if newest[tenant], err = s.newest(ctx, tenant, "date > "+timeLiteral(since)+" AND date <= "+timeLiteral(until)); err != nil {
+		if newest[tenant], err = s.newest(ctx, tenant, span); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// newest is the date of a tenant's newest event that keeps a condition; zero without
-// any.
+// newest returns the date of a tenant's newest event that satisfies a condition; zero
+// without any.
 func (s *Store) newest(ctx context.Context, tenant, where string) (at time.Time, err error) {
-	// By the table's order, so that only its end is read.
-	dates, err := column[time.Time](ctx, s.conn, "SELECT date FROM events_stored WHERE tenant = ? AND "+where+" AND "+notOwn+" ORDER BY tenant DESC, date DESC LIMIT 1", tenant)
+	// In the order of the table, so that only its end is read.
+	query := "SELECT date FROM events_stored WHERE tenant = ? AND " + where + " AND " + notOwn +
+		" ORDER BY tenant DESC, date DESC LIMIT 1"
+	dates, err := column[time.Time](ctx, s.conn, query, tenant)
 	if err != nil || len(dates) == 0 {
 		return at, err
 	}
 	return dates[0].UTC(), nil
 }
 
-// column is what a query's only column has.
+// column returns the values of a query with one column.
 func column[T any](ctx context.Context, conn driver.Conn, query string, args ...any) (list []T, err error) {
 	rows, err := conn.Query(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", query, err)
 	}
 	defer rows.Close()
+
 	for rows.Next() {
-		var v T
-		if err := rows.Scan(&v); err != nil {
+		var value T
+		if err := rows.Scan(&value); err != nil {
 			return nil, fmt.Errorf("%s: %w", query, err)
 		}
-		list = append(list, v)
+		list = append(list, value)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", query, err)
@@ -181,16 +206,16 @@ func column[T any](ctx context.Context, conn driver.Conn, query string, args ...
 	return list, nil
 }
 
-// notOwn is a condition on a tenant's own events.
+// notOwn is a condition that excludes events of our own.
 const notOwn = "source NOT IN ('" + string(schema.Self) + "', '" + string(schema.Probe) + "')"
 
-// now is the server's clock, by which inserted_at goes.
+// now returns the server's time, which inserted_at uses.
 func (s *Store) now(ctx context.Context) (now time.Time, err error) {
 	err = s.conn.QueryRow(ctx, "SELECT now64(3, 'UTC')").Scan(&now)
 	return now, err
 }
 
-// scannedTo is up to when, in time of insertion, a rule has been run; zero for never.
+// scannedTo returns the insertion time up to which a rule has run; zero for never.
 func (s *Store) scannedTo(ctx context.Context, ruleID string) (time.Time, error) {
 	times, err := column[time.Time](ctx, s.conn, "SELECT scanned_to FROM scans WHERE rule_id = ?", ruleID)
 	if err != nil || len(times) == 0 {
@@ -199,8 +224,10 @@ func (s *Store) scannedTo(ctx context.Context, ruleID string) (time.Time, error)
 	return times[len(times)-1], nil
 }
 
-func (s *Store) noteScanned(ctx context.Context, ruleID string, to time.Time) error {
-	if err := s.conn.Exec(ctx, "INSERT INTO scans_stored (rule_id, scanned_to) VALUES (?, "+timeLiteral(to)+")", ruleID); err != nil {
+// saveScanned saves the insertion time up to which a rule has run.
+func (s *Store) saveScanned(ctx context.Context, ruleID string, to time.Time) error {
+	query := "INSERT INTO scans_stored (rule_id, scanned_to) VALUES (?, " + timeLiteral(to) + ")"
+	if err := s.conn.Exec(ctx, query, ruleID); err != nil {
 		return fmt.Errorf("write table scans: %w", err)
 	}
 	return nil

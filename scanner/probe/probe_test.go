@@ -220,7 +220,7 @@ func TestAnswers(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
 			}
-			f.note(first)
+			f.record(first)
 			second := f.run(t.Context())
 			if calls := len(f.tenant.at); (calls == 1) != tt.refused {
 				t.Errorf("%d calls in two runs", calls)
@@ -263,7 +263,7 @@ func TestOddAnswers(t *testing.T) {
 		if r.OK || r.Status != 200 || r.Error != "no_token" || !strings.Contains(r.Message, "200, "+tt.media) {
 			t.Errorf("%s: got %+v", tt.name, r)
 		}
-		f.note(r)
+		f.record(r)
 		if f.refused != "" {
 			t.Errorf("%s: counts as a refusal", tt.name)
 		}
@@ -280,7 +280,7 @@ func TestNoServer(t *testing.T) {
 	if r.OK || r.Status != 0 || r.Error != "no_answer" || !strings.Contains(r.Message, "refused") {
 		t.Errorf("got %+v", r)
 	}
-	f.note(r)
+	f.record(r)
 }
 
 // TestHang gives up after the timeout.
@@ -420,7 +420,7 @@ func TestWaits(t *testing.T) {
 				if got := f.tenant.at[1].Sub(f.tenant.at[0]); got < tt.least || got > tt.most {
 					t.Errorf("the next run came after %v, want %v to %v", got, tt.least, tt.most)
 				}
-				if said := strings.Contains(f.log.String(), "asks to wait"); said != (tt.least > 66*time.Second) {
+				if said := strings.Contains(f.log.String(), "tenant delays"); said != (tt.least > 66*time.Second) {
 					t.Errorf("log:\n%s", f.log)
 				}
 			})
@@ -492,7 +492,7 @@ func TestVerdict(t *testing.T) {
 		}{{false, true, 1}, {true, true, 1}, {false, true, 2}, {true, true, 2}, {false, false, 3}, {true, true, 2}, {false, false, 3}, {false, false, 3},
 			{false, false, 4}, {true, false, 3}, {true, false, 3}, {true, true, 2}, {true, true, 1}, {true, true, 0}} {
 			time.Sleep(time.Minute)
-			f.note(Result{At: time.Now(), OK: tt.run, Status: 503, Error: fmt.Sprint("e", i), Message: "m"})
+			f.record(Result{At: time.Now(), OK: tt.run, Status: 503, Error: fmt.Sprint("e", i), Message: "m"})
 			ok, reasons := f.Verdict()
 			if ok != tt.ok || len(reasons) != tt.reasons {
 				t.Errorf("after run %d: %v %q", i, ok, reasons)

@@ -1,5 +1,5 @@
-// Package timeline tests rules: each case lays out events over time and says which
-// alerts are to come of them, and that no others do.
+// Package timeline tests rules: each case lists events over time and exactly the alerts
+// that they must cause.
 //
 // A file x.test.yml stands beside the rules of x.yml and is a list of cases:
 //
@@ -10,7 +10,7 @@
 //     every: 30s            # between them
 //     event: {type: fp, user_name: "user{n}"}   # {n} counts from 0 in each series
 //   - at: 40m
-//     event: {type: s}      # moves the clock on
+//     event: {type: s}      # advances the clock
 //     alerts:                   # all of the file's rules, in order; none when left out
 //   - {at: 2m, state: firing, level: medium, count: 5, group: {ip: 203.0.113.9}}
 //   - {at: 22m, state: resolved, level: medium, count: 2, group: {ip: 203.0.113.9}}
@@ -52,7 +52,7 @@ type Series struct {
 	Event map[string]any
 }
 
-// Transition is what an alert is to become.
+// Transition is an expected state transition of an alert.
 type Transition struct {
 	At    time.Duration
 	State schema.AlertState
@@ -70,25 +70,25 @@ func (t Transition) String() string {
 	return b.String()
 }
 
-// Result is what became of one case. Failure is empty when it passed.
+// Result is the outcome of one case. Failure is empty if it passed.
 type Result struct {
 	File    string // of the test
 	Case    string
 	Failure string
 	Took    time.Duration
-	Fired   []string // the ids of the rules that fired
+	Fired   []string // ids of the rules whose alerts changed
 }
 
-// start is when every case begins.
+// start is the time at which every case begins.
 var start = time.Date(2026, 3, 4, 10, 0, 0, 0, time.UTC)
 
-// tenant is whose events they are.
+// tenant is the tenant of the events.
 const tenant = "acme"
 
 // maxEvents bounds a case.
 const maxEvents = 1_000_000
 
-// Run runs the tests that lie in a source, over a set that was loaded from it and
+// Run runs the tests in source over a set that was loaded from it, and possibly from
 // others. A file that cannot be read is one failed result.
 func Run(set *rules.Set, source fs.FS) ([]Result, error) {
 	var list []Result
@@ -105,6 +105,8 @@ func Run(set *rules.Set, source fs.FS) ([]Result, error) {
 			list = append(list, Result{File: name, Failure: err.Error()})
 			return nil
 		}
+
+		// x.test.yml tests the rules of x.yml.
 		ext := path.Ext(name)
 		rulesFile := strings.TrimSuffix(name, ".test"+ext) + ext
 		for _, c := range cases {
@@ -117,66 +119,90 @@ func Run(set *rules.Set, source fs.FS) ([]Result, error) {
 
 // Read reads the cases of a file.
 func Read(data []byte) ([]Case, error) {
+	// An unknown key is an error, so that a typo cannot go unnoticed.
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	decoder.KnownFields(true)
 	var cases []Case
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	if err := dec.Decode(&cases); err != nil && !errors.Is(err, io.EOF) {
+	if err := decoder.Decode(&cases); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
-	}
-	for i, c := range cases {
-		n := 0
-		for _, s := range c.Events {
-			if s.At < 0 || s.Times < 0 || s.Every < 0 || len(s.Event) == 0 {
-				return nil, fmt.Errorf("case %d, %q: an event needs members, and at, times and every are not below 0", i+1, c.Name)
-			}
-			if n += max(s.Times, 1); n > maxEvents || s.Times > maxEvents {
-				return nil, fmt.Errorf("case %d, %q: more than %d events", i+1, c.Name, maxEvents)
-			}
-		}
-		if c.Name == "" || n == 0 {
-			return nil, fmt.Errorf("case %d: want a name and events", i+1)
-		}
 	}
 	if len(cases) == 0 {
 		return nil, errors.New("no cases")
 	}
+
+	for i := range cases {
+		if err := cases[i].check(i + 1); err != nil {
+			return nil, err
+		}
+	}
 	return cases, nil
+}
+
+// check reports what is wrong with a case, the n-th of its file.
+func (c *Case) check(n int) error {
+	total := 0
+	for _, series := range c.Events {
+		if series.At < 0 || series.Times < 0 || series.Every < 0 || len(series.Event) == 0 {
+			return fmt.Errorf("case %d, %q: an event needs members, "+
+				"and at, times and every must not be below 0", n, c.Name)
+		}
+
+		// Checked within the loop, so that the sum cannot overflow.
+		total += max(series.Times, 1)
+		if total > maxEvents || series.Times > maxEvents {
+			return fmt.Errorf("case %d, %q: more than %d events", n, c.Name, maxEvents)
+		}
+	}
+
+	if c.Name == "" || total == 0 {
+		return fmt.Errorf("case %d: want a name and events", n)
+	}
+	return nil
 }
 
 // run runs one case against the rules of a file.
 func (c *Case) run(set *rules.Set, file, rulesFile string) Result {
-	r := Result{File: file, Case: c.Name}
+	result := Result{File: file, Case: c.Name}
 	began := time.Now()
-	defer func() { r.Took = time.Since(began) }()
+	defer func() { result.Took = time.Since(began) }()
+
 	byID := map[string]*rules.Rule{}
 	alerting := false
 	for _, rule := range set.Rules() {
 		byID[rule.ID] = rule
 		alerting = alerting || rule.File == rulesFile && rule.Alert != nil
 	}
+
+	// Without one, a case that expects no alert would pass.
 	if !alerting {
-		r.Failure = rulesFile + " has no rule that alerts; rules list says why"
-		return r
+		result.Failure = rulesFile + " has no rule that alerts; run rules list to see why"
+		return result
 	}
+
 	events, err := c.events()
 	if err != nil {
-		r.Failure = err.Error()
-		return r
+		result.Failure = err.Error()
+		return result
 	}
+
+	// Rules of other files run as well, but their alerts do not count.
 	engine := scanner.NewEngine(set, scanner.Config{})
 	var got []Transition
 	for i := range events {
-		for _, a := range engine.Observe(&events[i]) {
-			if byID[a.RuleID].File == rulesFile {
-				got = append(got, transitionOf(&a))
-				r.Fired = append(r.Fired, a.RuleID)
+		for _, alert := range engine.Observe(&events[i]) {
+			if byID[alert.RuleID].File == rulesFile {
+				got = append(got, transitionOf(&alert))
+				result.Fired = append(result.Fired, alert.RuleID)
 			}
 		}
 	}
-	if !slices.EqualFunc(c.Alerts, got, func(a, b Transition) bool { return a.String() == b.String() }) {
-		r.Failure = "want:\n" + lines(c.Alerts) + "got:\n" + lines(got)
+
+	// Compared as text, which rounds the counts.
+	same := func(a, b Transition) bool { return a.String() == b.String() }
+	if !slices.EqualFunc(c.Alerts, got, same) {
+		result.Failure = "want:\n" + lines(c.Alerts) + "got:\n" + lines(got)
 	}
-	return r
+	return result
 }
 
 func lines(list []Transition) string {
@@ -184,71 +210,80 @@ func lines(list []Transition) string {
 		return "  nothing\n"
 	}
 	var b strings.Builder
-	for _, t := range list {
-		fmt.Fprintf(&b, "  %s\n", t)
+	for _, transition := range list {
+		fmt.Fprintf(&b, "  %s\n", transition)
 	}
 	return b.String()
 }
 
-// events lays out the timeline.
+// events returns the events of the timeline, by date.
 func (c *Case) events() ([]schema.Event, error) {
 	var list []schema.Event
-	for _, s := range c.Events {
-		for n := range max(s.Times, 1) {
-			e, err := newEvent(start.Add(s.At+time.Duration(n)*s.Every), len(list), numbered(s.Event, n).(map[string]any))
+	for _, series := range c.Events {
+		for n := range max(series.Times, 1) {
+			date := start.Add(series.At + time.Duration(n)*series.Every)
+			event, err := newEvent(date, len(list), numbered(series.Event, n).(map[string]any))
 			if err != nil {
-				return nil, fmt.Errorf("event at %s: %w", s.At, err)
+				return nil, fmt.Errorf("event at %s: %w", series.At, err)
 			}
-			list = append(list, e)
+			list = append(list, event)
 		}
 	}
+
+	// Stable, so that events of the same time stay in the order of the file.
 	slices.SortStableFunc(list, func(a, b schema.Event) int { return a.Date.Compare(b.Date) })
 	return list, nil
 }
 
-// newEvent makes the n-th event, which was stored half a second after its date and
-// pulled another half later.
+// newEvent returns the n-th event. It is stored half a second after its date and pulled
+// another half later.
 func newEvent(date time.Time, n int, members map[string]any) (schema.Event, error) {
 	stored := date.Add(500 * time.Millisecond)
-	m := map[string]any{"log_id": fmt.Sprintf("900%s%03d%036d", stored.Format("20060102150405"), stored.Nanosecond()/1e6, n),
-		"date": date.Format("2006-01-02T15:04:05.000Z"), "tenant_name": tenant}
-	maps.Copy(m, members)
-	raw, err := json.Marshal(m)
+	id := fmt.Sprintf("900%s%03d%036d", stored.Format("20060102150405"), stored.Nanosecond()/1e6, n)
+	all := map[string]any{
+		"log_id":      id,
+		"date":        date.Format("2006-01-02T15:04:05.000Z"),
+		"tenant_name": tenant,
+	}
+
+	// The case may set any member, these three included.
+	maps.Copy(all, members)
+	raw, err := json.Marshal(all)
 	if err != nil {
 		return schema.Event{}, err
 	}
-	e := schema.Event{Tenant: tenant, Source: schema.Tail, FetchedAt: date.Add(time.Second), Raw: raw}
-	return e, e.Identify()
+	event := schema.Event{Tenant: tenant, Source: schema.Tail, FetchedAt: date.Add(time.Second), Raw: raw}
+	return event, event.Identify()
 }
 
-// numbered puts a number in place of {n} in the texts of a value.
-func numbered(v any, n int) any {
-	switch v := v.(type) {
+// numbered returns a value with {n} replaced by a number in its texts.
+func numbered(value any, n int) any {
+	switch value := value.(type) {
 	case string:
-		return strings.ReplaceAll(v, "{n}", fmt.Sprint(n))
+		return strings.ReplaceAll(value, "{n}", fmt.Sprint(n))
 	case []any:
-		list := make([]any, len(v))
-		for i := range v {
-			list[i] = numbered(v[i], n)
+		list := make([]any, len(value))
+		for i := range value {
+			list[i] = numbered(value[i], n)
 		}
 		return list
 	case map[string]any:
-		m := map[string]any{}
-		for k, v := range v {
-			m[k] = numbered(v, n)
+		members := map[string]any{}
+		for name, member := range value {
+			members[name] = numbered(member, n)
 		}
-		return m
+		return members
 	}
-	return v
+	return value
 }
 
 func transitionOf(a *schema.Alert) Transition {
-	t := Transition{At: a.UpdatedAt.Sub(start), State: a.State, Level: a.Level, Count: a.Count}
-	for _, g := range a.Group {
-		if t.Group == nil {
-			t.Group = map[string]string{}
+	transition := Transition{At: a.UpdatedAt.Sub(start), State: a.State, Level: a.Level, Count: a.Count}
+	for _, value := range a.Group {
+		if transition.Group == nil {
+			transition.Group = map[string]string{}
 		}
-		t.Group[g.Field] = g.Value
+		transition.Group[value.Field] = value.Value
 	}
-	return t
+	return transition
 }

@@ -73,7 +73,7 @@ func TestRun(t *testing.T) {
 		{"no name", "- events: [{at: 0s, event: {type: fp}}]", "case 1: want a name and events"},
 		{"no events", "- name: c", "case 1: want a name and events"},
 		{"an event of nothing", "- name: c\n  events: [{at: 0s}]", "an event needs members"},
-		{"before the start", "- name: c\n  events: [{at: -1s, event: {a: b}}]", "not below 0"},
+		{"before the start", "- name: c\n  events: [{at: -1s, event: {a: b}}]", "not be below 0"},
 		{"too many", "- name: c\n  events: [{at: 0s, times: 1000001, event: {a: b}}]", "more than 1000000 events"},
 		{"a broken date", "- name: c\n  events: [{at: 0s, event: {date: never, log_id: x}}]", "event at 0s: neither date"},
 	} {
