@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,7 @@ import (
 type verifier struct {
 	dir    string // of the partitions' folders
 	places map[string]place
+	buf    []byte // of read, kept from fetch to fetch
 }
 
 // place is where a partition was read last: the next fetch usually begins there.
@@ -90,9 +92,9 @@ func (v *verifier) sound(topic string, partition int32, offset, most int64) (n i
 	if from.offset != offset {
 		length = math.MaxInt64
 	}
-	data, more := readFrom(path, from.at, length)
+	data, more := v.read(path, from.at, length)
 	if _, whole := skim(data, 0, from.offset); !whole && more {
-		data, _ = readFrom(path, from.at, math.MaxInt64)
+		data, _ = v.read(path, from.at, math.MaxInt64)
 	}
 
 	at, least := 0, from.offset
@@ -158,8 +160,12 @@ func segmentOf(folder string, offset int64) (base int64, found bool) {
 	return base, found
 }
 
-// readFrom reads a file from a place on, most bytes at most. more says that there is more.
-func readFrom(path string, at, most int64) (data []byte, more bool) {
+// maxKept is how large a buffer may be to be kept: what a fetch of ours reads at most.
+const maxKept = 4 << 20
+
+// read reads a file from a position on, most bytes at most, into memory that the next call
+// uses again. more reports whether the file goes on after them.
+func (v *verifier) read(path string, at, most int64) (data []byte, more bool) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, false
@@ -169,7 +175,12 @@ func readFrom(path string, at, most int64) (data []byte, more bool) {
 	if err != nil || info.Size() <= at {
 		return nil, false
 	}
-	data = make([]byte, min(info.Size()-at, most))
+
+	data = slices.Grow(v.buf[:0], int(min(info.Size()-at, most)))
+	data = data[:min(info.Size()-at, most)]
+	if cap(data) <= maxKept {
+		v.buf = data
+	}
 	n, err := io.ReadFull(io.NewSectionReader(file, at, int64(len(data))), data)
 	return data[:n], err == nil && at+int64(n) < info.Size()
 }
