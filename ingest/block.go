@@ -24,7 +24,7 @@ type Block struct {
 	requestMethod       textColumn
 	requestPath         textColumn
 	limitBucket         textColumn
-	texts               []textColumn // of schema.TextColumns, from schema.FirstText on
+	texts               []textColumn // of schema.Columns, from schema.FirstText on
 
 	rows   int
 	oldest time.Time // when the first was pulled
@@ -117,12 +117,11 @@ func NewBlock() *Block {
 	b := &Block{tenant: lowText(), typ: lowText(), source: lowText(), date: moment(), fetchedAt: moment(),
 		members: new(proto.ColUInt32), details: plainText(), rest: plainText(),
 		statusCode: new(proto.ColUInt16), requestMethod: lowText(), requestPath: lowText(), limitBucket: lowText()}
-	for _, name := range schema.TextColumns[schema.FirstText:] {
-		switch name { // values that are nearly as many as events, see the migrations
-		case "description", "ip", "client_ip", "user_id", "user_name", "identity_user_id":
-			b.texts = append(b.texts, plainText())
-		default:
+	for _, column := range schema.Columns[schema.FirstText:] {
+		if column.Few {
 			b.texts = append(b.texts, lowText())
+		} else {
+			b.texts = append(b.texts, plainText())
 		}
 	}
 	return b
@@ -135,7 +134,7 @@ func (b *Block) input() proto.Input {
 		{Name: "status_code", Data: b.statusCode}, {Name: "request_method", Data: b.requestMethod},
 		{Name: "request_path", Data: b.requestPath}, {Name: "limit_bucket", Data: b.limitBucket}}
 	for i, col := range b.texts {
-		in = append(in, proto.InputColumn{Name: schema.TextColumns[schema.FirstText+i], Data: col})
+		in = append(in, proto.InputColumn{Name: schema.Columns[schema.FirstText+i].Name, Data: col})
 	}
 	return in
 }

@@ -2,36 +2,20 @@ package rules
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 
+	"github.com/tenantwatch/tenantwatch/rules/tosql"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 // A column holds a member if that is text; otherwise the column is empty. Only raw shows
 // whether it is empty because the member is an empty text.
 
-// column returns the column of a field.
-func column(f Field) (name string, ok bool) {
-	i := slices.Index(schema.TextColumns[:], f.Path)
-	return f.Path, i >= schema.FirstText
-}
-
-// located returns, as SQL, the JSON that has a field and the path in it.
-func located(f Field) (json, path string) {
-	steps := strings.Split(f.Path, ".")
-	json = "rest"
-	switch {
-	case slices.Contains(schema.TextColumns[:], f.Path):
-		json = "raw"
-	case steps[0] == "details" && len(steps) > 1:
-		json, steps = "details", steps[1:]
+// located returns, as SQL, the JSON that has a field with any value, and the path in it.
+func located(place tosql.Place) (json, path string) {
+	if place.Own() {
+		return "raw", "[" + schema.Literal(place.Column) + "]"
 	}
-
-	for i, step := range steps {
-		steps[i] = schema.Literal(step)
-	}
-	return json, "[" + strings.Join(steps, ", ") + "]"
+	return place.Column, place.Path()
 }
 
 // texts returns the list of the texts that an event has at a field. empty says that empty texts
@@ -54,16 +38,18 @@ func (b *sqlBuilder) texts(f Field, empty bool) string {
 		b.use("scalars")
 		return "scalars(" + b.use("unfold") + "([details]))"
 	}
-	if name, ok := column(f); ok {
+	place := tosql.Locate(f.Path)
+	if place.Plain() {
 		b.use("member")
 
 		// For an array, the column has its texts joined.
+		name := place.Column
 		if name == "scope" {
 			name = "if(JSONHas(rest, 'scope'), '', scope)"
 		}
 		return fmt.Sprintf("member(%s, %s, %s)", name, elsewhere, schema.Literal(f.Path))
 	}
-	json, path := located(f)
+	json, path := located(place)
 	return fmt.Sprintf("%s(%s, %s)", b.use("texts"), json, path)
 }
 
@@ -76,10 +62,11 @@ func (b *sqlBuilder) present(f Field) string {
 		return "(details != '')"
 	}
 
-	json, path := located(f)
+	place := tosql.Locate(f.Path)
+	json, path := located(place)
 	text := fmt.Sprintf("%s(%s, %s)", b.use("present"), json, path)
-	if name, ok := column(f); ok && name != "scope" {
-		text = "(" + name + " != '' OR " + text + ")"
+	if place.Plain() && place.Column != "scope" {
+		text = "(" + place.Column + " != '' OR " + text + ")"
 	}
 	return text
 }
@@ -93,11 +80,12 @@ func (b *sqlBuilder) absent(f Field) string {
 		return "has(" + b.use("unfold") + "([if(details = '', 'null', details)]), 'null')"
 	}
 
-	json, path := located(f)
+	place := tosql.Locate(f.Path)
+	json, path := located(place)
 	b.use("unfold")
 	text := fmt.Sprintf("%s(%s, %s)", b.use("missing"), json, path)
-	if name, ok := column(f); ok && name != "scope" {
-		text = name + " = '' AND " + text
+	if place.Plain() && place.Column != "scope" {
+		text = place.Column + " = '' AND " + text
 	}
 	return text
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/tosql"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -177,10 +178,10 @@ func (x *Explainer) Query() string {
 		x.engine.matcher.Match(x.event.Raw)
 		for _, field := range x.top.groupBy(0) {
 			texts := x.engine.matcher.AppendTexts(nil, field)
-			if len(texts) == 1 && slices.Contains(schema.TextColumns[schema.FirstText:], field.Path) {
-				// A value that is not plain text is stored in rest.
-				value, key := schema.Literal(string(texts[0].Text)), schema.Literal(field.Path+`"`)
-				where = append(where, fmt.Sprintf("(%s = %s OR position(rest, %s) > 0)", field.Path, value, key))
+			place := tosql.Locate(field.Path)
+			if len(texts) == 1 && place.Plain() {
+				value := schema.Literal(string(texts[0].Text))
+				where = append(where, fmt.Sprintf("(%s = %s OR %s)", place.Column, value, place.Elsewhere()))
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/tosql"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -177,20 +178,12 @@ func sqlTypes(types []string) string {
 // sqlEqual returns a condition that compares a field with its value. The field is a
 // column, or a path in the JSON of details or rest.
 func sqlEqual(v schema.GroupValue, quoted bool) string {
-	if slices.Contains(schema.TextColumns[:], v.Field) {
-		return v.Field + " = " + schema.Literal(v.Value)
+	place := tosql.Locate(v.Field)
+	switch {
+	case place.Plain():
+		return place.Column + " = " + schema.Literal(v.Value)
+	case place.Own() || quoted:
+		return place.Text + " = " + schema.Literal(v.Value)
 	}
-
-	column, path := "rest", strings.Split(v.Field, ".")
-	if path[0] == "details" && len(path) > 1 {
-		column, path = "details", path[1:]
-	}
-	args := column
-	for _, step := range path {
-		args += ", " + schema.Literal(step)
-	}
-	if quoted {
-		return "JSONExtractString(" + args + ") = " + schema.Literal(v.Value)
-	}
-	return "JSONExtractRaw(" + args + ") = " + schema.Literal(v.Value)
+	return place.Raw() + " = " + schema.Literal(v.Value)
 }

@@ -27,32 +27,12 @@ type Row struct {
 	LogID   string
 	Type    string
 	Date    time.Time // UTC, milliseconds
-	Members uint32    // bit i: the event has TextColumns[i], and its column has the whole value
-	Texts   [len(TextColumns)]string
+	Members uint32    // bit i: the event has Columns[i], and its column has the whole value
+	Texts   [len(Columns)]string
 	Details string // JSON text; empty if there are none
 	Rest    string // JSON object; empty if nothing is left
 	Detail         // values of Details
 }
-
-// The columns that have their own field in Row.
-const (
-	colID = iota // _id, a copy of log_id
-	colLogID
-	colDate
-	colType
-	colTexts // the first column that has the member's name and its text
-)
-
-// TextColumns are the members that have columns. Their order is the order of
-// the bits in Members: it never changes, and new members are appended.
-var TextColumns = [...]string{"_id", "log_id", "date", "type",
-	"tenant_name", "environment_name", "description", "client_id", "client_name", "connection", "connection_id",
-	"ip", "client_ip", "user_id", "user_name", "identity_user_id", "user_agent", "hostname", "strategy",
-	"strategy_type", "organization_id", "organization_name", "audience", "scope"}
-
-// FirstText is the index in TextColumns and Row.Texts of the first column that
-// has just a member's text; the columns before it have their own fields.
-const FirstText = colTexts
 
 // ParseRow returns the row of an event. Its texts are parts of raw, which must not
 // change while they are in use. An error is a reason to keep the event as a
@@ -72,12 +52,6 @@ type member struct {
 	twice           bool // the name occurs more than once
 	done            bool // the whole value is in a column
 }
-
-// The column of members that have none.
-const (
-	noColumn      = -1
-	detailsColumn = -2
-)
 
 // parser is the reusable state of parse.
 type parser struct {
@@ -104,7 +78,7 @@ type columnValue struct {
 }
 
 // columnValues are the members of all columns.
-type columnValues [len(TextColumns)]columnValue
+type columnValues [len(Columns)]columnValue
 
 // parse fills the row; without columns, only LogID, Type and Date.
 func (r *Row) parse(raw []byte, columns bool) error {
@@ -147,7 +121,7 @@ func (r *Row) parse(raw []byte, columns bool) error {
 		if value.member == nil {
 			continue
 		}
-		if col >= colTexts && value.sound {
+		if col >= FirstText && value.sound {
 			r.Texts[col], value.done = value.text, !value.twice
 		}
 		if value.done {
@@ -155,7 +129,7 @@ func (r *Row) parse(raw []byte, columns bool) error {
 		}
 
 		// An array of scopes is joined for searches; the array itself stays in Rest.
-		if TextColumns[col] == "scope" && raw[value.at] == '[' {
+		if Columns[col].Name == "scope" && raw[value.at] == '[' {
 			r.Texts[col] = joined(raw[value.at:value.end])
 		}
 	}
@@ -171,7 +145,7 @@ func (r *Row) parse(raw []byte, columns bool) error {
 func (p *parser) collect(raw []byte, whole string, columns bool, found *columnValues) {
 	for i := range p.members {
 		m := &p.members[i]
-		if m.column < 0 || !columns && m.column >= colTexts {
+		if m.column < 0 || !columns && m.column >= FirstText {
 			continue
 		}
 		value := &found[m.column]
@@ -420,63 +394,4 @@ func columnOf(quote []byte) int {
 		return noColumn
 	}
 	return columnOfName(name)
-}
-
-// columnOfName returns the index of a name in TextColumns. A switch takes half as long as
-// a map, and an event has about thirty names.
-func columnOfName(name []byte) int {
-	switch string(name) {
-	case "_id":
-		return 0
-	case "log_id":
-		return 1
-	case "date":
-		return 2
-	case "type":
-		return 3
-	case "tenant_name":
-		return 4
-	case "environment_name":
-		return 5
-	case "description":
-		return 6
-	case "client_id":
-		return 7
-	case "client_name":
-		return 8
-	case "connection":
-		return 9
-	case "connection_id":
-		return 10
-	case "ip":
-		return 11
-	case "client_ip":
-		return 12
-	case "user_id":
-		return 13
-	case "user_name":
-		return 14
-	case "identity_user_id":
-		return 15
-	case "user_agent":
-		return 16
-	case "hostname":
-		return 17
-	case "strategy":
-		return 18
-	case "strategy_type":
-		return 19
-	case "organization_id":
-		return 20
-	case "organization_name":
-		return 21
-	case "audience":
-		return 22
-	case "scope":
-		return 23
-	case "details":
-		return detailsColumn
-	}
-
-	return noColumn
 }

@@ -147,7 +147,7 @@ func TestRulesExplainJSON(t *testing.T) {
 // store puts events into ClickHouse as the writer does.
 func store(t *testing.T, conn driver.Conn, events []schema.Event) {
 	t.Helper()
-	columns := append([]string{"tenant", "date", "type", "log_id", "members", "details", "rest", "source", "fetched_at"}, schema.TextColumns[schema.FirstText:]...)
+	columns := append([]string{"tenant", "date", "type", "log_id", "members", "details", "rest", "source", "fetched_at"}, schema.TextColumns()...)
 	batch, err := conn.PrepareBatch(t.Context(), "INSERT INTO events_stored ("+strings.Join(columns, ", ")+")")
 	if err != nil {
 		t.Fatal(err)

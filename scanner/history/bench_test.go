@@ -39,7 +39,7 @@ func BenchmarkBacktest(b *testing.B) {
 	}
 	insert(b, conn, events, until)
 	exec("CREATE TABLE base AS events_stored")
-	columns := append([]string{"tenant", "date", "type", "log_id", "members"}, schema.TextColumns[schema.FirstText:]...)
+	columns := append([]string{"tenant", "date", "type", "log_id", "members"}, schema.TextColumns()...)
 	columns = append(columns, "details", "rest", "source", "fetched_at")
 	list := strings.Join(columns, ", ")
 	exec("INSERT INTO base (" + list + ") SELECT " + list + " FROM events_stored")

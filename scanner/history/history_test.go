@@ -43,7 +43,7 @@ func event(t testing.TB, tenant string, at time.Time, n int, members map[string]
 // insert stores events as the writer does.
 func insert(t testing.TB, conn driver.Conn, events []schema.Event, insertedAt time.Time) {
 	t.Helper()
-	columns := append([]string{"tenant", "date", "type", "log_id", "members"}, schema.TextColumns[schema.FirstText:]...)
+	columns := append([]string{"tenant", "date", "type", "log_id", "members"}, schema.TextColumns()...)
 	columns = append(columns, "details", "rest", "source", "fetched_at", "inserted_at")
 	batch, err := conn.PrepareBatch(t.Context(), "INSERT INTO events_stored ("+strings.Join(columns, ", ")+")")
 	if err != nil {

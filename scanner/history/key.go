@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/tosql"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -45,29 +46,21 @@ func keyOf(set *rules.Set) (k key, ok bool) {
 
 // add adds a field to the key.
 func (k *key) add(path string) {
+	place := tosql.Locate(path)
+	k.columns = append(k.columns, place.Text)
+
 	// A column has the value if it is text. Otherwise rest has the member's name.
-	if i := slices.Index(schema.TextColumns[:], path); i >= 0 {
-		inRest := "position(rest, " + schema.Literal(path+`"`) + ") > 0"
-		k.columns = append(k.columns, "toString("+path+")")
-		k.unclear = append(k.unclear, fmt.Sprintf("NOT bitTest(members, %d) AND %s", i, inRest))
+	if place.Own() {
+		k.unclear = append(k.unclear, fmt.Sprintf("NOT bitTest(members, %d) AND %s", place.Bit, place.Elsewhere()))
 		return
 	}
 
-	column, steps := "rest", strings.Split(path, ".")
-	if steps[0] == "details" && len(steps) > 1 {
-		column, steps = "details", steps[1:]
+	// An empty result may be an absent member, or one that is not text.
+	if place.Column == "details" {
 		k.unclear = append(k.unclear, "position(rest, 'details') > 0")
 	}
-	expr := "JSONExtractString(" + column
-	for _, step := range steps {
-		expr += ", " + schema.Literal(step)
-	}
-	expr += ")"
-
-	// An empty result may be an absent member, or one that is not text.
-	last := schema.Literal(steps[len(steps)-1])
-	k.columns = append(k.columns, expr)
-	k.unclear = append(k.unclear, expr+" = '' AND position("+column+", "+last+") > 0")
+	last := schema.Literal(place.Steps[len(place.Steps)-1])
+	k.unclear = append(k.unclear, place.Text+" = '' AND position("+place.Column+", "+last+") > 0")
 }
 
 // leastEvents returns the fewest events of a window in which a condition holds.

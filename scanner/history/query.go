@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/tosql"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -126,20 +127,12 @@ func (q *Query) json() string {
 	names, all := q.Set.Members()
 	var parts []string
 
-	for i, column := range schema.TextColumns {
-		if !all && !slices.Contains(names, column) {
+	for bit, column := range schema.Columns {
+		if !all && !slices.Contains(names, column.Name) {
 			continue
 		}
-
-		// Two columns are not stored under their name or as text.
-		value := "toJSONString(toString(" + column + "))"
-		switch column {
-		case "_id":
-			value = "toJSONString(log_id)"
-		case "date":
-			value = "concat('\"', replaceOne(toString(date), ' ', 'T'), 'Z\"')"
-		}
-		parts = append(parts, fmt.Sprintf("if(bitTest(members, %d), concat(',\"%s\":', %s), '')", i, column, value))
+		parts = append(parts, fmt.Sprintf("if(bitTest(members, %d), concat(',\"%s\":', toJSONString(%s)), '')",
+			bit, column.Name, column.SQL()))
 	}
 
 	if all || slices.Contains(names, "details") {
@@ -178,12 +171,12 @@ func (q *Query) countOutsideColumns() string {
 	mask := uint32(0)
 	var inRest []string
 	for _, name := range names {
-		i := slices.Index(schema.TextColumns[:], name)
-		if i < 0 || all {
+		place := tosql.Locate(name)
+		if !place.Own() || all {
 			return ""
 		}
-		mask |= 1 << i
-		inRest = append(inRest, "position(rest, "+schema.Literal(name+`"`)+") > 0")
+		mask |= 1 << place.Bit
+		inRest = append(inRest, place.Elsewhere())
 	}
 
 	// PREWHERE, so that rest, which is large, is read only for events that lack a column.
