@@ -20,6 +20,10 @@ type Block struct {
 	date, fetchedAt     *proto.ColDateTime64
 	members             *proto.ColUInt32
 	details, rest       textColumn
+	statusCode          *proto.ColUInt16
+	requestMethod       textColumn
+	requestPath         textColumn
+	limitBucket         textColumn
 	texts               []textColumn // of schema.TextColumns, from schema.FirstText on
 
 	rows   int
@@ -111,7 +115,8 @@ func NewBlock() *Block {
 		return new(proto.ColDateTime64).WithPrecision(proto.PrecisionMilli).WithLocation(time.UTC)
 	}
 	b := &Block{tenant: lowText(), typ: lowText(), source: lowText(), date: moment(), fetchedAt: moment(),
-		members: new(proto.ColUInt32), details: plainText(), rest: plainText()}
+		members: new(proto.ColUInt32), details: plainText(), rest: plainText(),
+		statusCode: new(proto.ColUInt16), requestMethod: lowText(), requestPath: lowText(), limitBucket: lowText()}
 	for _, name := range schema.TextColumns[schema.FirstText:] {
 		switch name { // values that are nearly as many as events, see the migrations
 		case "description", "ip", "client_ip", "user_id", "user_name", "identity_user_id":
@@ -126,7 +131,9 @@ func NewBlock() *Block {
 func (b *Block) input() proto.Input {
 	in := proto.Input{{Name: "tenant", Data: b.tenant}, {Name: "date", Data: b.date}, {Name: "type", Data: b.typ}, {Name: "log_id", Data: &b.logID},
 		{Name: "members", Data: b.members}, {Name: "source", Data: b.source}, {Name: "fetched_at", Data: b.fetchedAt},
-		{Name: "details", Data: b.details}, {Name: "rest", Data: b.rest}}
+		{Name: "details", Data: b.details}, {Name: "rest", Data: b.rest},
+		{Name: "status_code", Data: b.statusCode}, {Name: "request_method", Data: b.requestMethod},
+		{Name: "request_path", Data: b.requestPath}, {Name: "limit_bucket", Data: b.limitBucket}}
 	for i, col := range b.texts {
 		in = append(in, proto.InputColumn{Name: schema.TextColumns[schema.FirstText+i], Data: col})
 	}
@@ -144,6 +151,10 @@ func (b *Block) Add(e *schema.Event, row *schema.Row) {
 	b.fetchedAt.Append(e.FetchedAt)
 	b.details.Append(row.Details)
 	b.rest.Append(row.Rest)
+	b.statusCode.Append(row.StatusCode)
+	b.requestMethod.Append(row.RequestMethod)
+	b.requestPath.Append(row.RequestPath)
+	b.limitBucket.Append(row.LimitBucket)
 	for i, col := range b.texts {
 		col.Append(row.Texts[schema.FirstText+i])
 	}

@@ -31,6 +31,7 @@ type Row struct {
 	Texts   [len(TextColumns)]string
 	Details string // JSON text; empty if there are none
 	Rest    string // JSON object; empty if nothing is left
+	Detail         // values of Details
 }
 
 // The columns that have their own field in Row.
@@ -83,7 +84,9 @@ type parser struct {
 	dec     *jsontext.Decoder
 	buf     bytes.Buffer
 	members []member
-	unicode bool // read accepts valid Unicode only; nearly all events are valid
+	details []member // members of the details that have columns, if the event is plain
+	plain   bool     // readPlain has read the event
+	unicode bool     // read accepts valid Unicode only; nearly all events are valid
 	scratch []byte
 }
 
@@ -111,13 +114,15 @@ func (r *Row) parse(raw []byte, columns bool) error {
 		parsers.Put(p)
 	}()
 
-	// If the decoder accepts valid Unicode only, no text needs to be checked later. Read the few
-	// other events again, without that.
+	// Nearly all events are plain. The decoder reads the others: first it accepts valid Unicode only,
+	// so that no text needs to be checked later; the few that have invalid text are read again.
 	p.unicode = true
-	if err := p.read(raw); err != nil {
-		p.unicode = false
+	if !p.readPlain(raw) {
 		if err := p.read(raw); err != nil {
-			return err
+			p.unicode = false
+			if err := p.read(raw); err != nil {
+				return err
+			}
 		}
 	}
 
@@ -156,6 +161,9 @@ func (r *Row) parse(raw []byte, columns bool) error {
 	}
 
 	r.split(p, whole)
+	if r.Details != "" {
+		r.Detail = p.detail(raw, r.Details)
+	}
 	return nil
 }
 
@@ -248,7 +256,7 @@ func (r *Row) KeepUnder(date time.Time) {
 
 // split fills Details and Rest from the members that are not in a column.
 func (r *Row) split(p *parser, whole string) {
-	if details := p.details(); details != nil {
+	if details := p.onlyDetails(); details != nil {
 		r.Details = whole[details.at:details.end]
 		details.done = true
 	}
@@ -281,8 +289,8 @@ func (r *Row) split(p *parser, whole string) {
 	}
 }
 
-// details returns the member details, or nil if there are none or several: then all stay in Rest.
-func (p *parser) details() *member {
+// onlyDetails returns the member details, or nil if there are none or several: then all stay in Rest.
+func (p *parser) onlyDetails() *member {
 	var details *member
 	for i := range p.members {
 		m := &p.members[i]

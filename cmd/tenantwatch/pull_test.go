@@ -207,20 +207,25 @@ func testAudit(t *testing.T, kafka ...string) {
 	}
 }
 
-// awaitChain waits until somebody has asked for a chain whose name begins so, and
-// it has not come to its end.
+// awaitChain waits until a chain is open whose name has a prefix: the last of its
+// checkpoints says so, since those of earlier chains stay in the topic as well.
 func awaitChain(t *testing.T, broker, topic, prefix string) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); ; <-tick.C {
+		open := map[string]bool{}
 		for _, r := range readAll(t, broker, topic) {
-			if c, err := ingest.ReadCheckpoint(&r); err == nil && !c.Done && strings.HasPrefix(c.Chain, prefix) {
+			c, err := ingest.ReadCheckpoint(&r)
+			open[string(r.Key)] = err == nil && !c.Done && strings.HasPrefix(c.Chain, prefix)
+		}
+		for _, waits := range open {
+			if waits {
 				return
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("nobody asks for a chain %s…", prefix)
+			t.Fatalf("no chain %s… is open", prefix)
 		}
 	}
 }

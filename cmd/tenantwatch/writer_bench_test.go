@@ -178,7 +178,7 @@ func (r *race) pace(table string) float64 {
 // waitRows waits until a table has as many rows, and tells when it had.
 func waitRows(b *testing.B, conn driver.Conn, table string, rows int) time.Time {
 	b.Helper()
-	poll(b, 20*time.Millisecond, func() bool {
+	poll(b, 100*time.Millisecond, func() bool { // more often would cost the engine what the file does not
 		var n uint64
 		return conn.QueryRow(context.Background(), "SELECT count() FROM "+table).Scan(&n) == nil && int(n) >= rows
 	})

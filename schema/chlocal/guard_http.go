@@ -57,6 +57,13 @@ func (g *guard) newWeb() *http.Server {
 // page, and has a password.
 func (g *guard) check(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The engine may answer before it has read the whole query. By default the
+		// server closes the query's body then, which ends the engine's answer as well.
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+
 		if !ownHost(r.Host) {
 			http.Error(w, "the Host header is not an address of this machine's loopback", http.StatusForbidden)
 			return

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -169,5 +170,36 @@ func TestEngineDies(t *testing.T) {
 	info, err := os.Stat(fmt.Sprintf("/proc/%d", tt.PID()))
 	if err != nil || !info.IsDir() {
 		t.Error(err)
+	}
+}
+
+// TestAnswerBeforeTheBody has the engine refuse an INSERT whose data are still on
+// their way: the client gets the whole answer, and may send the rest after it.
+func TestAnswerBeforeTheBody(t *testing.T) {
+	tt := newTarget(t)
+	half := strings.Repeat("1\n", 200_000)
+	for range 20 {
+		body, client := io.Pipe()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+tt.Access.HTTP+"/?query=INSERT+INTO+default.missing+FORMAT+CSV", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = int64(2 * len(half))
+		req.SetBasicAuth(chlocal.Owner, tt.Access.OwnerPassword)
+		answered := make(chan struct{})
+		go func() {
+			defer client.Close()
+			_, _ = io.WriteString(client, half)
+			<-answered
+			_, _ = io.WriteString(client, half) // the client may have given up
+		}()
+
+		status, text := do(t, req)
+		close(answered)
+		cancel()
+		if status != http.StatusNotFound || !strings.Contains(text, "(UNKNOWN_TABLE) (version ") {
+			t.Fatalf("got %d, %q", status, text)
+		}
 	}
 }
