@@ -321,7 +321,7 @@ func testFaultsOfTheTenant(t *testing.T, kafka ...string) {
 			t.Errorf("%+v was said %d times", f, said)
 		}
 	}
-	for _, text := range []string{"refuses", "takes no ids"} {
+	for _, text := range []string{"tenant rejected a call", "tenant rejects"} {
 		if strings.Contains(p.output(), text) {
 			t.Errorf("a failure was taken for a refusal: %q", text)
 		}

@@ -335,7 +335,7 @@ func (o *orders) giveOne(ctx context.Context, order ingest.Checkpoint) ([]ingest
 		if err != nil {
 			return nil // no answer to us
 		}
-		if c.Tenant != order.Tenant || c.Order || len(r.Value) == 0 {
+		if c.Tenant != order.Tenant || c.Requested || len(r.Value) == 0 {
 			return nil
 		}
 		if p, ok := ingest.BackfillPlan(c.Chain); c.Chain != order.Chain && !(isBackfill && ok && p == plan) {
