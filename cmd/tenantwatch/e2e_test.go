@@ -371,7 +371,7 @@ func testSeveralProcesses(t *testing.T, kafka ...string) {
 	// for ever that dies just then, which matters to no real deployment of it.
 	for _, w := range writers {
 		for _, group := range []string{"writer", "scanner", "notifier"} {
-			w.waitFor(`partitions are ours.*group=\S+\.`+group+` partitions="\[\d \d \d\]"`, 0)
+			w.waitFor(`partitions assigned.*group=\S+\.`+group+` partitions="\[\d \d \d\]"`, 0)
 		}
 	}
 	puller := start(t, environ, "run", "--roles", "pull,probe,web")

@@ -36,7 +36,7 @@ func (p *pipeline) makePullers(ordersOnly bool) error {
 	checkpoints := p.keep(p.backend.kafka.NewProducerBy(topics.Checkpoints, func(key []byte) []byte { return []byte(ingest.TenantOf(key)) }))
 	archive := ingest.NewArchive(p.backend.conn,
 		func(ctx context.Context) error {
-			return p.backend.kafka.Settled(ctx, topics.Events, c.group(groupWriter), settlePatience)
+			return p.backend.kafka.Drained(ctx, topics.Events, c.group(groupWriter), settlePatience)
 		},
 		func(ctx context.Context, yield func(schema.Record) error) error {
 			return p.backend.kafka.ReadAll(ctx, topics.DeadLetter, yield)
