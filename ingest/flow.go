@@ -2,7 +2,7 @@ package ingest
 
 import "time"
 
-// How the refill rate of a bucket is measured. A full bucket tells nothing, so calls first
+// How the refill rate of a bucket is measured. A full bucket reveals nothing, so calls first
 // drain it to a half. Then one call at a time reads how many tokens were added since the
 // last one, so that every answer is exact, until there are enough. All of these calls are on
 // credit: those beyond our share are paid back afterwards. A measurement only starts while

@@ -33,7 +33,7 @@ func (c *Client) members(ctx context.Context, group string) (int, error) {
 		return 0, fmt.Errorf("describe group %s: %w", group, err)
 	}
 
-	// The response has this group only. A group that nobody has joined yet is unknown.
+	// The response has this group only. A group without members so far is unknown.
 	count := 0
 	for _, found := range resp.Groups {
 		if found.Error != nil && !errors.Is(found.Error, kafkago.GroupIdNotFound) {

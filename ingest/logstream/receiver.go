@@ -256,7 +256,7 @@ func (r *Receiver) receive(
 	if len(records) > 0 {
 		if err := r.events.Produce(acking, records, func(error) {}); err != nil {
 			return http.StatusServiceUnavailable, resultNotAcked,
-				errors.New("Kafka has not acknowledged the events; send them again")
+				errors.New("the events were not acknowledged by Kafka; send them again")
 		}
 	}
 
