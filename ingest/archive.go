@@ -13,83 +13,102 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Archive is what ClickHouse and the deadletter topic keep, for audits.
+// Archive is the AuditStore of ClickHouse and the deadletter topic.
 type Archive struct {
 	conn    driver.Conn
-	settled func(context.Context) error
+	drained func(context.Context) error
 	dead    func(context.Context, func(schema.Record) error) error
-	noting  sync.Mutex // held from the reading of notes to their writing: audits go on side by side
+	saving  sync.Mutex // held from the read to the write of SaveCoverage, since audits run in parallel
 }
 
-// NewArchive returns the archive of a database. settled waits until the writer has
-// written all that was in the events topic when it was called; dead reads every
-// record of the deadletter topic.
-func NewArchive(conn driver.Conn, settled func(context.Context) error, dead func(context.Context, func(schema.Record) error) error) *Archive {
-	return &Archive{conn: conn, settled: settled, dead: dead}
+// NewArchive returns the archive of a database. drained waits until the writer has written
+// all that was in the events topic when it was called; dead reads every record of the
+// deadletter topic.
+func NewArchive(
+	conn driver.Conn,
+	drained func(context.Context) error,
+	dead func(context.Context, func(schema.Record) error) error,
+) *Archive {
+	return &Archive{conn: conn, drained: drained, dead: dead}
 }
 
-// askTimeout bounds one query.
-const askTimeout = time.Minute
+// queryTimeout bounds one query.
+const queryTimeout = time.Minute
 
-// farIDs is how many ids stand in one query; ClickHouse takes 256 KB of text.
-const farIDs = 1000
+// queryIDs is the number of ids in one query. ClickHouse accepts 256 KB of text.
+const queryIDs = 1000
 
 // Stored returns which of the events of a tenant are in ClickHouse.
 func (a *Archive) Stored(ctx context.Context, tenant string, events []schema.Event) (map[string]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	found := map[string]bool{}
-	// Nearly all events have a date close to the time in their id, and lie side by
-	// side in the table's order. The others are looked for one by one.
-	var far []string
-	var from, until time.Time
-	var low, high string
-	for i := range events {
-		e := &events[i]
-		at, ok := schema.IDTime(e.LogID)
-		if !ok || e.Date.Before(at.Add(-time.Hour)) || e.Date.After(at.Add(time.Hour)) {
-			far = append(far, e.LogID)
-			continue
-		}
-		if low == "" || e.LogID < low {
-			low = e.LogID
-		}
-		high = max(high, e.LogID)
-		if from.IsZero() || e.Date.Before(from) {
-			from = e.Date
-		}
-		if e.Date.After(until) {
-			until = e.Date
-		}
-	}
-	if low != "" {
-		const near = "SELECT log_id FROM events_stored WHERE tenant = ? AND date BETWEEN fromUnixTimestamp64Milli(?, 'UTC') AND fromUnixTimestamp64Milli(?, 'UTC') AND log_id BETWEEN ? AND ?"
-		if err := a.collect(ctx, found, near, tenant, from.UnixMilli(), until.UnixMilli(), low, high); err != nil {
+
+	// Nearly all events have a date close to the time of their id, and are neighbours in the
+	// table's order: one query finds them.
+	near, far := nearAndFar(events)
+	if near.low != "" {
+		const query = `SELECT log_id FROM events_stored WHERE tenant = ?
+			AND date BETWEEN fromUnixTimestamp64Milli(?, 'UTC') AND fromUnixTimestamp64Milli(?, 'UTC')
+			AND log_id BETWEEN ? AND ?`
+		err := a.collect(ctx, found, query,
+			tenant, near.from.UnixMilli(), near.until.UnixMilli(), near.low, near.high)
+		if err != nil {
 			return nil, err
 		}
 	}
-	// One that came first with another date is a little away from where it is expected.
+
+	// An event that first had another date is not where it is expected. Look up these, and the
+	// events with a distant date, by their ids.
 	for i := range events {
-		if id := events[i].LogID; id >= low && id <= high && !found[id] && low != "" {
+		if id := events[i].LogID; id >= near.low && id <= near.high && !found[id] && near.low != "" {
 			far = append(far, id)
 		}
 	}
 	slices.Sort(far)
-	for some := range slices.Chunk(slices.Compact(far), farIDs) {
-		quoted := make([]string, len(some))
-		for i, id := range some {
-			quoted[i] = plain(id)
-		}
-		if err := a.collect(ctx, found, "SELECT log_id FROM events_stored WHERE tenant = ? AND log_id IN ("+strings.Join(quoted, ", ")+")", tenant); err != nil {
+	for some := range slices.Chunk(slices.Compact(far), queryIDs) {
+		query := "SELECT log_id FROM events_stored WHERE tenant = ? AND log_id IN (" + literals(some) + ")"
+		if err := a.collect(ctx, found, query, tenant); err != nil {
 			return nil, err
 		}
 	}
 	return found, nil
 }
 
-// plain is a string literal of letters, digits and escapes only: the driver takes
-// ?, $1, @x and {x:y} for its parameters, also within quotes.
-func plain(text string) string {
+// idRange has the bounds of the dates and ids of some events; low is empty if there are none.
+type idRange struct {
+	from, until time.Time
+	low, high   string
+}
+
+// nearAndFar returns the range of the events whose date is close to the time of their id,
+// and the ids of the others.
+func nearAndFar(events []schema.Event) (near idRange, far []string) {
+	for i := range events {
+		event := &events[i]
+		at, ok := schema.IDTime(event.LogID)
+		if !ok || event.Date.Before(at.Add(-time.Hour)) || event.Date.After(at.Add(time.Hour)) {
+			far = append(far, event.LogID)
+			continue
+		}
+
+		if near.low == "" || event.LogID < near.low {
+			near.low = event.LogID
+		}
+		near.high = max(near.high, event.LogID)
+		if near.from.IsZero() || event.Date.Before(near.from) {
+			near.from = event.Date
+		}
+		if event.Date.After(near.until) {
+			near.until = event.Date
+		}
+	}
+	return near, far
+}
+
+// literal returns a string literal of letters, digits and escapes only. The driver would
+// replace ?, $1, @x and {x:y} by parameters, even within quotes.
+func literal(text string) string {
 	var b strings.Builder
 	b.WriteByte('\'')
 	for _, c := range []byte(text) {
@@ -102,98 +121,121 @@ func plain(text string) string {
 	return b.String() + "'"
 }
 
+// collect adds the ids that a query returns to found.
 func (a *Archive) collect(ctx context.Context, found map[string]bool, query string, args ...any) error {
 	rows, err := a.conn.Query(ctx, query, args...)
 	if err != nil {
-		return fmt.Errorf("look for events in ClickHouse: %w", err)
+		return fmt.Errorf("look up events in ClickHouse: %w", err)
 	}
 	defer rows.Close()
+
 	for rows.Next() {
 		var id string
 		if err := rows.Scan(&id); err != nil {
-			return fmt.Errorf("look for events in ClickHouse: %w", err)
+			return fmt.Errorf("look up events in ClickHouse: %w", err)
 		}
 		found[id] = true
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("look for events in ClickHouse: %w", err)
+		return fmt.Errorf("look up events in ClickHouse: %w", err)
 	}
 	return nil
 }
 
-// Dead returns the ids of a tenant's dead letters.
-func (a *Archive) Dead(ctx context.Context, tenant string) (map[string]bool, error) {
+// DeadLetters returns the ids of a tenant's dead letters.
+func (a *Archive) DeadLetters(ctx context.Context, tenant string) (map[string]bool, error) {
 	found := map[string]bool{}
 	err := a.dead(ctx, func(r schema.Record) error {
-		if d := schema.DeadLetterOf(&r); d.Tenant == tenant {
-			found[d.ID] = true // one that was handed to the writer again comes back or is stored
+		// A letter that was given to the writer again counts as well: it comes back, or is stored.
+		if letter := schema.DeadLetterOf(&r); letter.Tenant == tenant {
+			found[letter.ID] = true
 		}
 		return nil
 	})
 	return found, err
 }
 
-// Settled waits for the writer.
-func (a *Archive) Settled(ctx context.Context) error { return a.settled(ctx) }
+// Drained waits for the writer.
+func (a *Archive) Drained(ctx context.Context) error { return a.drained(ctx) }
 
-// Note keeps one row an hour: the newest audit's, with all that was ever healed of
-// it. An hour of which the tenant has dropped a part meanwhile stays as it was. It
-// may be repeated with the same rows.
-func (a *Archive) Note(ctx context.Context, list []schema.Coverage) error {
-	a.noting.Lock()
-	defer a.noting.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+// SaveCoverage saves one row an hour: that of the newest audit, with all events that were
+// ever healed. If the tenant has dropped a part of an hour since the last audit, the row of
+// that audit stays. It may be repeated with the same rows.
+func (a *Archive) SaveCoverage(ctx context.Context, list []schema.Coverage) error {
+	a.saving.Lock()
+	defer a.saving.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+
 	known, err := ReadCoverage(ctx, a.conn, list[0].Tenant, list[0].Hour, list[len(list)-1].Hour.Add(time.Hour))
 	if err != nil {
 		return err
 	}
 	batch, err := a.conn.PrepareBatch(ctx, "INSERT INTO coverage_stored")
 	if err != nil {
-		return fmt.Errorf("note what an audit found: %w", err)
+		return fmt.Errorf("save the coverage: %w", err)
 	}
 	defer batch.Close()
+
+	// A row replaces the one of the last audit of its hour.
 	for n, c := range list {
-		i, ok := slices.BinarySearchFunc(known, c.Hour, func(k schema.Coverage, hour time.Time) int { return k.Hour.Compare(hour) })
+		i, ok := slices.BinarySearchFunc(known, c.Hour, func(k schema.Coverage, hour time.Time) int {
+			return k.Hour.Compare(hour)
+		})
 		if ok {
-			k := known[i]
-			if k.CheckedAt.Equal(c.CheckedAt) {
-				continue // the same row, which was there although its insert seemed to fail
+			before := known[i]
+			if before.CheckedAt.Equal(c.CheckedAt) {
+				continue // the same row: its insert has succeeded although it returned an error
 			}
-			if c.CheckedAt.Before(k.CheckedAt) { // of two audits side by side; the last row counts
-				c.CheckedAt = k.CheckedAt.Add(time.Millisecond)
-				list[n].CheckedAt = c.CheckedAt // known again by a repeat
+
+			// The row with the highest CheckedAt counts, but another audit in parallel may have written a
+			// higher one. A repeat must know the row again.
+			if c.CheckedAt.Before(before.CheckedAt) {
+				c.CheckedAt = before.CheckedAt.Add(time.Millisecond)
+				list[n].CheckedAt = c.CheckedAt
 			}
-			c.Healed += k.Healed
-			if c.Expected < k.Expected {
-				c.Expected, c.Dead, c.From, c.Until = k.Expected, k.Dead, k.From, k.Until
-				c.Stored = c.Expected - min(c.Expected, c.Dead+c.Missing)
-			}
+			c = merged(c, before)
 		}
-		if err := batch.Append(c.Tenant, c.Hour, c.Expected, c.Stored, c.Dead, c.Missing, c.Healed, c.From, c.Until, c.CheckedAt); err != nil {
-			return fmt.Errorf("note what an audit found: %w", err)
+
+		if err := batch.Append(c.Tenant, c.Hour, c.Expected, c.Stored, c.Dead, c.Missing, c.Healed,
+			c.From, c.Until, c.CheckedAt); err != nil {
+			return fmt.Errorf("save the coverage: %w", err)
 		}
 	}
 	if err := batch.Send(); err != nil {
-		return fmt.Errorf("note what an audit found: %w", err)
+		return fmt.Errorf("save the coverage: %w", err)
 	}
 	return nil
 }
 
-// ReadCoverage returns what audits have found out about the hours from one time
-// to another, in their order.
-func ReadCoverage(ctx context.Context, conn driver.Conn, tenant string, from, until time.Time) ([]schema.Coverage, error) {
-	rows, err := conn.Query(ctx, `SELECT tenant, hour, expected, stored, dead_letters, missing, healed, checked_from, checked_to, checked_at
-		FROM coverage WHERE tenant = ? AND hour >= toDateTime(?, 'UTC') AND hour < toDateTime(?, 'UTC') ORDER BY hour`,
+// merged returns the coverage of an hour that was audited before.
+func merged(c, before schema.Coverage) schema.Coverage {
+	c.Healed += before.Healed
+	if c.Expected < before.Expected { // the tenant has dropped events since
+		c.Expected, c.Dead, c.From, c.Until = before.Expected, before.Dead, before.From, before.Until
+		c.Stored = c.Expected - min(c.Expected, c.Dead+c.Missing)
+	}
+	return c
+}
+
+// ReadCoverage returns the results of audits for the hours between two times, in their order.
+func ReadCoverage(
+	ctx context.Context, conn driver.Conn, tenant string, from, until time.Time,
+) ([]schema.Coverage, error) {
+	rows, err := conn.Query(ctx, `SELECT tenant, hour, expected, stored, dead_letters, missing, healed,
+			checked_from, checked_to, checked_at FROM coverage
+		WHERE tenant = ? AND hour >= toDateTime(?, 'UTC') AND hour < toDateTime(?, 'UTC') ORDER BY hour`,
 		tenant, from.Unix(), until.Unix())
 	if err != nil {
 		return nil, fmt.Errorf("read the coverage: %w", err)
 	}
 	defer rows.Close()
+
 	var list []schema.Coverage
 	for rows.Next() {
 		var c schema.Coverage
-		if err := rows.Scan(&c.Tenant, &c.Hour, &c.Expected, &c.Stored, &c.Dead, &c.Missing, &c.Healed, &c.From, &c.Until, &c.CheckedAt); err != nil {
+		if err := rows.Scan(&c.Tenant, &c.Hour, &c.Expected, &c.Stored, &c.Dead, &c.Missing, &c.Healed,
+			&c.From, &c.Until, &c.CheckedAt); err != nil {
 			return nil, fmt.Errorf("read the coverage: %w", err)
 		}
 		list = append(list, c)

@@ -118,7 +118,7 @@ func TestArchive(t *testing.T) {
 			d := schema.NewDeadLetter(&schema.Event{Tenant: tenant, Raw: []byte(`{"of":"` + tenant + `"}`)}, schema.ErrNoID)
 			dead = append(dead, d.Record(), d.RetriedRecord())
 		}
-		got, err := archive.Dead(t.Context(), "acme")
+		got, err := archive.DeadLetters(t.Context(), "acme")
 		want := schema.NewDeadLetter(&schema.Event{Raw: []byte(`{"of":"acme"}`)}, schema.ErrNoID).ID
 		if ids := slices.Collect(maps.Keys(got)); err != nil || !slices.Equal(ids, []string{want}) {
 			t.Errorf("got %v, %v, want %s", ids, err, want)
@@ -147,7 +147,7 @@ func TestArchive(t *testing.T) {
 			{"an hour without events, and one more", []schema.Coverage{row(2, 0, 0, 0, 0, 0, 4), row(3, 7, 7, 0, 0, 0, 4)},
 				[]schema.Coverage{row(0, 101, 98, 2, 1, 13, 3), row(1, 10, 10, 0, 0, 5, 2), row(2, 0, 0, 0, 0, 0, 4), row(3, 7, 7, 0, 0, 0, 4)}},
 		} {
-			if err := archive.Note(t.Context(), step.note); err != nil {
+			if err := archive.SaveCoverage(t.Context(), step.note); err != nil {
 				t.Fatal(err)
 			}
 			got, err := ingest.ReadCoverage(t.Context(), conn, "o'ne", hour, hour.Add(24*time.Hour))

@@ -8,28 +8,28 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Kept is where events end up: ClickHouse, or the deadletter topic.
-type Kept interface {
+// AuditStore is where events are stored in the end: ClickHouse, or the deadletter topic.
+type AuditStore interface {
 	// Stored returns which of the events of a tenant ClickHouse has, by log_id. The
 	// events are identified.
 	Stored(ctx context.Context, tenant string, events []schema.Event) (map[string]bool, error)
-	// Dead returns which dead letters of a tenant are kept, by their id.
-	Dead(ctx context.Context, tenant string) (map[string]bool, error)
-	// Settled waits until all that was in the events topic when it was called has
-	// been written. It fails when the writer does not get there in time.
-	Settled(ctx context.Context) error
-	// Note keeps what an audit of hours has found.
-	Note(ctx context.Context, list []schema.Coverage) error
+	// DeadLetters returns the ids of the dead letters of a tenant.
+	DeadLetters(ctx context.Context, tenant string) (map[string]bool, error)
+	// Drained waits until the writer has written all that was in the events topic when
+	// Drained was called. It returns an error if that takes too long.
+	Drained(ctx context.Context) error
+	// SaveCoverage saves the result of an audit for some hours.
+	SaveCoverage(ctx context.Context, list []schema.Coverage) error
 }
 
-// Tally is what an audit has counted, of an hour or in all.
+// Tally has the counts of an audit, for an hour or in all.
 type Tally struct {
-	From     string `json:"from,omitempty"` // the hour's part that was looked at begins after this log_id
-	Expected uint64 `json:"expected"`       // the tenant has them
-	Stored   uint64 `json:"stored"`         // and so has ClickHouse
-	Dead     uint64 `json:"dead"`           // or they are kept as dead letters
-	Missing  uint64 `json:"missing"`        // neither: still, after the audit
-	Healed   uint64 `json:"healed"`         // they were missing, and have been pulled and stored
+	From     string `json:"from,omitempty"` // the audited part of the hour starts after this log_id
+	Expected uint64 `json:"expected"`       // events of the tenant
+	Stored   uint64 `json:"stored"`         // of these, in ClickHouse
+	Dead     uint64 `json:"dead"`           // of these, kept as dead letters
+	Missing  uint64 `json:"missing"`        // of these, missing even after the audit
+	Healed   uint64 `json:"healed"`         // events that were missing, and were pulled and stored
 }
 
 // Add adds another tally.
@@ -41,15 +41,16 @@ func (t *Tally) Add(o *Tally) {
 	t.Healed += o.Healed
 }
 
-// NewAudit asks the leader of a tenant to hold ClickHouse against the tenant,
-// for what was stored from one time to another, and to pull what is missing when
-// repair is set. The times are widened to whole hours.
-func NewAudit(tenant, name string, from, until time.Time, repair bool) Checkpoint {
-	c := newAudit(tenant, name, from.Truncate(time.Hour), until, repair)
-	c.Order = true
-	return c
+// AuditRequest returns a checkpoint that requests an audit from the leader of a tenant. It
+// compares ClickHouse with the tenant's events that were stored between two times, and
+// pulls the missing ones if repair is set. The times are widened to whole hours.
+func AuditRequest(tenant, name string, from, until time.Time, repair bool) Checkpoint {
+	chain := newAudit(tenant, name, from.Truncate(time.Hour), until, repair)
+	chain.Requested = true
+	return chain
 }
 
+// newAudit returns the start of an audit.
 func newAudit(tenant, name string, from, until time.Time, repair bool) Checkpoint {
 	id := schema.SyntheticID(from)
 	return Checkpoint{Tenant: tenant, Chain: chainAudit + name, From: id, LogID: id, Until: schema.SyntheticID(until),
@@ -58,113 +59,127 @@ func newAudit(tenant, name string, from, until time.Time, repair bool) Checkpoin
 
 // The background audits. Both repair.
 const (
-	auditFresh = "fresh" // each hour once it is over
-	auditRound = "round" // all that the tenant still has, again and again
+	auditFreshName = "fresh" // each hour after its end
+	auditRoundName = "round" // everything that the tenant still has, again and again
 )
 
-// background reports whether a chain is one of the background audits, which never
-// come to their end for good.
-func background(chain string) bool {
-	return chain == chainAudit+auditFresh || chain == chainAudit+auditRound
+// isBackground reports whether a chain is one of the background audits. They never end for
+// good.
+func isBackground(chain string) bool {
+	return chain == chainAudit+auditFreshName || chain == chainAudit+auditRoundName
 }
 
-// auditRest is the least time from the beginning of one round to that of the next.
+// auditRest is the least time between the starts of two rounds.
 const auditRest = 10 * time.Minute
 
-// auditLag is how long after an event's time it is looked for by the background
-// audits: before that it is the overlap's affair.
+// auditLag is the least age of an event that the background audits look for. Until then,
+// the overlap may still pull it.
 const auditLag = 15 * time.Minute
 
-// Bounds of what an audit holds against ClickHouse at once.
+// Bounds of the events that are compared with ClickHouse at once.
 const (
 	auditEvents = 1000
 	auditBytes  = 8 << 20
 )
 
-// mostAudits is how many may be asked for before the first of them is done. Who
-// asks for more waits in vain, and asks again.
-const mostAudits = 1024
+// maxAudits is the number of requested audits that can wait. Further requests are dropped;
+// their senders repeat them.
+const maxAudits = 1024
 
-// audit runs the audits that are asked for.
+// audit runs the requested audits.
 func (p *Puller) audit(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case c := <-p.audits:
-			if _, err := p.runAudit(ctx, c, Backfill); err != nil {
+		case chain := <-p.audits:
+			if _, err := p.runAudit(ctx, chain, PriorityBackfill); err != nil {
 				return err
 			}
-			p.cfg.Log.Info("audit is done", "chain", c.Chain)
+			p.cfg.Log.Info("audit finished", "chain", chain.Chain)
 		}
 	}
 }
 
-// watchFresh audits each hour once it is over.
-func (p *Puller) watchFresh(ctx context.Context, state Checkpoints) error {
+// auditFresh audits each hour after its end.
+func (p *Puller) auditFresh(ctx context.Context, state Checkpoints) error {
 	p.mu.Lock()
-	begin := p.at.LiveFrom
+	live := p.tail.LiveFrom
 	p.mu.Unlock()
-	if err := p.accepting(ctx); err != nil {
+
+	// An audit starts at a time, so it needs synthetic ids.
+	if err := p.waitSynthetic(ctx); err != nil {
 		return err
 	}
-	c, known := state.Of(p.cfg.Tenant, chainAudit+auditFresh)
+
+	// The first audit of a tenant starts with its first live hour; the rest is for the rounds.
+	chain, known := state.Of(p.cfg.Tenant, chainAudit+auditFreshName)
 	if !known {
-		c = newAudit(p.cfg.Tenant, auditFresh, begin.Truncate(time.Hour), begin, true)
+		chain = newAudit(p.cfg.Tenant, auditFreshName, live.Truncate(time.Hour), live, true)
 	}
 	for {
-		// While there is more to backfill, most would only be early.
-		if err := p.backfill.idle(ctx); err != nil {
+		// During a backfill, most missing events would only be missing so far.
+		if err := p.backfill.waitIdle(ctx); err != nil {
 			return err
 		}
-		over := p.now().Add(-auditLag).Truncate(time.Hour)
-		if until := schema.SyntheticID(over); higher(until, c.LogID) {
-			c.Until, c.Done = until, false
-			done, err := p.runAudit(ctx, c, Audit)
+
+		ended := p.now().Add(-auditLag).Truncate(time.Hour)
+		if until := schema.SyntheticID(ended); higher(until, chain.LogID) {
+			chain.Until, chain.Done = until, false
+			next, err := p.runAudit(ctx, chain, PriorityAudit)
 			if err != nil {
 				return err
 			}
-			c = done
+			chain = next
 		}
-		if !sleep(ctx, over.Add(time.Hour+auditLag).Sub(p.now())) {
+
+		// The next hour ends an hour later, and is audited auditLag after that.
+		if !sleep(ctx, ended.Add(time.Hour+auditLag).Sub(p.now())) {
 			return ctx.Err()
 		}
 	}
 }
 
-// watchAll audits all that the tenant still has, round after round: what is
-// deleted behind our back is found and healed.
-func (p *Puller) watchAll(ctx context.Context, state Checkpoints) error {
-	if err := p.accepting(ctx); err != nil {
+// auditRounds audits everything that the tenant still has, round after round. It finds and
+// repairs rows that somebody has deleted.
+func (p *Puller) auditRounds(ctx context.Context, state Checkpoints) error {
+	if err := p.waitSynthetic(ctx); err != nil {
 		return err
 	}
-	c, known := state.Of(p.cfg.Tenant, chainAudit+auditRound)
-	c.Done = c.Done || !known
+
+	// Resume the round that the last run has not finished.
+	chain, known := state.Of(p.cfg.Tenant, chainAudit+auditRoundName)
+	chain.Done = chain.Done || !known
 	for {
-		if err := p.backfill.idle(ctx); err != nil {
+		if err := p.backfill.waitIdle(ctx); err != nil {
 			return err
 		}
-		began := time.Now()
-		if c.Done {
-			c = newAudit(p.cfg.Tenant, auditRound, time.Time{}, p.byTenant(began).Add(-auditLag), true)
+		started := time.Now()
+		if chain.Done {
+			until := p.byTenant(started).Add(-auditLag)
+			chain = newAudit(p.cfg.Tenant, auditRoundName, time.Time{}, until, true)
 		}
+
+		// A round of a small tenant is short: rest before the next one.
 		var err error
-		if c, err = p.runAudit(ctx, c, Audit); err != nil {
+		if chain, err = p.runAudit(ctx, chain, PriorityAudit); err != nil {
 			return err
 		}
-		if !sleep(ctx, auditRest-time.Since(began)) {
+		if !sleep(ctx, auditRest-time.Since(started)) {
 			return ctx.Err()
 		}
 	}
 }
 
-// auditFrom is the first hour that can be held against the tenant: it still has
-// it, and ClickHouse does not drop it.
+// auditFrom returns the first hour that can be audited: the tenant still has it, and
+// ClickHouse does not drop it.
 func (p *Puller) auditFrom(ctx context.Context) (time.Time, error) {
 	oldest, err := p.oldest(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
+
+	// A tenant without events has nothing to audit before now.
 	from, ok := schema.IDTime(oldest)
 	if !ok {
 		from = p.now()
@@ -172,12 +187,12 @@ func (p *Puller) auditFrom(ctx context.Context) (time.Time, error) {
 	return p.keptFrom(from).Truncate(time.Hour), nil
 }
 
-// keptFrom is t, or when ClickHouse begins to keep events if that is later.
+// keptFrom returns t, or the time from which ClickHouse keeps events if that is later.
 func (p *Puller) keptFrom(t time.Time) time.Time {
 	if p.cfg.Retention <= 0 {
 		return t
 	}
-	// ClickHouse drops whole parts when it gets to it, so the edge is left out.
+	// ClickHouse drops whole parts at some time after their retention: leave a margin.
 	kept := time.Now().Add(-p.cfg.Retention + time.Hour).Truncate(time.Hour)
 	if kept.After(t) {
 		return kept
@@ -190,78 +205,88 @@ func hourOf(logID string) time.Time {
 	return at.Truncate(time.Hour)
 }
 
-// runAudit walks a chain to its end. Its checkpoint is written after each piece,
-// with what was counted: if we die, the next start goes on after the last piece.
-// An error is only the end of ctx; what cannot be asked is asked again.
-func (p *Puller) runAudit(ctx context.Context, c Checkpoint, class Class) (Checkpoint, error) {
-	c.Order = false
-	if c.Audit == nil {
-		c.Audit = &Tally{}
+// runAudit runs an audit to its end and returns its last checkpoint. It retries everything
+// that fails. An error is only the end of ctx, or of Kafka.
+func (p *Puller) runAudit(ctx context.Context, chain Checkpoint, priority Priority) (Checkpoint, error) {
+	chain.Requested = false
+	if chain.Audit == nil {
+		chain.Audit = &Tally{}
 	}
+
+	// Skip the hours that the tenant or ClickHouse has dropped, and stop at the tail.
 	from, err := p.auditFrom(ctx)
 	if err != nil {
-		return c, err
+		return chain, err
 	}
-	if first := schema.SyntheticID(from); higher(first, c.LogID) {
-		c.From, c.LogID, c.Hour = first, first, nil
+	if first := schema.SyntheticID(from); higher(first, chain.LogID) {
+		chain.From, chain.LogID, chain.Hour = first, first, nil
 	}
-	if until := p.reached(); !p.cfg.OrdersOnly && higher(c.Until, until) {
-		c.Until = max(until, c.LogID) // what comes later is the tail's affair
+	if until := p.reached(); !p.cfg.RequestsOnly && higher(chain.Until, until) {
+		chain.Until = max(until, chain.LogID)
 	}
+
 	var piece piece
-	take, cursor := MaxTake, c.LogID
+	take, cursor := MaxTake, chain.LogID
 	for {
-		events, next, err := p.page(ctx, class, cursor, &take)
+		events, next, err := p.fetchPage(ctx, priority, cursor, &take)
 		if err != nil {
-			return c, err
+			return chain, err
 		}
-		end := len(events) == 0 || reached(next, c.Until)
-		piece.add(events, cursor, c.Until)
-		if cursor = next; end {
-			cursor = c.Until
+
+		// Collect pages until there is enough for one query.
+		end := len(events) == 0 || reached(next, chain.Until)
+		piece.add(events, cursor, chain.Until)
+		cursor = next
+		if end {
+			cursor = chain.Until
 		}
 		if !end && len(piece.events) < auditEvents && piece.bytes < auditBytes {
 			continue
 		}
-		if c, err = p.judge(ctx, c, &piece, cursor, end); err != nil {
-			return c, err
+
+		// If we stop here, the next start resumes after the last saved piece, with its counts.
+		if chain, err = p.auditPiece(ctx, chain, &piece, cursor, end); err != nil {
+			return chain, err
 		}
-		p.saves.put(c)
+		p.saves.save(chain)
 		if end {
-			return c, nil
+			return chain, nil
 		}
 		piece.reset()
 	}
 }
 
-// reached is up to where the tail has pulled all there was: its cursor, or, of a
-// quiet tenant, about when it had last nothing more to pull.
+// reached returns the cursor up to which the tail has pulled all events. For a quiet tenant
+// that is about the time when it last had no more events.
 func (p *Puller) reached() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if at := schema.SyntheticID(p.status.CaughtUp.Add(-p.ahead - time.Minute)); !p.status.CaughtUp.IsZero() && higher(at, p.at.LogID) {
-		return at
+	quiet := schema.SyntheticID(p.status.CaughtUp.Add(-p.clockAhead - time.Minute))
+	if !p.status.CaughtUp.IsZero() && higher(quiet, p.tail.LogID) {
+		return quiet
 	}
-	return p.at.LogID
+	return p.tail.LogID
 }
 
-// auditRetry is the pause before ClickHouse or Kafka is asked again.
+// auditRetry is the pause before a failed request to ClickHouse or Kafka is repeated.
 const auditRetry = time.Second
 
-// ask repeats a question of an audit until it is answered or ctx ends.
-func (p *Puller) ask(ctx context.Context, question func() error) error {
-	for said := ""; ; {
-		err := question()
+// ask repeats a request of an audit until it succeeds or ctx ends.
+func (p *Puller) ask(ctx context.Context, request func() error) error {
+	for logged := ""; ; {
+		err := request()
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+
+		// The same error again is counted, but not logged.
 		p.cfg.Metrics.auditFailures.WithLabelValues(p.cfg.Tenant).Inc()
-		if err.Error() != said {
-			said = err.Error()
-			p.cfg.Log.Warn("an audit cannot go on; trying again", "err", err)
+		if err.Error() != logged {
+			logged = err.Error()
+			p.cfg.Log.Warn("audit cannot continue; retrying", "err", err)
 		}
 		if !sleep(ctx, auditRetry) {
 			return ctx.Err()
@@ -269,177 +294,218 @@ func (p *Puller) ask(ctx context.Context, question func() error) error {
 	}
 }
 
-// piece is a run of events that is held against ClickHouse at once.
+// piece has the events that are compared with ClickHouse at once.
 type piece struct {
 	events []schema.Event
-	hours  []time.Time // of each
+	hours  []time.Time // of each event
 	bytes  int
 }
 
 func (p *piece) reset() { p.events, p.hours, p.bytes = p.events[:0], p.hours[:0], 0 }
 
-// add takes the events of a page up to an end. What has no id counts for the hour
-// of the one before it.
+// add adds the events of a page up to an end. An event without an id counts for the hour of
+// the one before it.
 func (p *piece) add(events []schema.Event, cursor, until string) {
 	hour := hourOf(cursor)
-	for _, e := range events {
-		if e.LogID != "" && higher(e.LogID, until) {
+	for _, event := range events {
+		if event.LogID != "" && higher(event.LogID, until) {
 			continue
 		}
-		if at, ok := schema.IDTime(e.LogID); ok {
+
+		// Events are in the order of their ids, so hours only move forward.
+		if at, ok := schema.IDTime(event.LogID); ok {
 			hour = at.Truncate(time.Hour)
 		}
-		p.events, p.hours = append(p.events, e), append(p.hours, hour)
-		p.bytes += len(e.Raw)
+		p.events, p.hours = append(p.events, event), append(p.hours, hour)
+		p.bytes += len(event.Raw)
 	}
 }
 
-// judge holds a piece against what is kept, has what is missing pulled again when
-// that is asked for, and notes the hours that the piece covers up to a cursor. It
-// returns the chain's next checkpoint. If we die after a repair and before that
-// is written, the piece is judged again and what was healed is not counted.
-func (p *Puller) judge(ctx context.Context, c Checkpoint, piece *piece, cursor string, end bool) (Checkpoint, error) {
-	left, err := p.missing(ctx, piece.events, piece.all())
-	if err == nil && len(left) > 0 { // what a backfill has still to pull is not missing
-		err = p.backfill.past(ctx, c.LogID, cursor)
-	}
-	if err == nil && len(left) > 0 {
-		left, err = p.settledMissing(ctx, piece.events, left)
-	}
-	if err == nil && len(left) > 0 {
-		left, err = p.pullLate(ctx, piece.events, left)
-	}
+// auditPiece compares a piece with the stored events, pulls the missing ones again if the
+// audit repairs, and saves the coverage of the hours up to a cursor. It returns the next
+// checkpoint of the chain.
+func (p *Puller) auditPiece(
+	ctx context.Context, chain Checkpoint, piece *piece, cursor string, end bool,
+) (Checkpoint, error) {
+	missing, err := p.confirmMissing(ctx, chain, piece, cursor)
 	if err != nil {
-		return c, err
+		return chain, err
 	}
-	lost := left
-	if len(lost) > 0 && c.Repair {
-		if left, err = p.handOn(ctx, schema.Repair, piece.events, lost); err != nil {
-			return c, err
+
+	// If we stop here, the piece is audited again, and the repaired events are not counted as healed.
+	left := missing
+	if len(missing) > 0 && chain.Repair {
+		if left, err = p.produceMissing(ctx, schema.Repair, piece.events, missing); err != nil {
+			return chain, err
 		}
 	}
-	if len(lost) > 0 {
-		if err := p.tellMissing(ctx, c, cursor, len(lost), len(left)); err != nil {
-			return c, err
+
+	// Report missing events even if all are repaired: something has lost them.
+	if len(missing) > 0 {
+		if err := p.reportMissing(ctx, chain, cursor, len(missing), len(left)); err != nil {
+			return chain, err
 		}
 	}
-	counts := piece.count(c, cursor, end, lost, left)
+
+	// If we stop here, the piece is audited again, and the rows of its hours are written again.
+	counts := piece.count(chain, cursor, end, missing, left)
 	if len(counts.rows) > 0 {
-		if err := p.ask(ctx, func() error { return p.kept.Note(ctx, counts.rows) }); err != nil {
-			return c, err
+		if err := p.ask(ctx, func() error { return p.archive.SaveCoverage(ctx, counts.rows) }); err != nil {
+			return chain, err
 		}
 	}
-	m, tenant := p.cfg.Metrics, p.cfg.Tenant
-	m.audited.WithLabelValues(tenant).Add(float64(len(piece.events)))
-	m.missing.WithLabelValues(tenant).Add(float64(len(lost)))
-	m.healed.WithLabelValues(tenant).Add(float64(len(lost) - len(left)))
+
+	metrics, tenant := p.cfg.Metrics, p.cfg.Tenant
+	metrics.audited.WithLabelValues(tenant).Add(float64(len(piece.events)))
+	metrics.missing.WithLabelValues(tenant).Add(float64(len(missing)))
+	metrics.healed.WithLabelValues(tenant).Add(float64(len(missing) - len(left)))
 	if at, ok := schema.IDTime(cursor); ok {
-		m.auditPosition.WithLabelValues(tenant).Set(float64(at.Unix()))
+		metrics.auditPosition.WithLabelValues(tenant).Set(float64(at.Unix()))
 	}
-	c.Audit, c.Hour = counts.all, counts.hour
-	c.LogID, c.Done, c.Ahead = cursor, end, p.lead().Seconds()
-	c.Events += uint64(len(piece.events))
-	return c, nil
+
+	chain.Audit, chain.Hour = counts.all, counts.hour
+	chain.LogID, chain.Done, chain.Ahead = cursor, end, p.lead().Seconds()
+	chain.Events += uint64(len(piece.events))
+	return chain, nil
 }
 
-// missing returns which of some of the events are kept nowhere.
+// confirmMissing returns the events of a piece that are missing. Each step waits for a
+// harmless reason for events to be missing to end, and compares again.
+func (p *Puller) confirmMissing(
+	ctx context.Context, chain Checkpoint, piece *piece, cursor string,
+) (missing []int, err error) {
+	if missing, err = p.missing(ctx, piece.events, piece.all()); err != nil || len(missing) == 0 {
+		return missing, err
+	}
+
+	// A backfill may still have to pull the events, or the writer to insert them.
+	if err = p.backfill.waitPast(ctx, chain.LogID, cursor); err != nil {
+		return nil, err
+	}
+	if missing, err = p.missingAfterDrain(ctx, piece.events, missing); err != nil || len(missing) == 0 {
+		return missing, err
+	}
+
+	// Events that became visible late were never produced.
+	return p.produceLate(ctx, piece.events, missing)
+}
+
+// missing returns the indexes of some of the events that are not stored.
 func (p *Puller) missing(ctx context.Context, events []schema.Event, some []int) ([]int, error) {
+	// Only an event with an id can be in ClickHouse.
 	var identified []schema.Event
 	for _, i := range some {
 		if events[i].LogID != "" {
 			identified = append(identified, events[i])
 		}
 	}
+
 	var stored, dead map[string]bool
 	err := p.ask(ctx, func() (err error) {
-		stored, err = p.kept.Stored(ctx, p.cfg.Tenant, identified)
+		stored, err = p.archive.Stored(ctx, p.cfg.Tenant, identified)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+
 	var left []int
 	for _, i := range some {
-		e := &events[i]
-		if e.LogID != "" && stored[e.LogID] {
+		event := &events[i]
+		if event.LogID != "" {
+			if !stored[event.LogID] {
+				left = append(left, i)
+			}
 			continue
 		}
-		if e.LogID == "" { // what cannot be identified cannot be stored either
-			if dead == nil {
-				err := p.ask(ctx, func() (err error) {
-					dead, err = p.kept.Dead(ctx, p.cfg.Tenant)
-					return err
-				})
-				if err != nil {
-					return nil, err
-				}
-			}
-			if dead[schema.DeadLetterID(e.Raw)] {
-				continue
+
+		// An event that cannot be identified is a dead letter. The topic is only read if there is one.
+		if dead == nil {
+			err := p.ask(ctx, func() (err error) {
+				dead, err = p.archive.DeadLetters(ctx, p.cfg.Tenant)
+				return err
+			})
+			if err != nil {
+				return nil, err
 			}
 		}
-		left = append(left, i)
+		if !dead[schema.DeadLetterID(event.Raw)] {
+			left = append(left, i)
+		}
 	}
 	return left, nil
 }
 
-// settledMissing asks again once all that is under way has been written.
-func (p *Puller) settledMissing(ctx context.Context, events []schema.Event, left []int) ([]int, error) {
-	if err := p.ask(ctx, func() error { return p.kept.Settled(ctx) }); err != nil {
+// missingAfterDrain returns which events are missing once the writer has drained.
+func (p *Puller) missingAfterDrain(ctx context.Context, events []schema.Event, left []int) ([]int, error) {
+	if err := p.ask(ctx, func() error { return p.archive.Drained(ctx) }); err != nil {
 		return nil, err
 	}
 	return p.missing(ctx, events, left)
 }
 
-// pullLate hands on what has shown up since the tail went by: that is no fault of
-// the store's.
-func (p *Puller) pullLate(ctx context.Context, events []schema.Event, left []int) ([]int, error) {
-	if p.cfg.OrdersOnly {
+// produceLate produces the events that became visible after the tail had passed them, and
+// returns which events are still missing. Late events are not lost events.
+func (p *Puller) produceLate(ctx context.Context, events []schema.Event, left []int) ([]int, error) {
+	if p.cfg.RequestsOnly {
 		return left, nil
 	}
+
+	// Late are those that the overlap would produce too: recent, and not known.
 	var late []int
 	now := time.Now()
 	edge := p.byTenant(now).Add(-p.width())
 	for _, i := range left {
-		if at, ok := schema.IDTime(events[i].LogID); ok && at.After(edge) && at.After(p.recent.since()) && p.recent.add(events[i].LogID) {
+		at, ok := schema.IDTime(events[i].LogID)
+		inOverlap := ok && at.After(edge) && at.After(p.recent.since())
+		if inOverlap && p.recent.add(events[i].LogID) {
 			late = append(late, i)
 		}
 	}
 	if len(late) == 0 {
 		return left, nil
 	}
-	if _, err := p.handOn(ctx, schema.Overlap, events, late); err != nil {
+
+	// Other events may have been inserted in the meantime, so compare all of them again.
+	if _, err := p.produceMissing(ctx, schema.Overlap, events, late); err != nil {
 		return nil, err
 	}
 	return p.missing(ctx, events, left)
 }
 
-// handOn produces events and returns which of them are still missing when all
-// has been written.
-func (p *Puller) handOn(ctx context.Context, source schema.Source, events []schema.Event, some []int) ([]int, error) {
+// produceMissing produces events and returns which of them are still missing once the writer
+// has drained.
+func (p *Puller) produceMissing(
+	ctx context.Context, source schema.Source, events []schema.Event, some []int,
+) ([]int, error) {
 	records := make([]schema.Record, len(some))
 	for n, i := range some {
-		e := events[i]
-		e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, source, p.now()
-		records[n] = e.Record()
+		event := events[i]
+		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, source, p.now()
+		records[n] = event.Record()
 	}
 	if err := p.produce(ctx, records); err != nil {
-		return nil, p.describe("delivery of events", err)
+		return nil, p.describe("produce events", err)
 	}
 	p.count(source, len(records))
-	return p.settledMissing(ctx, events, some)
+
+	// An event counts as healed only once it is stored.
+	return p.missingAfterDrain(ctx, events, some)
 }
 
-// tellMissing makes an event of what was missing, which a rule alerts on.
-func (p *Puller) tellMissing(ctx context.Context, c Checkpoint, cursor string, lost, left int) error {
-	from, _ := schema.IDTime(c.LogID)
+// reportMissing produces an event of missing events, on which a rule alerts.
+func (p *Puller) reportMissing(ctx context.Context, chain Checkpoint, cursor string, missing, left int) error {
+	from, _ := schema.IDTime(chain.LogID)
 	until, _ := schema.IDTime(cursor)
-	d := auditDetails{From: from, Until: until, Missing: left, Healed: lost - left, Repair: c.Repair}
-	text := fmt.Sprintf("%d events that Auth0 has were missing in ClickHouse; %d of them were brought back", lost, d.Healed)
-	p.cfg.Log.Error("events were missing in ClickHouse", "missing", d.Missing, "healed", d.Healed, "from", from, "until", until)
-	e := schema.NewOwnEvent(p.cfg.Tenant, schema.TypeAudit, text, d)
-	if err := p.produce(ctx, []schema.Record{e.Record()}); err != nil {
-		return p.describe("delivery of an audit's event", err)
+	details := auditDetails{From: from, Until: until, Missing: left, Healed: missing - left, Repair: chain.Repair}
+	p.cfg.Log.Error("events were missing in ClickHouse",
+		"missing", details.Missing, "healed", details.Healed, "from", from, "until", until)
+
+	text := fmt.Sprintf("%d events that Auth0 has were missing in ClickHouse; %d of them were recovered",
+		missing, details.Healed)
+	event := schema.NewOwnEvent(p.cfg.Tenant, schema.TypeAudit, text, details)
+	if err := p.produce(ctx, []schema.Record{event.Record()}); err != nil {
+		return p.describe("produce the event of an audit", err)
 	}
 	p.count(schema.Self, 1)
 	return nil
@@ -448,61 +514,70 @@ func (p *Puller) tellMissing(ctx context.Context, c Checkpoint, cursor string, l
 type auditDetails struct {
 	From    time.Time `json:"from"`
 	Until   time.Time `json:"until"`
-	Missing int       `json:"missing"` // still
+	Missing int       `json:"missing"` // even after the audit
 	Healed  int       `json:"healed"`
 	Repair  bool      `json:"repair"`
 }
 
-// counts are what a piece adds up to.
+// counts are the counts of a chain after a piece.
 type counts struct {
 	all, hour *Tally
 	rows      []schema.Coverage // of the hours that are over
 }
 
-// count adds a piece to what a chain has counted so far: lost are the events that
-// were missing, left those that still are.
-func (p *piece) count(c Checkpoint, cursor string, end bool, lost, left []int) counts {
-	n := counts{all: &Tally{}, hour: &Tally{From: c.LogID}}
-	n.all.Add(c.Audit)
-	if c.Hour != nil {
-		*n.hour = *c.Hour
+// count adds a piece to the counts of a chain. missing are the events that were missing,
+// left those that still are.
+func (p *piece) count(chain Checkpoint, cursor string, end bool, missing, left []int) counts {
+	n := counts{all: &Tally{}, hour: &Tally{From: chain.LogID}}
+	n.all.Add(chain.Audit)
+	if chain.Hour != nil {
+		*n.hour = *chain.Hour
 	}
-	hour, now := hourOf(c.LogID), time.Now().UTC().Truncate(time.Millisecond)
-	part := Tally{}
-	over := func(until string) {
+
+	// An hour that is over gets a row, with the counts of the pieces before.
+	hour, now := hourOf(chain.LogID), time.Now().UTC().Truncate(time.Millisecond)
+	part := Tally{} // of the piece, in the current hour
+	closeHour := func(until string) {
 		n.hour.Add(&part)
 		n.all.Add(&part)
 		from, _ := schema.IDTime(n.hour.From)
 		to, _ := schema.IDTime(until)
-		n.rows = append(n.rows, schema.Coverage{Tenant: c.Tenant, Hour: hour, From: from, Until: to, Expected: n.hour.Expected,
-			Stored: n.hour.Stored, Dead: n.hour.Dead, Missing: n.hour.Missing, Healed: n.hour.Healed, CheckedAt: now})
+		n.rows = append(n.rows, schema.Coverage{
+			Tenant: chain.Tenant, Hour: hour, From: from, Until: to,
+			Expected: n.hour.Expected, Stored: n.hour.Stored, Dead: n.hour.Dead,
+			Missing: n.hour.Missing, Healed: n.hour.Healed, CheckedAt: now,
+		})
 	}
 	advance := func(to time.Time) {
 		for hour.Before(to) {
 			next := schema.SyntheticID(hour.Add(time.Hour))
-			over(next)
+			closeHour(next)
 			hour, part, *n.hour = hour.Add(time.Hour), Tally{}, Tally{From: next}
 		}
 	}
-	was, is := indexes(lost), indexes(left)
+
+	// Hours without events get rows too: advance closes each.
+	wasMissing, isMissing := indexes(missing), indexes(left)
 	for i := range p.events {
 		advance(p.hours[i])
 		part.Expected++
 		switch {
-		case is[i]:
+		case isMissing[i]:
 			part.Missing++
 		case p.events[i].LogID == "":
 			part.Dead++
 		default:
 			part.Stored++
 		}
-		if was[i] && !is[i] {
+		if wasMissing[i] && !isMissing[i] {
 			part.Healed++
 		}
 	}
+
+	// The last hour of the audit has a row, even if the audit ends within it.
 	advance(hourOf(cursor))
 	if end && higher(cursor, n.hour.From) {
-		over(cursor)
+		closeHour(cursor)
 	} else {
 		n.hour.Add(&part)
 		n.all.Add(&part)
@@ -510,6 +585,7 @@ func (p *piece) count(c Checkpoint, cursor string, end bool, lost, left []int) c
 	return n
 }
 
+// all returns the indexes of all events.
 func (p *piece) all() []int {
 	list := make([]int, len(p.events))
 	for i := range list {
@@ -518,10 +594,11 @@ func (p *piece) all() []int {
 	return list
 }
 
+// indexes returns a list as a set.
 func indexes(list []int) map[int]bool {
-	m := map[int]bool{}
+	set := map[int]bool{}
 	for _, i := range list {
-		m[i] = true
+		set[i] = true
 	}
-	return m
+	return set
 }

@@ -87,7 +87,7 @@ func (k *fakeKept) Stored(_ context.Context, tenant string, events []schema.Even
 	return found, nil
 }
 
-func (k *fakeKept) Dead(context.Context, string) (map[string]bool, error) {
+func (k *fakeKept) DeadLetters(context.Context, string) (map[string]bool, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.down {
@@ -100,7 +100,7 @@ func (k *fakeKept) Dead(context.Context, string) (map[string]bool, error) {
 	return found, nil
 }
 
-func (k *fakeKept) Settled(ctx context.Context) error {
+func (k *fakeKept) Drained(ctx context.Context) error {
 	for begin, want := time.Now(), -1; ; {
 		k.mu.Lock()
 		if k.down {
@@ -126,7 +126,7 @@ func (k *fakeKept) Settled(ctx context.Context) error {
 	}
 }
 
-func (k *fakeKept) Note(_ context.Context, list []schema.Coverage) error {
+func (k *fakeKept) SaveCoverage(_ context.Context, list []schema.Coverage) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.down {
@@ -279,8 +279,8 @@ func TestAudit(t *testing.T) {
 					tt.then(w, k)
 				}
 				quietAudits(k)
-				_, stop = w.run(ingest.PullerConfig{OrdersOnly: true})
-				done := w.order(ingest.NewAudit("acme", "mine", start.Add(-6*time.Hour), start, tt.repair))
+				_, stop = w.run(ingest.PullerConfig{RequestsOnly: true})
+				done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-6*time.Hour), start, tt.repair))
 				stop()
 				w.wantTally(k, done, tt.want)
 				if got := len(w.own(schema.TypeAudit)) > 0; got != tt.told {
@@ -295,7 +295,7 @@ func TestAudit(t *testing.T) {
 				if repeats != tt.repeat {
 					t.Errorf("%d events came by repair, want %d", repeats, tt.repeat)
 				}
-				if done.Events != 2700 || done.Order {
+				if done.Events != 2700 || done.Requested {
 					t.Errorf("the chain is %+v", done)
 				}
 			})
@@ -333,7 +333,7 @@ func TestAuditOfTheLatest(t *testing.T) {
 				}
 				p, stop := w.run(ingest.PullerConfig{Poll: tt.poll, OverlapEvery: 5 * time.Minute})
 				time.Sleep(time.Until(start.Add(59*time.Minute + 30*time.Second)))
-				done := w.order(ingest.NewAudit("acme", "mine", start, time.Now().Add(time.Second), true))
+				done := w.order(ingest.AuditRequest("acme", "mine", start, time.Now().Add(time.Second), true))
 				if done.Audit.Missing != 0 || done.Audit.Healed != 0 || len(w.own(schema.TypeAudit)) != 0 {
 					t.Errorf("%+v\n%s", done.Audit, w.log)
 				}
@@ -362,7 +362,7 @@ func TestAuditWaitsForTheBackfill(t *testing.T) {
 		w.tenant.takes = 2 * time.Second
 		_, stop := w.run(ingest.PullerConfig{Backfill: 24 * time.Hour, Chains: 2})
 		time.Sleep(5 * time.Second)
-		done := w.order(ingest.NewAudit("acme", "mine", start.Add(-24*time.Hour), start, true))
+		done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-24*time.Hour), start, true))
 		stop()
 		if *done.Audit != (ingest.Tally{Expected: 7200, Stored: 7200}) || len(w.own(schema.TypeAudit)) != 0 || k.has(past) != 7200 {
 			t.Errorf("%+v", done.Audit)
@@ -392,11 +392,11 @@ func TestAuditBesideABackfill(t *testing.T) {
 				if missing {
 					k.lose(past[3000])
 				}
-				_, stop = w.run(ingest.PullerConfig{OrdersOnly: true, Chains: 1})
-				w.orders <- ingest.NewBackfill("acme", "fails", edge, start)
+				_, stop = w.run(ingest.PullerConfig{RequestsOnly: true, Chains: 1})
+				w.orders <- ingest.BackfillRequest("acme", "fails", edge, start)
 				synctest.Wait() // the only chain works on it
-				w.orders <- ingest.NewBackfill("acme", "waits", start.Add(-20*time.Hour), edge)
-				done := w.order(ingest.NewAudit("acme", "mine", start.Add(-20*time.Hour), edge, true))
+				w.orders <- ingest.BackfillRequest("acme", "waits", start.Add(-20*time.Hour), edge)
+				done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-20*time.Hour), edge, true))
 				if waited := !time.Now().Before(mends); waited != missing {
 					t.Errorf("it has waited for the backfill: %v, want %v", waited, missing)
 				}
@@ -442,10 +442,10 @@ func TestAuditHours(t *testing.T) {
 			}
 			quietAudits(k)
 			w.tenant.takes = 100 * time.Millisecond
-			order := ingest.NewAudit("acme", "mine", from, until, repair)
+			order := ingest.AuditRequest("acme", "mine", from, until, repair)
 			r, _ := order.Record()
 			w.checkpoints.records = append(w.checkpoints.records, r)
-			cfg := ingest.PullerConfig{OrdersOnly: true}
+			cfg := ingest.PullerConfig{RequestsOnly: true}
 			for range rng.IntN(4) {
 				_, stop := w.run(cfg)
 				time.Sleep(time.Duration(rng.IntN(8000)) * time.Millisecond)
@@ -490,10 +490,10 @@ func TestAuditRetention(t *testing.T) {
 		stop()
 		k.lose(past[:24*60]...)
 		quietAudits(k)
-		_, stop = w.run(ingest.PullerConfig{OrdersOnly: true, Retention: 24 * time.Hour})
-		done := w.order(ingest.NewAudit("acme", "mine", start.Add(-72*time.Hour), start, true))
+		_, stop = w.run(ingest.PullerConfig{RequestsOnly: true, Retention: 24 * time.Hour})
+		done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-72*time.Hour), start, true))
 		w.wantTally(k, done, ingest.Tally{Expected: 23 * 60, Stored: 23 * 60})
-		gone := w.order(ingest.NewAudit("acme", "gone", start.Add(-72*time.Hour), start.Add(-30*time.Hour), true))
+		gone := w.order(ingest.AuditRequest("acme", "gone", start.Add(-72*time.Hour), start.Add(-30*time.Hour), true))
 		if *gone.Audit != (ingest.Tally{}) {
 			t.Errorf("of what was dropped: %+v", gone.Audit)
 		}
@@ -566,7 +566,7 @@ func TestAuditOrdersOnly(t *testing.T) {
 		past := every(start.Add(-20*time.Hour), time.Minute, 1200)
 		w := newWorld(t, newTenant(past))
 		k := w.keep()
-		p, stop := w.run(ingest.PullerConfig{OrdersOnly: true, Backfill: 24 * time.Hour})
+		p, stop := w.run(ingest.PullerConfig{RequestsOnly: true, Backfill: 24 * time.Hour})
 		time.Sleep(3 * time.Hour)
 		if n := len(w.tenant.called()); n > 1 || k.asked != 0 || p.Status().Backfill {
 			t.Errorf("%d calls, %d questions, status %+v", n, k.asked, p.Status())
@@ -574,8 +574,8 @@ func TestAuditOrdersOnly(t *testing.T) {
 		if _, ok := w.chains().Of("acme", ingest.ChainTail); ok || len(w.events.all()) != 0 {
 			t.Error("the tail has begun")
 		}
-		w.order(ingest.NewBackfill("acme", "some", start.Add(-10*time.Hour), start.Add(-9*time.Hour)))
-		done := w.order(ingest.NewAudit("acme", "mine", start.Add(-10*time.Hour), start.Add(-8*time.Hour), true))
+		w.order(ingest.BackfillRequest("acme", "some", start.Add(-10*time.Hour), start.Add(-9*time.Hour)))
+		done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-10*time.Hour), start.Add(-8*time.Hour), true))
 		stop()
 		w.wantTally(k, done, ingest.Tally{Expected: 120, Stored: 120, Healed: 60})
 		w.wantOnce(past[600:720])
@@ -590,7 +590,7 @@ func TestAuditsInTurn(t *testing.T) {
 		w.keep()
 		var want []string
 		for i := range 8 {
-			order := ingest.NewAudit("acme", fmt.Sprintf("20261121T17000%d-0000", i), start.Add(-time.Hour), start, true)
+			order := ingest.AuditRequest("acme", fmt.Sprintf("20261121T17000%d-0000", i), start.Add(-time.Hour), start, true)
 			r, err := order.Record()
 			if err != nil {
 				t.Fatal(err)
@@ -600,7 +600,7 @@ func TestAuditsInTurn(t *testing.T) {
 			}
 			want = append(want, order.Chain)
 		}
-		_, stop := w.run(ingest.PullerConfig{OrdersOnly: true})
+		_, stop := w.run(ingest.PullerConfig{RequestsOnly: true})
 		time.Sleep(time.Hour)
 		stop()
 		var done []string

@@ -11,45 +11,48 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// backfillChains is how many chains pull the past side by side. Sixteen keep 50
-// calls a second going at 300 ms each.
+// backfillChains is the number of chains that pull the past in parallel. Sixteen make 50
+// calls a second at 300 ms each.
 const backfillChains = 16
 
-// NewBackfill asks the leader of a tenant to pull what was stored from one time
-// to another, under a name of its own. Times are cut to seconds.
-func NewBackfill(tenant, name string, from, until time.Time) Checkpoint {
+// BackfillRequest returns a checkpoint that requests from the leader of a tenant to pull
+// the events that were stored between two times. name becomes the plan of its chain. Times
+// are cut to seconds.
+func BackfillRequest(tenant, name string, from, until time.Time) Checkpoint {
 	c := newSlice(tenant, name, schema.SyntheticID(from), schema.SyntheticID(until))
-	c.Order = true
+	c.Requested = true
 	return c
 }
 
-// BackfillPlan is the name under which a chain belongs together with others; ok
-// is false for a chain that is no backfill.
+// BackfillPlan returns the plan of a chain: the name of the slices that belong together. ok
+// is false if the chain is not a backfill.
 func BackfillPlan(chain string) (name string, ok bool) {
 	rest, ok := strings.CutPrefix(chain, chainBackfill)
 	name, _, _ = strings.Cut(rest, "/")
 	return name, ok
 }
 
-// newSlice is a chain at its beginning.
+// newSlice returns the start of a chain that pulls a slice.
 func newSlice(tenant, plan, from, until string) Checkpoint {
 	at, _ := schema.IDTime(from)
-	return Checkpoint{Tenant: tenant, Chain: fmt.Sprintf("%s%s/%s", chainBackfill, plan, at.Format("20060102150405.000")),
-		From: from, LogID: from, Until: until}
+	chain := fmt.Sprintf("%s%s/%s", chainBackfill, plan, at.Format("20060102150405.000"))
+	return Checkpoint{Tenant: tenant, Chain: chain, From: from, LogID: from, Until: until}
 }
 
-// cut divides a stretch of the log evenly by time.
+// cut cuts a stretch of the log into n slices of the same time.
 func cut(tenant, plan, from, until string, n int) []Checkpoint {
-	begin, ok1 := schema.IDTime(from)
-	end, ok2 := schema.IDTime(until)
-	if !ok1 || !ok2 {
+	start, hasStart := schema.IDTime(from)
+	end, hasEnd := schema.IDTime(until)
+	if !hasStart || !hasEnd {
 		n = 1
 	}
+
+	// Ids have a resolution: a slice that would be empty becomes part of the next one.
 	var list []Checkpoint
 	for i := range n {
 		next := until
 		if i < n-1 {
-			next = schema.SyntheticID(begin.Add(end.Sub(begin) / time.Duration(n) * time.Duration(i+1)))
+			next = schema.SyntheticID(start.Add(end.Sub(start) / time.Duration(n) * time.Duration(i+1)))
 		}
 		if higher(next, from) && !higher(next, until) {
 			list = append(list, newSlice(tenant, plan, from, next))
@@ -61,43 +64,44 @@ func cut(tenant, plan, from, until string, n int) []Checkpoint {
 
 // slice is a stretch of the log that one chain pulls.
 type slice struct {
-	at      Checkpoint // what is acked
+	at      Checkpoint // acknowledged
 	working bool
 	density float64 // events a second of the log, as far as it is known
 }
 
-// covered and remaining are the parts of the stretch, by the time of their ids.
+// covered and remaining return the length of the two parts of the slice, by the time of their ids.
 func (s *slice) covered() time.Duration   { return span(s.at.From, s.at.LogID) }
 func (s *slice) remaining() time.Duration { return span(s.at.LogID, s.at.Until) }
 
+// span returns the time between two ids.
 func span(from, until string) time.Duration {
-	a, ok1 := schema.IDTime(from)
-	b, ok2 := schema.IDTime(until)
-	if !ok1 || !ok2 {
+	start, hasStart := schema.IDTime(from)
+	end, hasEnd := schema.IDTime(until)
+	if !hasStart || !hasEnd {
 		return 0
 	}
-	return max(b.Sub(a), 0)
+	return max(end.Sub(start), 0)
 }
 
-// expected is how many events are left, by what the slice has had so far.
+// expected estimates the number of events that are left.
 func (s *slice) expected() float64 { return s.density * s.remaining().Seconds() }
 
-// backfill is the stretches of the past that are still to be pulled. Chains take
-// them one by one; one that finds none left takes half of what another still
-// has before it, so dense stretches are cut finer.
+// backfill has the slices of the past that are not done. Each chain claims one slice. If
+// none is free, it claims half of what another chain has left, so that dense slices are cut
+// finer.
 type backfill struct {
-	mu      sync.Mutex    // guards what follows
+	mu      sync.Mutex    // guards the fields below
 	list    []*slice      // not done
 	changed chan struct{} // closed at the next change
-	begun   time.Time     // of the work at hand
-	events  uint64        // acked in the work at hand
-	whole   time.Duration // of the log in the work at hand
-	rounds  int           // how often all was done
+	started time.Time     // of the current backfill
+	events  uint64        // acknowledged in the current backfill
+	total   time.Duration // of the log in the current backfill
+	rounds  int           // number of finished backfills
 }
 
 func newBackfill() *backfill { return &backfill{changed: make(chan struct{})} }
 
-// add gives more to do. Those that are known already are left as they are.
+// add adds slices, except those that are known.
 func (b *backfill) add(list ...Checkpoint) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -105,21 +109,25 @@ func (b *backfill) add(list ...Checkpoint) {
 		if c.Done || slices.ContainsFunc(b.list, func(s *slice) bool { return s.at.Chain == c.Chain }) {
 			continue
 		}
+
+		// The first slice after a pause starts a new backfill.
 		if len(b.list) == 0 {
-			b.begun, b.events, b.whole = time.Now(), 0, 0
+			b.started, b.events, b.total = time.Now(), 0, 0
 		}
-		c.Order = false
-		s := &slice{at: c}
-		s.learn()
-		b.whole += span(c.From, c.Until)
+		c.Requested = false
+		added := &slice{at: c}
+		added.learn()
+		b.total += span(c.From, c.Until)
 		b.events += c.Events
-		b.list = append(b.list, s)
+		b.list = append(b.list, added)
 	}
+
+	// The oldest events are pulled first: they expire first.
 	slices.SortStableFunc(b.list, func(x, y *slice) int { return strings.Compare(x.at.LogID, y.at.LogID) })
 	b.signal()
 }
 
-// reset forgets what there is to do.
+// reset removes all slices.
 func (b *backfill) reset() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -127,33 +135,35 @@ func (b *backfill) reset() {
 	b.signal()
 }
 
-// signal wakes those who wait. mu must be held.
+// signal wakes all that wait for a change. mu must be held.
 func (b *backfill) signal() {
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
 
-// learn updates the density. mu must be held, or s be nobody else's.
+// learn updates the density. mu must be held, unless the slice is new.
 func (s *slice) learn() {
 	if covered := s.covered().Seconds(); covered > 0 {
 		s.density = float64(s.at.Events) / covered
 	}
 }
 
-// next waits for a slice to pull: the oldest that nobody works on, or half of
-// the one that has most before it.
-func (b *backfill) next(ctx context.Context, saves *saver) (*slice, error) {
+// claim waits for a slice to pull: the oldest one that is free, or half of the one that has
+// the most events left.
+func (b *backfill) claim(ctx context.Context, saves *saver) (*slice, error) {
 	for {
 		b.mu.Lock()
 		changed := b.changed
-		s, parted := b.take()
-		if len(parted) > 0 {
-			saves.put(parted...) // with mu: nobody else's put may tell of the new end before
+		claimed, parts := b.tryClaim()
+		if len(parts) > 0 {
+			// Under mu, so that the other chain cannot save its new end before.
+			saves.save(parts...)
 		}
 		b.mu.Unlock()
-		if s != nil {
-			return s, nil
+		if claimed != nil {
+			return claimed, nil
 		}
+
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -162,53 +172,60 @@ func (b *backfill) next(ctx context.Context, saves *saver) (*slice, error) {
 	}
 }
 
-// What is worth cutting in two.
+// A slice with less than this is not cut.
 const (
 	minExpected = 4 * MaxTake
 	minSpan     = 4 * time.Second
 )
 
-func (s *slice) worthACut() bool { return s.remaining() >= minSpan && s.expected() >= minExpected }
+func (s *slice) isWorthCutting() bool { return s.remaining() >= minSpan && s.expected() >= minExpected }
 
-// take is next without the wait. After a cut it returns both parts as they are to
-// be saved: the new one first, so that both have its stretch if we die between
-// the two.
-func (b *backfill) take() (s *slice, parted []Checkpoint) {
+// tryClaim is claim without the wait. If it has cut a slice, it also returns the checkpoints
+// of both parts.
+func (b *backfill) tryClaim() (claimed *slice, parts []Checkpoint) {
+	// The list is sorted: the first free slice is the oldest.
 	var largest *slice
 	for _, s := range b.list {
 		if !s.working {
 			s.working = true
 			return s, nil
 		}
-		if s.worthACut() && (largest == nil || s.expected() > largest.expected()) {
+		if s.isWorthCutting() && (largest == nil || s.expected() > largest.expected()) {
 			largest = s
 		}
 	}
 	if largest == nil {
 		return nil, nil
 	}
+
+	// Cut the part that is left in the middle. The other chain stops there.
 	at, _ := schema.IDTime(largest.at.LogID)
 	middle := schema.SyntheticID(at.Add(largest.remaining() / 2))
 	if !higher(middle, largest.at.LogID) || !higher(largest.at.Until, middle) {
 		return nil, nil
 	}
+
+	// The new part is saved first. If we stop between the two, both have its stretch.
 	plan, _ := BackfillPlan(largest.at.Chain)
-	s = &slice{at: newSlice(largest.at.Tenant, plan, middle, largest.at.Until), working: true, density: largest.density}
+	upper := newSlice(largest.at.Tenant, plan, middle, largest.at.Until)
+	claimed = &slice{at: upper, working: true, density: largest.density}
 	largest.at.Until = middle
-	b.list = append(b.list, s)
-	return s, []Checkpoint{s.at, largest.at}
+	b.list = append(b.list, claimed)
+	return claimed, []Checkpoint{claimed.at, largest.at}
 }
 
-// acked moves a slice on, and takes it off the list when it is done. It returns
-// the checkpoint to save, and how many slices are left. An end that was moved
-// meanwhile stays moved.
-func (b *backfill) acked(s *slice, logID string, events int, end bool) (c Checkpoint, left int) {
+// advance moves a slice forward after an acknowledgement, and removes it if it is done. It
+// returns the checkpoint to save, and the number of slices left. If the end of the slice has
+// been moved in the meantime, it stays moved.
+func (b *backfill) advance(s *slice, logID string, events int, end bool) (c Checkpoint, left int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s.at.LogID = logID
 	s.at.Events += uint64(events)
 	b.events += uint64(events)
 	s.learn()
+
+	// Until is read here, since another chain may have cut the slice while its page was fetched.
 	if end || reached(logID, s.at.Until) {
 		s.at.LogID, s.at.Done = s.at.Until, true
 		b.list = slices.DeleteFunc(b.list, func(other *slice) bool { return other == s })
@@ -220,18 +237,18 @@ func (b *backfill) acked(s *slice, logID string, events int, end bool) (c Checkp
 	return s.at, len(b.list)
 }
 
-// reached reports whether a cursor is at an end or beyond. One of another kind of
-// ids never is: then the tenant's last page is the end.
+// reached reports whether a cursor is at an end or after it. That is never true of ids of
+// another kind: then the last page of the tenant is the end.
 func reached(logID, until string) bool { return len(logID) == len(until) && logID >= until }
 
-// until is where a slice ends right now.
+// until returns the current end of a slice.
 func (b *backfill) until(s *slice) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return s.at.Until
 }
 
-// end is how far slices of our own plans have still to come; empty when they are
+// end returns the end of the slices that Puller has cut itself, or an empty text if they are
 // done.
 func (b *backfill) end() string {
 	b.mu.Lock()
@@ -239,32 +256,36 @@ func (b *backfill) end() string {
 	end := ""
 	for _, s := range b.list {
 		plan, _ := BackfillPlan(s.at.Chain)
-		if (plan == planFirst || strings.HasPrefix(plan, planCatchUp)) && higher(s.at.Until, end) {
+		isOwn := plan == planFirst || strings.HasPrefix(plan, planCatchUp)
+		if isOwn && higher(s.at.Until, end) {
 			end = s.at.Until
 		}
 	}
 	return end
 }
 
-// idle waits until there is nothing left to pull.
-func (b *backfill) idle(ctx context.Context) error {
-	return b.await(ctx, func(*slice) bool { return true })
+// waitIdle waits until no slice is left.
+func (b *backfill) waitIdle(ctx context.Context) error {
+	return b.waitUntilNone(ctx, func(*slice) bool { return true })
 }
 
-// past waits until there is nothing left to pull between two places.
-func (b *backfill) past(ctx context.Context, from, until string) error {
-	return b.await(ctx, func(s *slice) bool { return higher(until, s.at.LogID) && higher(s.at.Until, from) })
+// waitPast waits until no slice is left between two cursors.
+func (b *backfill) waitPast(ctx context.Context, from, until string) error {
+	return b.waitUntilNone(ctx, func(s *slice) bool {
+		return higher(until, s.at.LogID) && higher(s.at.Until, from)
+	})
 }
 
-// await waits until no slice is one of those that hold it up.
-func (b *backfill) await(ctx context.Context, holdsUp func(*slice) bool) error {
+// waitUntilNone waits until no slice blocks.
+func (b *backfill) waitUntilNone(ctx context.Context, blocks func(*slice) bool) error {
 	for {
 		b.mu.Lock()
-		changed, clear := b.changed, !slices.ContainsFunc(b.list, holdsUp)
+		changed, blocked := b.changed, slices.ContainsFunc(b.list, blocks)
 		b.mu.Unlock()
-		if clear {
+		if !blocked {
 			return nil
 		}
+
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -273,100 +294,114 @@ func (b *backfill) await(ctx context.Context, holdsUp func(*slice) bool) error {
 	}
 }
 
-// BackfillStatus is how a backfill goes.
+// BackfillStatus is the state of a backfill.
 type BackfillStatus struct {
-	Chains   int       // that have something to do; 0 when there is nothing to do
-	Began    time.Time // of the work at hand, or when this process took it up
-	Events   uint64    // acked
-	Expected float64   // events that are still to come, by what was seen so far
+	Chains   int       // slices that are not done; 0 if there is no backfill
+	Began    time.Time // of the backfill, or when this process resumed it
+	Events   uint64    // acknowledged
+	Expected float64   // estimated number of events that are left
 	Share    float64   // that is done, 0 to 1
-	Rounds   int       // how often all there was to do has been done
+	Rounds   int       // number of finished backfills
 }
 
 func (b *backfill) status() BackfillStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	st := BackfillStatus{Chains: len(b.list), Began: b.begun, Events: b.events, Rounds: b.rounds}
+	status := BackfillStatus{Chains: len(b.list), Began: b.started, Events: b.events, Rounds: b.rounds}
+	if len(b.list) == 0 {
+		status.Share = 1
+		return status
+	}
+
+	// Estimate the share by time first.
 	var left time.Duration
 	for _, s := range b.list {
 		left += s.remaining()
-		st.Expected += s.expected()
+		status.Expected += s.expected()
 	}
-	if len(b.list) == 0 {
-		st.Share = 1
-		return st
+	if b.total > 0 {
+		status.Share = 1 - float64(left)/float64(b.total)
 	}
-	if b.whole > 0 {
-		st.Share = 1 - float64(left)/float64(b.whole)
+
+	// The share of events is more precise than that of time, once the density of every slice is known.
+	hasUnknown := slices.ContainsFunc(b.list, func(s *slice) bool { return s.covered() == 0 && s.density == 0 })
+	if all := float64(status.Events) + status.Expected; all > 0 && !hasUnknown {
+		status.Share = float64(status.Events) / all
 	}
-	// By events it is truer than by time, once every slice has shown some.
-	if all := float64(st.Events) + st.Expected; all > 0 && !slices.ContainsFunc(b.list, func(s *slice) bool { return s.covered() == 0 && s.density == 0 }) {
-		st.Share = float64(st.Events) / all
-	}
-	st.Share = min(max(st.Share, 0), 1)
-	return st
+	status.Share = min(max(status.Share, 0), 1)
+	return status
 }
 
-// fill is one chain of the backfill: slice after slice, until ctx ends.
+// fill is one chain of the backfill. It pulls slice after slice, until ctx ends.
 func (p *Puller) fill(ctx context.Context) error {
 	for {
-		s, err := p.backfill.next(ctx, p.saves)
+		claimed, err := p.backfill.claim(ctx, p.saves)
 		if err != nil {
 			return err
 		}
-		if err := p.pullSlice(ctx, s); err != nil {
+		if err := p.pullSlice(ctx, claimed); err != nil {
 			return err
 		}
 	}
 }
 
-// pullSlice pulls a slice to its end. If we die before the acks, or between them
-// and the checkpoint, the next start pulls the page again.
+// pullSlice pulls a slice to its end.
 func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 	cursor, room, take := s.at.LogID, int64(minRoom), MaxTake
 	for {
-		// A page's memory is set aside before it comes: so many at once could be large.
+		// Reserve memory before the page is fetched: many chains may fetch large pages at once.
 		if err := p.room.Acquire(ctx, room); err != nil {
 			return err
 		}
-		events, next, err := p.page(ctx, Backfill, cursor, &take)
+		events, next, err := p.fetchPage(ctx, PriorityBackfill, cursor, &take)
 		if err != nil {
 			return err
 		}
-		at, until := time.Now(), p.backfill.until(s)
-		var bytes int64
-		var records []schema.Record
-		for i := range events {
-			e := &events[i]
-			bytes += int64(len(e.Raw))
-			if e.LogID != "" && higher(e.LogID, until) {
-				continue // the next slice's
-			}
-			e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Backfill, at
-			p.recent.addPast(e.LogID, p.byTenant(at))
-			records = append(records, e.Record())
-		}
+
+		// If we stop here, the next start pulls the page again.
+		records, bytes := p.sliceRecords(s, events)
 		if len(records) > 0 {
 			if err := p.produce(ctx, records); err != nil {
-				return p.describe("delivery of events", err)
+				return p.describe("produce events", err)
 			}
 		}
 		p.room.Release(room)
+
+		// The next page probably has the same size.
 		if bytes > largePage {
 			take = max(take/2, 1)
 		}
 		room = min(max(bytes, minRoom), bytesAhead)
 		p.count(schema.Backfill, len(records))
-		c, left := p.backfill.acked(s, next, len(records), len(events) == 0)
-		p.saves.put(c)
-		if c.Done {
+
+		// If we stop here, the next start produces the page again.
+		saved, left := p.backfill.advance(s, next, len(records), len(events) == 0)
+		p.saves.save(saved)
+		if saved.Done {
 			if left == 0 {
-				p.cfg.Log.Info("backfill is done", "events", p.backfill.status().Events)
+				p.cfg.Log.Info("backfill finished", "events", p.backfill.status().Events)
 			}
 			return nil
 		}
 		cursor = next
 	}
+}
+
+// sliceRecords returns the records of the events of a page that belong to a slice, and the
+// size of the page. Events after the slice belong to the next one.
+func (p *Puller) sliceRecords(s *slice, events []schema.Event) (records []schema.Record, bytes int64) {
+	at, until := time.Now(), p.backfill.until(s)
+	for i := range events {
+		event := &events[i]
+		bytes += int64(len(event.Raw))
+		if event.LogID != "" && higher(event.LogID, until) {
+			continue
+		}
+		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Backfill, at
+		p.recent.addPast(event.LogID, p.byTenant(at))
+		records = append(records, event.Record())
+	}
+	return records, bytes
 }
 
 // Sizes of pages in memory.

@@ -131,7 +131,7 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 				go saves.run(ctx)
 				b := newBackfill()
 				if life == 0 {
-					if err := saves.settle(ctx, slicesAtFirst...); err != nil {
+					if err := saves.saveNow(ctx, slicesAtFirst...); err != nil {
 						t.Fatal(err)
 					}
 					b.add(slicesAtFirst...)
@@ -146,7 +146,7 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 					c := &chains[rng.IntN(len(chains))]
 					switch c.step {
 					case 0: // take
-						s, err := b.next(over, saves)
+						s, err := b.claim(over, saves)
 						if err != nil {
 							break
 						}
@@ -169,10 +169,10 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 						mu.Unlock()
 						c.step = 3
 					case 3:
-						c.saved, _ = b.acked(c.s, c.next, 1000, false)
+						c.saved, _ = b.advance(c.s, c.next, 1000, false)
 						c.step = 4
 					case 4:
-						saves.put(c.saved)
+						saves.save(c.saved)
 						if c.step = 1; c.saved.Done {
 							*c = chain{}
 						}
@@ -200,21 +200,21 @@ func TestBackfillTake(t *testing.T) {
 	over, end := context.WithCancel(t.Context())
 	end()
 	b.add(newSlice("acme", "p", at(1000), at(2000)), newSlice("acme", "p", at(0), at(1000)), newSlice("acme", "p", at(0), at(1000)))
-	sparse, err := b.next(over, saves)
+	sparse, err := b.claim(over, saves)
 	if err != nil || sparse.at.From != at(0) {
 		t.Fatalf("got %+v, %v, want the oldest slice", sparse, err)
 	}
-	dense, err := b.next(over, saves)
+	dense, err := b.claim(over, saves)
 	if err != nil || dense.at.From != at(1000) {
 		t.Fatalf("got %+v, %v, want the other slice", dense, err)
 	}
-	if s, err := b.next(over, saves); !errors.Is(err, context.Canceled) {
+	if s, err := b.claim(over, saves); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %+v, %v, though nothing is known of the slices", s, err)
 	}
-	b.acked(sparse, at(100), 100, false)  // 900 to come
-	b.acked(dense, at(1100), 1000, false) // 9000 to come
+	b.advance(sparse, at(100), 100, false)  // 900 to come
+	b.advance(dense, at(1100), 1000, false) // 9000 to come
 	for _, want := range []string{at(1550), at(1325), at(1775)} {
-		s, err := b.next(over, saves)
+		s, err := b.claim(over, saves)
 		if err != nil || s.at.From != want || s.at.Done {
 			t.Fatalf("got %+v, %v, want a part of the dense slice from %s", s, err, want)
 		}
@@ -226,7 +226,7 @@ func TestBackfillTake(t *testing.T) {
 	b.list = b.list[:0]
 	little, short := &slice{at: newSlice("acme", "p", at(0), at(100)), working: true, density: 3.9}, &slice{at: newSlice("acme", "p", at(0), at(3)), working: true, density: 1e6}
 	b.list = append(b.list, little, short)
-	if s, err := b.next(over, saves); err == nil {
+	if s, err := b.claim(over, saves); err == nil {
 		t.Errorf("%+v is not worth a cut", s.at)
 	}
 }
@@ -236,11 +236,11 @@ func TestBackfillTake(t *testing.T) {
 func TestBackfillWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, saves := newBackfill(), newSaver(&book{}, discard, func() {})
-		if err := b.idle(t.Context()); err != nil {
+		if err := b.waitIdle(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		var got *slice
-		go func() { got, _ = b.next(t.Context(), saves) }()
+		go func() { got, _ = b.claim(t.Context(), saves) }()
 		synctest.Wait()
 		b.add(newSlice("acme", "p", schema.SyntheticID(noon), schema.SyntheticID(noon.Add(time.Hour))))
 		synctest.Wait()
@@ -248,13 +248,13 @@ func TestBackfillWaits(t *testing.T) {
 			t.Fatal("nobody took the slice")
 		}
 		idle := false
-		go func() { idle = b.idle(t.Context()) == nil }()
-		b.acked(got, schema.SyntheticID(noon.Add(time.Minute)), 7, false)
+		go func() { idle = b.waitIdle(t.Context()) == nil }()
+		b.advance(got, schema.SyntheticID(noon.Add(time.Minute)), 7, false)
 		synctest.Wait()
 		if st := b.status(); idle || st.Chains != 1 || st.Events != 7 {
 			t.Errorf("idle: %v, status: %+v", idle, st)
 		}
-		b.acked(got, schema.SyntheticID(noon.Add(time.Minute)), 0, true)
+		b.advance(got, schema.SyntheticID(noon.Add(time.Minute)), 0, true)
 		synctest.Wait()
 		if st := b.status(); !idle || st.Chains != 0 || st.Share != 1 {
 			t.Errorf("idle: %v, status: %+v", idle, st)
@@ -269,8 +269,8 @@ func TestBackfillPlan(t *testing.T) {
 			t.Errorf("%s: got %q, %v, want %q", chain, got, ok, want)
 		}
 	}
-	c := NewBackfill("acme", "mine", noon.Add(345*time.Millisecond), noon.Add(time.Hour))
-	if name, ok := BackfillPlan(c.Chain); name != "mine" || !ok || !c.Order || c.LogID != c.From || fmt.Sprint(hourOf(c.Until)) != fmt.Sprint(noon.Add(time.Hour)) {
+	c := BackfillRequest("acme", "mine", noon.Add(345*time.Millisecond), noon.Add(time.Hour))
+	if name, ok := BackfillPlan(c.Chain); name != "mine" || !ok || !c.Requested || c.LogID != c.From || fmt.Sprint(hourOf(c.Until)) != fmt.Sprint(noon.Add(time.Hour)) {
 		t.Errorf("%+v", c)
 	}
 }

@@ -14,28 +14,23 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// page pulls the page after cursor, whatever it takes, and returns its events,
-// identified as far as they can be, and the cursor after them. A page without
-// events means that there are none, as far as that can be known. It only fails
-// when ctx ends.
-func (p *Puller) page(ctx context.Context, class Class, cursor string, take *int) ([]schema.Event, string, error) {
-	refusals, empties := 0, 0
+// fetchPage fetches the page after a cursor and retries until it has one. It returns the
+// events, identified where possible, and the cursor after them. An empty page means that
+// there are no events yet, as far as that can be known. An error is the end of ctx, or of
+// Kafka.
+func (p *Puller) fetchPage(
+	ctx context.Context, priority Priority, cursor string, take *int,
+) ([]schema.Event, string, error) {
+	rejections, empties := 0, 0
 	for attempt := 0; ; attempt++ {
-		page, asked, err := p.found(ctx, class, cursor, take)
-		var refused *CallError
+		page, asked, err := p.fetchOrDetour(ctx, priority, cursor, take)
+
+		var pause time.Duration
+		var rejected *CallError
 		switch {
-		case errors.As(err, &refused): // the cursor itself is refused
-			if p.setFailing(refused) {
-				p.cfg.Log.Warn("the tenant refuses a call", "err", refused)
-			}
-			refusals++
-			if believed := refusals%refusalsBelieved == 0; believed {
-				cursor = p.otherWay(cursor)
-			}
-			pause := refusedPause
-			if cursor != "" {
-				pause = refusedAgain
-			}
+		case errors.As(err, &rejected):
+			rejections++
+			cursor, pause = p.rejected(rejected, cursor, rejections)
 			if !sleep(ctx, pause) {
 				return nil, "", ctx.Err()
 			}
@@ -43,187 +38,225 @@ func (p *Puller) page(ctx context.Context, class Class, cursor string, take *int
 		case err != nil:
 			return nil, "", err
 		}
-		refusals = 0
+		rejections = 0
 
+		// ok: there is a cursor after the page.
 		events := identify(page.Events)
-		next, ok := after(asked, events, page.Next)
+		next, ok := nextCursor(asked, events, page.Next)
 		switch {
 		case asked != cursor:
-			if events, next, err = p.afterDetour(ctx, class, cursor, asked, events, next); err != nil {
+			if events, next, err = p.afterDetour(ctx, priority, cursor, asked, events, next); err != nil {
 				return nil, "", err
 			}
 			return events, next, nil
+
 		case len(events) > 0 && ok:
-			p.sawID(next)
+			p.noteID(next)
 			return events, next, nil
+
+		// Without a cursor, the next page would be the same again.
 		case len(events) > 0:
 			if attempt == 0 {
-				p.cfg.Log.Error("a page has neither ids nor a next link; asking for it until it has", "log_id", cursor, "events", len(events))
+				p.cfg.Log.Error("page has neither ids nor a next link; retrying",
+					"log_id", cursor, "events", len(events))
 			}
-			if !sleep(ctx, 10*time.Second) {
-				return nil, "", ctx.Err()
-			}
-		case ok && !passed(next, p.now().Add(time.Minute)): // nothing in it, but it leads on
+			pause = 10 * time.Second
+
+		// The page is empty, but its link leads on.
+		case ok && !passed(next, p.now().Add(time.Minute)):
 			cursor, empties = next, 0
-			if !sleep(ctx, emptyPause) {
-				return nil, "", ctx.Err()
-			}
-		case cursor == "": // an empty tenant that refuses our ids
-			if !sleep(ctx, p.cfg.Poll) {
-				return nil, "", ctx.Err()
-			}
-		case empties < p.doubts(class, cursor):
-			if !sleep(ctx, emptyPause<<empties) {
-				return nil, "", ctx.Err()
-			}
+			pause = emptyPause
+
+		// The tenant has no events, and rejects synthetic ids.
+		case cursor == "":
+			pause = p.cfg.Poll
+
+		case empties < p.emptyRetries(priority, cursor):
+			pause = emptyPause << empties
 			empties++
+
+		// The page is empty again and again, so there are no events yet.
 		default:
 			if empties > emptyBelieved {
-				p.cfg.Log.Warn("the tenant shows nothing any more where it has shown events before", "log_id", cursor)
+				p.cfg.Log.Warn("tenant returns no events after a cursor where it has returned some", "log_id", cursor)
 			}
 			return nil, cursor, nil
+		}
+
+		if !sleep(ctx, pause) {
+			return nil, "", ctx.Err()
 		}
 	}
 }
 
 const (
-	// refusedPause is the pause after a refusal that leaves no other way.
-	refusedPause = 30 * time.Second
-	// A cursor counts as refused when that is said twice: what follows from it is dear.
-	refusalsBelieved = 2
-	refusedAgain     = time.Second
+	// rejectedPause is the pause after a rejection that leaves no other cursor.
+	rejectedPause = 30 * time.Second
+	// rejectionsBelieved is how often a cursor must be rejected before another one replaces it,
+	// since that is expensive.
+	rejectionsBelieved = 2
+	rejectedRetry      = time.Second
 )
 
-// An empty page is asked for again, since indexes lag: so often where nothing speaks
-// against it, and so often where the tenant has shown events behind the cursor.
+// rejected returns the cursor to ask for after a rejection, and the pause before that.
+func (p *Puller) rejected(err *CallError, cursor string, rejections int) (string, time.Duration) {
+	if p.setFailing(err) {
+		p.cfg.Log.Warn("tenant rejected a call", "err", err)
+	}
+	if rejections%rejectionsBelieved == 0 {
+		cursor = p.earlierCursor(cursor)
+	}
+	if cursor == "" {
+		return cursor, rejectedPause
+	}
+	return cursor, rejectedRetry
+}
+
+// An empty page is fetched again, since Auth0's indexes lag.
 const (
-	emptyBelieved = 2
-	emptyDoubted  = 5
-	emptyPause    = 500 * time.Millisecond // and twice as long each time
+	emptyBelieved = 2                      // retries by default
+	emptyDoubted  = 5                      // retries if the tenant has shown events after the cursor
+	emptyPause    = 500 * time.Millisecond // doubled on each retry
 )
 
-// doubts is how often an empty page after a cursor is asked for again.
-func (p *Puller) doubts(class Class, cursor string) int {
+// emptyRetries returns how often an empty page after a cursor is fetched again.
+func (p *Puller) emptyRetries(priority Priority, cursor string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case higher(p.newest, cursor):
+	case higher(p.highestID, cursor):
 		return emptyDoubted
-	case class == Tail: // it asks again anyway
+	case priority == PriorityTail: // it polls anyway
 		return 0
 	}
 	return emptyBelieved
 }
 
-// sawID notes that the tenant has an event with an id, or a higher one.
-func (p *Puller) sawID(logID string) {
+// noteID notes an id of the tenant's events.
+func (p *Puller) noteID(logID string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := schema.IDTime(logID); ok && higher(logID, p.newest) {
-		p.newest = logID
+	if _, ok := schema.IDTime(logID); ok && higher(logID, p.highestID) {
+		p.highestID = logID
 	}
 }
 
-// notFoundTries is how often one way is tried before the next, while the answer is 404.
+// notFoundTries is how often a cursor is tried before its next detour, while the answer is 404.
 const notFoundTries = 3
 
-// found pulls the page after a cursor, or, where that is answered with 404 again and
-// again, one that serves as well. asked is the cursor that it came after.
-func (p *Puller) found(ctx context.Context, class Class, cursor string, take *int) (page Page, asked string, err error) {
+// fetchOrDetour fetches the page after a cursor. If the answer is 404 again and again, it
+// takes a detour: an earlier cursor. asked is the cursor of the page.
+func (p *Puller) fetchOrDetour(
+	ctx context.Context, priority Priority, cursor string, take *int,
+) (page Page, asked string, err error) {
+	// Start with the detour at once if the cursor was not found last time.
 	p.mu.Lock()
-	lost := 0 // answers of 404
-	if cursor != "" && p.lost == cursor {
-		lost = notFoundTries // what did not work last time is left for later
+	notFound := 0 // number of answers
+	if cursor != "" && p.notFound == cursor {
+		notFound = notFoundTries
 	}
 	p.mu.Unlock()
-	page, err = p.retry(ctx, class, take, func() (page Page, err error) {
-		asked = detour(cursor, lost/notFoundTries)
+
+	page, err = p.callUntilAnswered(ctx, priority, take, func() (page Page, err error) {
+		asked = detour(cursor, notFound/notFoundTries)
 		if asked != "" {
 			page, err = p.tenant.Logs(ctx, asked, *take)
 		} else if page, err = p.tenant.Oldest(ctx); err == nil && cursor != "" && !expired(cursor, page) {
-			err = &CallError{Method: http.MethodGet, Path: "/api/v2/logs", Status: http.StatusNotFound, Kind: KindClient, Limit: page.Limit,
-				Message: "the log_id to go on from is not found, although older events are there"}
+			// The oldest events only help if the tenant has dropped the cursor's event.
+			err = &CallError{Method: http.MethodGet, Path: "/api/v2/logs", Limit: page.Limit,
+				Status: http.StatusNotFound, Kind: KindClient,
+				Message: "log_id to resume from not found, although older events exist"}
 		}
+
 		var failed *CallError
 		if errors.As(err, &failed) && failed.Status == http.StatusNotFound {
-			lost++
+			notFound++
 		}
 		return page, err
 	})
 	return page, asked, err
 }
 
-// expired reports whether the oldest events are all behind a cursor.
+// expired reports whether all of the oldest events are after a cursor.
 func expired(cursor string, oldest Page) bool {
-	low, ok := after("", identify(oldest.Events), "")
+	low, ok := nextCursor("", identify(oldest.Events), "")
 	return ok && higher(low, cursor)
 }
 
-// detour is what to ask for in place of a cursor: itself, the time in it, or the
-// oldest events. A cursor that was made from a time is of no event that could be
-// gone, so it is given more time.
-func detour(cursor string, way int) string {
+// detour returns the cursor to try: the cursor itself, the time in it, or the oldest events
+// (an empty one). A synthetic id belongs to no event that could have expired, so it is tried
+// more often.
+func detour(cursor string, step int) string {
 	at, ok := schema.IDTime(cursor)
 	switch {
 	case !ok:
 		return cursor
-	case strings.HasSuffix(cursor, madeUp):
-		return [...]string{cursor, cursor, cursor, ""}[way%4]
+	case strings.HasSuffix(cursor, syntheticEnd):
+		return [...]string{cursor, cursor, cursor, ""}[step%4]
 	}
-	return [...]string{cursor, schema.SyntheticID(at), ""}[way%3]
+	return [...]string{cursor, schema.SyntheticID(at), ""}[step%3]
 }
 
-// afterDetour takes what a detour brought: only what lies behind the cursor is new.
-// Where the oldest event does, the tenant has dropped what was before it.
-func (p *Puller) afterDetour(ctx context.Context, class Class, cursor, asked string, events []schema.Event, next string) ([]schema.Event, string, error) {
-	if asked == "" && class != Tail {
-		return events, next, nil
-	}
+// afterDetour drops the events of a detour that are not after the cursor. If the tail had to
+// resume at the oldest events, the tenant has dropped the events before them: that is a gap.
+func (p *Puller) afterDetour(
+	ctx context.Context, priority Priority, cursor, asked string, events []schema.Event, next string,
+) ([]schema.Event, string, error) {
 	if asked == "" {
-		p.cfg.Log.Warn("the log_id to go on from is not found, and the oldest event is newer; pulling goes on there", "log_id", cursor, "oldest", next)
+		if priority != PriorityTail {
+			return events, next, nil
+		}
+		p.cfg.Log.Warn("log_id to resume from not found; resuming at the oldest event, which is newer",
+			"log_id", cursor, "oldest", next)
 		return events, next, p.recordGaps(ctx, gaps(next, Checkpoint{Chain: ChainTail, LogID: cursor}, nil))
 	}
+
 	p.mu.Lock()
-	news := p.lost != cursor
-	p.lost = cursor
+	isNew := p.notFound != cursor
+	p.notFound = cursor
 	p.mu.Unlock()
-	if news {
-		p.cfg.Log.Warn("the log_id to go on from is not found; going on from its time", "log_id", cursor)
+	if isNew {
+		p.cfg.Log.Warn("log_id to resume from not found; resuming at its time", "log_id", cursor)
 	}
+
+	// The second of the cursor has more than a page: no event is after the cursor yet.
 	if higher(cursor, next) {
-		return events, next, nil // more than a page in that second
+		return events, next, nil
 	}
-	events = slices.DeleteFunc(events, func(e schema.Event) bool { return e.LogID != "" && !higher(e.LogID, cursor) })
-	p.sawID(next)
+	events = slices.DeleteFunc(events, func(event schema.Event) bool {
+		return event.LogID != "" && !higher(event.LogID, cursor)
+	})
+	p.noteID(next)
 	return events, next, nil
 }
 
-// madeUp ends the ids that are made from times.
-var madeUp = strings.Repeat("0", 39)
+// syntheticEnd is the end of all synthetic ids, which are made from times.
+var syntheticEnd = strings.Repeat("0", 39)
 
-// otherWay is what to ask for when the tenant refuses a cursor. Either place
-// lies before it, so nothing is skipped.
-func (p *Puller) otherWay(cursor string) string {
+// earlierCursor returns the cursor to try after a rejected one. It is before the rejected
+// one, so nothing is skipped.
+func (p *Puller) earlierCursor(cursor string) string {
 	at, ok := schema.IDTime(cursor)
-	if !ok || strings.HasSuffix(cursor, madeUp) {
-		if cursor != "" {
-			p.cfg.Log.Warn("the tenant takes no ids that it has not issued; pulling begins with its oldest event", "log_id", cursor)
-		}
-		return ""
+	if ok && !strings.HasSuffix(cursor, syntheticEnd) {
+		p.cfg.Log.Warn("tenant rejects the checkpoint; resuming at its time", "log_id", cursor)
+		return schema.SyntheticID(at)
 	}
-	p.cfg.Log.Warn("the tenant refuses the checkpoint; going on from its time", "log_id", cursor)
-	return schema.SyntheticID(at)
+
+	if cursor != "" {
+		p.cfg.Log.Warn("tenant rejects synthetic ids; starting at its oldest event", "log_id", cursor)
+	}
+	return ""
 }
 
-// largestEvent is what a record of Kafka has room for, with its headers.
+// largestEvent is the space for an event in a record of Kafka, beside its headers.
 const largestEvent = schema.MaxMessage - 1<<20
 
-// identify makes events of a page. One that cannot be identified has no LogID:
-// it goes its way all the same, since the writer is the one that judges.
+// identify returns the events of a page. An event that cannot be identified has no LogID;
+// it is kept nevertheless, since only the writer decides what cannot be stored.
 func identify(raws [][]byte) []schema.Event {
 	events := make([]schema.Event, len(raws))
 	for i, raw := range raws {
-		raw = raw[:min(len(raw), largestEvent)] // the rest of it is lost, but no event after it
+		raw = raw[:min(len(raw), largestEvent)] // the rest is lost, but no event after it
 		events[i].Raw = raw
 		if events[i].Identify() != nil {
 			events[i] = schema.Event{Raw: raw}
@@ -232,38 +265,43 @@ func identify(raws [][]byte) []schema.Event {
 	return events
 }
 
-// after is the cursor behind a page: the highest id in it. The tenant's own
-// word, link, is taken where events have none, and never leads backwards.
-func after(cursor string, events []schema.Event, link string) (next string, ok bool) {
+// nextCursor returns the cursor after a page: the highest id in it. The tenant's link is
+// used if the events have no ids, and never leads backwards. ok is false if there is no
+// cursor after the current one.
+func nextCursor(cursor string, events []schema.Event, link string) (next string, ok bool) {
 	next = cursor
-	low, last := "", cursor
+	lowest, last := "", cursor
 	for i := range events {
 		id := events[i].LogID
 		if id == "" {
 			continue
 		}
-		if low == "" || id < low {
-			low = id
+		if lowest == "" || id < lowest {
+			lowest = id
 		}
 		if higher(id, next) {
 			next = id
 		}
 		last = id
 	}
-	if cursor == "" { // oldest by date, which is not the order of the ids
-		return low, low != ""
+
+	// The oldest events are sorted by date, which is not the order of their ids.
+	if cursor == "" {
+		return lowest, lowest != ""
 	}
+
+	// The link counts if it is higher, as on a page whose last events cannot be identified.
 	if higher(link, next) {
 		next = link
 	}
 	if next == cursor && len(last) != len(cursor) {
-		next = last // ids of another kind, which have no order that we know
+		next = last // ids of another kind, whose order is unknown
 	}
 	return next, next != cursor
 }
 
-// higher compares ids. Auth0's have one length, so text order is their order;
-// one of another length is only higher than nothing.
+// higher compares ids. Auth0's ids have the same length, so they are in the order of their
+// text. An id of another length is only higher than an empty one.
 func higher(a, b string) bool {
 	if len(a) != len(b) {
 		return b == ""
@@ -271,20 +309,26 @@ func higher(a, b string) bool {
 	return a > b
 }
 
-// retry calls until there is a page. It returns a *CallError only for a cursor that
-// the tenant refuses, which no repetition will cure, and otherwise only the end of
-// ctx.
-func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() (Page, error)) (Page, error) {
-	answered := false
+// callUntilAnswered repeats a call until it returns a page. It returns a *CallError only for
+// a cursor that the tenant rejects, which no retry can fix; any other error is the end of ctx.
+// It halves take if pages cannot be read, and doubles it again after each success.
+func (p *Puller) callUntilAnswered(
+	ctx context.Context, priority Priority, take *int, call func() (Page, error),
+) (Page, error) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 500*time.Millisecond, 30*time.Second
+
+	// The status only shows success again once no chain fails.
+	answered := false
 	failures := 0
 	defer func() { p.endFailures(failures > 0, answered) }()
+
 	for {
-		granted, err := p.pacer.Wait(ctx, class)
+		granted, err := p.pacer.Wait(ctx, priority)
 		if err != nil {
 			return Page{}, err
 		}
+
 		page, err := call()
 		if err == nil {
 			p.pacer.Observe(page.Limit, granted)
@@ -293,9 +337,11 @@ func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() 
 			return page, nil
 		}
 		if ctx.Err() != nil {
-			p.pacer.Observe(Limit{}, granted) // each Wait has its Observe
+			p.pacer.Observe(Limit{}, granted) // each Wait needs its Observe
 			return Page{}, ctx.Err()
 		}
+
+		// Count the failure, and learn the rate limit from its answer.
 		if failures++; failures == 1 {
 			p.beginFailures()
 		}
@@ -304,55 +350,67 @@ func (p *Puller) retry(ctx context.Context, class Class, take *int, call func() 
 			failed = &CallError{Method: "GET", Path: "/api/v2/logs", Kind: KindNetwork, Err: err}
 		}
 		p.cfg.Metrics.failures.WithLabelValues(p.cfg.Tenant, string(failed.Kind)).Inc()
-		p.tell(failed)
+		p.reportFailure(failed)
 		p.pacer.Observe(failed.Limit, granted)
+
+		// Decide whether and how to retry.
 		wait := pause.NextBackOff()
 		switch failed.Kind {
 		case KindRateLimit:
 			wait = min(max(failed.RetryAfter, failed.Limit.Reset, wait), longestHold)
-			p.pacer.Hold(wait) // everybody's calls
+			p.pacer.Hold(wait) // all calls, not only this one
 		case KindClient:
-			if failed.refuses() {
+			if failed.rejectsCursor() {
 				return Page{}, failed
 			}
 		case KindAnswer, KindTimeout, KindTooLarge:
-			// What always breaks off may be too much at once, and an event that hides where
-			// the next one begins has to be alone.
+			// An answer that always breaks off may be too large. An event that hides the start of the
+			// next one must be fetched alone.
 			if failed.Kind == KindTooLarge || failed.Whole || failures%3 == 0 {
 				*take = max(*take/2, 1)
 			}
 		}
 		wait = min(max(failed.RetryAfter, wait), longestHold)
-		if p.setFailing(failed) {
-			p.cfg.Log.Warn("call to the tenant failed; trying again", "err", failed, "pause", wait.Round(time.Millisecond))
-		} else if since, due := p.stillFailing(); due {
-			p.cfg.Log.Warn("calls to the tenant still fail", "err", failed, "since", since.UTC(), "pause", wait.Round(time.Millisecond))
-		}
+
+		p.logFailure(failed, wait)
 		if !sleep(ctx, wait) {
 			return Page{}, ctx.Err()
 		}
 	}
 }
 
-// setFailing notes why calls fail, and reports whether that is news: an outage is
-// said once, however many chains meet it, and however far each answer came.
+// logFailure logs a failed call: at once if it fails for a new reason, or else from time to time.
+func (p *Puller) logFailure(failed *CallError, pause time.Duration) {
+	pause = pause.Round(time.Millisecond)
+	if p.setFailing(failed) {
+		p.cfg.Log.Warn("call to the tenant failed; retrying", "err", failed, "pause", pause)
+		return
+	}
+	if since, due := p.stillFailing(); due {
+		p.cfg.Log.Warn("calls to the tenant still fail", "err", failed, "since", since.UTC(), "pause", pause)
+	}
+}
+
+// setFailing notes why calls fail, and reports whether the reason is new. An outage is
+// logged once, however many chains see it, and however much of each answer was received.
 func (p *Puller) setFailing(failed *CallError) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	as := fmt.Sprint(failed.Path, failed.Kind, failed.Status, failed.Code)
-	news := p.status.Failing == "" || p.failingAs != as
-	p.failingAs, p.status.Failing = as, failed.Error()
-	if news {
-		p.failingSince, p.failingSaid = time.Now(), time.Now()
+	// The text of an error varies, with its bytes or its ids: compare its kind only.
+	key := fmt.Sprint(failed.Path, failed.Kind, failed.Status, failed.Code)
+	isNew := p.status.Failing == "" || p.failingKey != key
+	p.failingKey, p.status.Failing = key, failed.Error()
+	if isNew {
+		p.failingSince, p.failingLoggedAt = time.Now(), time.Now()
 	}
-	return news
+	return isNew
 }
 
-// longestHold is how long a limit holds us at most before we look again, whatever
-// it tells: what is wrong there would stop everything.
+// longestHold is the longest time without a call, whatever a rate limit's reset says: a
+// wrong value would stop everything.
 const longestHold = 2 * time.Minute
 
-// holdFor stops everybody's calls after a 429 that is not repeated at once.
+// holdFor stops all calls if err is a 429. It is for calls that are not retried at once.
 func (p *Puller) holdFor(err error) {
 	var failed *CallError
 	if errors.As(err, &failed) && failed.Kind == KindRateLimit {
@@ -360,14 +418,15 @@ func (p *Puller) holdFor(err error) {
 	}
 }
 
-// stillFailing reports since when calls fail, and whether it is time to say so again.
+// stillFailing returns the time since when calls fail. due is true if that must be logged
+// again.
 func (p *Puller) stillFailing() (since time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if time.Since(p.failingSaid) < longestHold {
+	if time.Since(p.failingLoggedAt) < longestHold {
 		return p.failingSince, false
 	}
-	p.failingSaid = time.Now()
+	p.failingLoggedAt = time.Now()
 	return p.failingSince, true
 }
 
@@ -375,32 +434,37 @@ func (p *Puller) stillFailing() (since time.Time, due bool) {
 func (p *Puller) beginFailures() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failing++
+	p.failingChains++
 }
 
-// endFailures is for a chain that calls no more, after failures or none.
+// endFailures ends the calls of a chain, whether or not one of them failed.
 func (p *Puller) endFailures(failed, answered bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if failed {
-		p.failing--
+		p.failingChains--
 	}
-	if answered && p.failing == 0 && p.status.Failing != "" {
+	if answered && p.failingChains == 0 && p.status.Failing != "" {
 		p.status.Failing = ""
 		p.cfg.Log.Info("calls to the tenant succeed again")
 	}
 }
 
-// observe notes a page that came.
+// observe updates the metrics, the clock and the rate limit from a page.
 func (p *Puller) observe(page Page) {
-	m := p.cfg.Metrics
-	m.pages.WithLabelValues(p.cfg.Tenant).Inc()
+	metrics := p.cfg.Metrics
+	metrics.pages.WithLabelValues(p.cfg.Tenant).Inc()
 	p.compareClocks(page)
-	if used := page.Limit.Known && page.Limit.Remaining <= 0 && page.Limit.Reset > longestHold; used != p.usedUp.Swap(used) && used {
-		p.cfg.Log.Warn("the tenant's rate limit is used up for long; we look again every two minutes", "limit", page.Limit.Limit, "reset", page.Limit.Reset)
+
+	// Log once that there will be no calls for long.
+	exhausted := page.Limit.Known && page.Limit.Remaining <= 0 && page.Limit.Reset > longestHold
+	if before := p.limitExhausted.Swap(exhausted); exhausted && !before {
+		p.cfg.Log.Warn("rate limit of the tenant is exhausted for long; retrying before its reset",
+			"limit", page.Limit.Limit, "reset", page.Limit.Reset, "retry_every", longestHold)
 	}
+
 	if page.Limit.Known {
-		m.limit.WithLabelValues(p.cfg.Tenant).Set(float64(page.Limit.Limit))
-		m.remaining.WithLabelValues(p.cfg.Tenant).Set(float64(page.Limit.Remaining))
+		metrics.limit.WithLabelValues(p.cfg.Tenant).Set(float64(page.Limit.Limit))
+		metrics.remaining.WithLabelValues(p.cfg.Tenant).Set(float64(page.Limit.Remaining))
 	}
 }

@@ -10,48 +10,49 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Checkpoint is where a chain stands. Everything that it covers has been acked
-// by Kafka. It is also how work is asked for: whoever leads a tenant takes up a
-// chain of it that another process has begun, see NewBackfill and NewAudit.
+// Checkpoint is the position of a chain. Kafka has acknowledged all events up to it.
+//
+// A checkpoint is also how a process requests work: the process that leads a tenant works
+// on every chain of it that is marked as requested. See BackfillRequest and AuditRequest.
 type Checkpoint struct {
 	Tenant    string    `json:"tenant"`
 	Chain     string    `json:"chain"`           // tail, backfill/PLAN/FROM or audit/NAME
-	From      string    `json:"from,omitempty"`  // it began after this log_id
-	LogID     string    `json:"log_id"`          // go on after this one
-	Until     string    `json:"until,omitempty"` // and no further than this one; the tail has no end
-	Done      bool      `json:"done,omitempty"`  // it has come to its end
-	Order     bool      `json:"order,omitempty"` // another process asks for it; nobody has begun with it
-	Events    uint64    `json:"events"`          // that the chain has pulled, repeats included
+	From      string    `json:"from,omitempty"`  // the chain starts after this log_id
+	LogID     string    `json:"log_id"`          // resume after this one
+	Until     string    `json:"until,omitempty"` // the chain ends with this one; the tail has no end
+	Done      bool      `json:"done,omitempty"`  // the chain has reached its end
+	Requested bool      `json:"order,omitempty"` // another process requests the chain; it is not started
+	Events    uint64    `json:"events"`          // pulled by the chain, repeats included
 	UpdatedAt time.Time `json:"updated_at"`      // by our clock
 
-	// Of the tail only.
+	// The tail only.
 
-	Behind   string    `json:"behind,omitempty"`   // re-read from here on for events that showed up late
-	LiveFrom time.Time `json:"live_from,omitzero"` // the first start: what was stored before it is backfill
-	Backfill bool      `json:"backfill,omitempty"` // the tail itself is still at what was there at the first start
-	Oldest   string    `json:"oldest,omitempty"`   // the first event that it pulled
-	SeenAt   time.Time `json:"seen_at,omitzero"`   // when the tenant last had nothing more, by its clock
-	Domain   string    `json:"domain,omitempty"`   // where the tenant is called
-	Ahead    float64   `json:"ahead,omitempty"`    // how many seconds our clock is ahead of the tenant's; of audits too
+	Behind   string    `json:"behind,omitempty"`   // the overlap re-reads from here
+	LiveFrom time.Time `json:"live_from,omitzero"` // the first start; events stored before it are backfill
+	Backfill bool      `json:"backfill,omitempty"` // the tail itself still pulls events from before the first start
+	Oldest   string    `json:"oldest,omitempty"`   // the first event that the tail pulled
+	SeenAt   time.Time `json:"seen_at,omitzero"`   // when the tenant last had no more events, by its clock
+	Domain   string    `json:"domain,omitempty"`   // host of the tenant's API
+	Ahead    float64   `json:"ahead,omitempty"`    // lead of our clock over the tenant's in seconds; of audits too
 
-	// Of audits only.
+	// Audits only.
 
-	Repair bool   `json:"repair,omitempty"` // what is missing is pulled
-	Audit  *Tally `json:"audit,omitempty"`  // all that it has counted
-	Hour   *Tally `json:"hour,omitempty"`   // of this, the hour at LogID
+	Repair bool   `json:"repair,omitempty"` // pull missing events
+	Audit  *Tally `json:"audit,omitempty"`  // counts of the whole chain
+	Hour   *Tally `json:"hour,omitempty"`   // counts of the hour of LogID
 }
 
-// The chains of a tenant.
+// The chains of a tenant, beside chainLow.
 const (
-	ChainTail     = "tail"      // from the first start on, see also chainLow
-	chainBackfill = "backfill/" // stretches of the past, side by side
-	chainAudit    = "audit/"    // looks at what is kept
+	ChainTail     = "tail"      // from the first start on
+	chainBackfill = "backfill/" // slices of the past, in parallel
+	chainAudit    = "audit/"    // comparisons with ClickHouse
 )
 
 func (c *Checkpoint) key() string { return c.Tenant + "/" + c.Chain }
 
-// Record is the checkpoint as the checkpoints topic carries it. Its partition
-// follows from the tenant, see TenantOf.
+// Record returns the checkpoint as a record of the checkpoints topic. The tenant decides
+// its partition, see TenantOf.
 func (c *Checkpoint) Record() (schema.Record, error) {
 	value, err := json.Marshal(c)
 	if err != nil {
@@ -60,61 +61,73 @@ func (c *Checkpoint) Record() (schema.Record, error) {
 	return schema.Record{Key: []byte(c.key()), Value: value}, nil
 }
 
-// TenantOf is the tenant in the key of a checkpoint's record.
+// TenantOf returns the tenant in the key of a checkpoint's record.
 func TenantOf(key []byte) string {
 	tenant, _, _ := strings.Cut(string(key), "/")
 	return tenant
 }
 
-// ReadCheckpoint reads back what Checkpoint.Record wrote. A record without a
-// value takes the chain away: then only the tenant and the chain are filled in.
+// ReadCheckpoint reads a record of the checkpoints topic. A record without a value deletes
+// the chain: then only Tenant, Chain and Done are set.
 func ReadCheckpoint(r *schema.Record) (Checkpoint, error) {
 	var c Checkpoint
 	if len(r.Value) == 0 {
 		tenant, chain, _ := strings.Cut(string(r.Key), "/")
 		return Checkpoint{Tenant: tenant, Chain: chain, Done: true}, nil
 	}
+
 	if err := json.Unmarshal(r.Value, &c); err != nil {
-		return c, fmt.Errorf("checkpoint %q at offset %d of partition %d is damaged: %w", r.Key, r.Offset, r.Partition, err)
+		return c, fmt.Errorf("checkpoint %q at offset %d of partition %d is damaged: %w",
+			r.Key, r.Offset, r.Partition, err)
 	}
+
+	// The value must belong to its key.
 	if key := c.key(); key != string(r.Key) {
-		return c, fmt.Errorf("checkpoint %q at offset %d of partition %d is another one's, %q", r.Key, r.Offset, r.Partition, key)
+		return c, fmt.Errorf("checkpoint %q at offset %d of partition %d has the value of %q",
+			r.Key, r.Offset, r.Partition, key)
 	}
 	return c, nil
 }
 
-// Checkpoints are the chains' newest checkpoints by tenant and chain.
+// Checkpoints has the newest checkpoint of each chain.
 type Checkpoints map[string]Checkpoint
 
-// Of returns a chain's checkpoint; ok is false at its first start.
+// Of returns the checkpoint of a chain. ok is false before its first start.
 func (c Checkpoints) Of(tenant, chain string) (_ Checkpoint, ok bool) {
 	found, ok := c[tenant+"/"+chain]
 	return found, ok
 }
 
-// ReadCheckpoints rebuilds the checkpoints from their topic. readAll calls yield
-// for every record that the topic holds, in order. damaged hears of each checkpoint
-// that cannot be used: the one before it counts, or none, so that events are pulled
-// once more rather than not at all.
-func ReadCheckpoints(ctx context.Context, readAll func(context.Context, func(schema.Record) error) error, damaged func(error)) (Checkpoints, error) {
+// ReadCheckpoints rebuilds the checkpoints from their topic. readAll calls its function for
+// every record of the topic, in order. damaged is called for each checkpoint that cannot be
+// used. The checkpoint before it counts, or none, so that events are pulled again rather
+// than not at all.
+func ReadCheckpoints(
+	ctx context.Context, readAll func(context.Context, func(schema.Record) error) error, damaged func(error),
+) (Checkpoints, error) {
 	found := Checkpoints{}
 	partition := map[string]int{}
 	err := readAll(ctx, func(r schema.Record) error {
-		c, err := ReadCheckpoint(&r)
+		checkpoint, err := ReadCheckpoint(&r)
 		if err != nil {
 			damaged(err)
 			return nil
 		}
-		key := c.key()
-		if old, known := found[key]; known && partition[key] != r.Partition && old.UpdatedAt.After(c.UpdatedAt) {
-			return nil // the topic has got more partitions since
+
+		// If partitions were added to the topic, a chain has records in two of them: the newer counts.
+		key := checkpoint.key()
+		old, known := found[key]
+		if known && partition[key] != r.Partition && old.UpdatedAt.After(checkpoint.UpdatedAt) {
+			return nil
 		}
 		partition[key] = r.Partition
+
+		// A record without a value deletes the chain.
 		if len(r.Value) == 0 {
 			delete(found, key)
 			return nil
 		}
-		found[key] = c
+		found[key] = checkpoint
 		return nil
 	})
 	if err != nil {

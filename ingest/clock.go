@@ -2,18 +2,17 @@ package ingest
 
 import "time"
 
-// The tenant's ids and dates are of its clock, so whatever is compared with them is
-// told by that clock too: ours may be an hour ahead, of a machine that was resumed.
+// The tenant's ids and dates come from its clock. So every time that is compared with them
+// is converted to that clock: ours may be an hour ahead, on a machine that was resumed.
 
 const (
-	// clockNoise is what two clocks may differ by without a reason to think so: the
-	// answers' Date is in whole seconds.
+	// clockNoise is a difference that does not count: the Date of an answer is in whole seconds.
 	clockNoise = 2 * time.Second
-	// ClocksDiffer is a difference that is worth a word.
+	// ClocksDiffer is the difference from which it is reported.
 	ClocksDiffer = 30 * time.Second
 )
 
-// compareClocks takes the tenant's time from an answer.
+// compareClocks compares our clock with the tenant's time in an answer.
 func (p *Puller) compareClocks(page Page) {
 	if page.Date.IsZero() {
 		return
@@ -22,47 +21,52 @@ func (p *Puller) compareClocks(page Page) {
 	if came.IsZero() {
 		came = time.Now()
 	}
-	ahead := came.Sub(page.Date) - 500*time.Millisecond // half of what Date cuts off
+
+	// Date is cut off to seconds: half of one is the expected value.
+	ahead := came.Sub(page.Date) - 500*time.Millisecond
 	p.cfg.Metrics.clock.WithLabelValues(p.cfg.Tenant).Set(ahead.Seconds())
 
+	// Log a difference once, and again when it changes.
 	p.mu.Lock()
-	first, before := p.tenantDate.IsZero(), p.aheadSaid
-	p.tenantDate, p.ahead = page.Date, ahead
+	first, logged := p.tenantDate.IsZero(), p.clockAheadLogged
+	p.tenantDate, p.clockAhead = page.Date, ahead
 	if ahead.Abs() < clockNoise {
-		p.ahead = 0
+		p.clockAhead = 0
 	}
-	say := first || (ahead-before).Abs() > ClocksDiffer
-	if say {
-		p.aheadSaid = ahead
+	changed := first || (ahead-logged).Abs() > ClocksDiffer
+	if changed {
+		p.clockAheadLogged = ahead
 	}
 	p.mu.Unlock()
 
 	switch rounded := ahead.Round(time.Second); {
-	case say && ahead.Abs() > ClocksDiffer:
-		p.cfg.Log.Warn("our clock differs from the tenant's; set the clock of this machine", "ahead", rounded)
-	case say:
+	case changed && ahead.Abs() > ClocksDiffer:
+		p.cfg.Log.Warn("our clock differs from the tenant's; correct the clock of this machine", "ahead", rounded)
+	case changed:
 		p.cfg.Log.Info("our clock agrees with the tenant's", "ahead", rounded)
 	}
 }
 
-// lead is how far our clock is ahead of the tenant's.
+// lead returns how far our clock is ahead of the tenant's.
 func (p *Puller) lead() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.ahead
+	return p.clockAhead
 }
 
-// now is the tenant's time.
+// now returns the tenant's time.
 func (p *Puller) now() time.Time { return p.byTenant(time.Now()) }
 
-// byTenant is a time of ours by the tenant's clock.
+// byTenant converts a time of our clock to the tenant's clock.
 func (p *Puller) byTenant(t time.Time) time.Time { return t.Add(-p.lead()) }
 
-// beginning is a time that the tenant's clock has surely reached.
+// beginning returns a time that the tenant's clock has certainly reached.
 func (p *Puller) beginning() time.Time {
 	now := p.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
+	// The tenant's last answer is a little older than now, but certain.
 	if !p.tenantDate.IsZero() && p.tenantDate.Before(now) {
 		now = p.tenantDate
 	}

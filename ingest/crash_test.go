@@ -65,7 +65,7 @@ func TestCrashInsideInsert(t *testing.T) {
 	archive := ingest.NewArchive(conn, nil, nil)
 	hour := start.Truncate(time.Hour)
 	chlocaltest.CrashInserts(t, srv, crashRounds, func(round int) error {
-		return archive.Note(t.Context(), []schema.Coverage{{Tenant: "acme", Hour: hour.Add(time.Duration(round) * time.Hour), Expected: 7, Stored: 7,
+		return archive.SaveCoverage(t.Context(), []schema.Coverage{{Tenant: "acme", Hour: hour.Add(time.Duration(round) * time.Hour), Expected: 7, Stored: 7,
 			From: hour, Until: hour.Add(time.Hour), CheckedAt: start}})
 	})
 	list, err := ingest.ReadCoverage(t.Context(), conn, "acme", hour, hour.Add(crashRounds*time.Hour))

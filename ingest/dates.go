@@ -15,94 +15,113 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// An event's row is known by its tenant, date and log_id, and dates are kept in
-// milliseconds. Where the same event comes once more with its date in another
-// precision, it would be a second row: the first date wins. To look for it is dear,
-// so that is done for events only whose date is not as Auth0 writes it, and for those
-// that have come so before.
+// A row is identified by its tenant, date and log_id, and dates are stored in milliseconds.
+// If the same event came again with its date in another precision, it would be a second
+// row. So the first date of an event counts. Looking it up is expensive: this is only done
+// for events whose date is odd, that is, not in Auth0's form, and for those whose date was
+// odd before.
 
-// Dates knows under which dates events are kept.
+// Dates returns the dates under which events are stored.
 type Dates interface {
-	// Odd calls yield for each event that was kept lately with a date that is not as
-	// Auth0 writes it.
+	// Odd calls yield for each event that was stored recently with an odd date.
 	Odd(ctx context.Context, yield func(tenant, logID string)) error
-	// Kept returns the first date of each of some ids of a tenant that are kept. Their
-	// dates are about those between two times.
+	// Kept returns the first date of each of the ids of a tenant that is stored. The dates are
+	// about between two times.
 	Kept(ctx context.Context, tenant string, ids []string, from, until time.Time) (map[string]time.Time, error)
 }
 
-// StoredDates are those of ClickHouse.
+// StoredDates are the dates in ClickHouse.
 type StoredDates struct{ conn driver.Conn }
 
-// NewStoredDates returns the dates of a database.
+// NewStoredDates returns the dates in a database.
 func NewStoredDates(conn driver.Conn) *StoredDates { return &StoredDates{conn} }
 
-// Odd reads the last forty days: what is older, Auth0 has dropped.
+// Odd reads the last forty days. Auth0 has dropped all older events.
 func (s *StoredDates) Odd(ctx context.Context, yield func(tenant, logID string)) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+
+	// Bit 2 of members says that the column has all of the date.
 	rows, err := s.conn.Query(ctx, `SELECT tenant, log_id FROM events_stored
-		WHERE date > now() - INTERVAL 40 DAY AND NOT bitTest(members, 2) AND source NOT IN ('self', 'probe') ORDER BY date DESC LIMIT ?`, mostOdd)
+		WHERE date > now() - INTERVAL 40 DAY AND NOT bitTest(members, 2) AND source NOT IN ('self', 'probe')
+		ORDER BY date DESC LIMIT ?`, maxOdd)
 	if err != nil {
-		return fmt.Errorf("look for odd dates in ClickHouse: %w", err)
+		return fmt.Errorf("look up odd dates in ClickHouse: %w", err)
 	}
 	defer rows.Close()
+
 	for rows.Next() {
 		var tenant, logID string
 		if err := rows.Scan(&tenant, &logID); err != nil {
-			return fmt.Errorf("look for odd dates in ClickHouse: %w", err)
+			return fmt.Errorf("look up odd dates in ClickHouse: %w", err)
 		}
 		yield(tenant, logID)
 	}
 	return rows.Err()
 }
 
-// dateSlack is what two spellings of one date may differ by: a time zone.
+// dateSlack is the greatest difference of two forms of one date: a time zone.
 const dateSlack = 25 * time.Hour
 
-// Kept looks for ids in the days around their dates.
-func (s *StoredDates) Kept(ctx context.Context, tenant string, ids []string, from, until time.Time) (map[string]time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+// Kept looks up ids in the days around their dates.
+func (s *StoredDates) Kept(
+	ctx context.Context, tenant string, ids []string, from, until time.Time,
+) (map[string]time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+
+	// The bounds of the dates prune the table's partitions.
 	found := map[string]time.Time{}
-	for some := range slices.Chunk(ids, farIDs) {
-		quoted := make([]string, len(some))
-		for i, id := range some {
-			quoted[i] = plain(id)
-		}
-		rows, err := s.conn.Query(ctx, `SELECT log_id, argMin(date, inserted_at) FROM events_stored
-			WHERE tenant = ? AND date BETWEEN fromUnixTimestamp64Milli(?, 'UTC') AND fromUnixTimestamp64Milli(?, 'UTC') AND log_id IN (`+
-			strings.Join(quoted, ", ")+") GROUP BY log_id", tenant, from.Add(-dateSlack).UnixMilli(), until.Add(dateSlack).UnixMilli())
-		if err != nil {
-			return nil, fmt.Errorf("look for dates in ClickHouse: %w", err)
-		}
-		for rows.Next() {
-			var id string
-			var date time.Time
-			if err := rows.Scan(&id, &date); err != nil {
-				rows.Close()
-				return nil, fmt.Errorf("look for dates in ClickHouse: %w", err)
-			}
-			found[id] = date.UTC()
-		}
-		rows.Close()
-		if err := rows.Err(); err != nil {
-			return nil, fmt.Errorf("look for dates in ClickHouse: %w", err)
+	for some := range slices.Chunk(ids, queryIDs) {
+		if err := s.collect(ctx, found, tenant, some, from.Add(-dateSlack), until.Add(dateSlack)); err != nil {
+			return nil, fmt.Errorf("look up dates in ClickHouse: %w", err)
 		}
 	}
 	return found, nil
 }
 
-// mostOdd is how many events with odd dates are remembered; one takes some 20 bytes.
-const mostOdd = 200_000
+// collect adds the first dates of ids to found.
+func (s *StoredDates) collect(
+	ctx context.Context, found map[string]time.Time, tenant string, ids []string, from, until time.Time,
+) error {
+	rows, err := s.conn.Query(ctx, `SELECT log_id, argMin(date, inserted_at) FROM events_stored
+		WHERE tenant = ? AND date BETWEEN fromUnixTimestamp64Milli(?, 'UTC') AND fromUnixTimestamp64Milli(?, 'UTC')
+		AND log_id IN (`+literals(ids)+") GROUP BY log_id", tenant, from.UnixMilli(), until.UnixMilli())
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
 
-// oddDates remembers events whose date was odd.
+	for rows.Next() {
+		var id string
+		var date time.Time
+		if err := rows.Scan(&id, &date); err != nil {
+			return err
+		}
+		found[id] = date.UTC()
+	}
+	return rows.Err()
+}
+
+// literals returns texts as a list of SQL literals.
+func literals(texts []string) string {
+	quoted := make([]string, len(texts))
+	for i, text := range texts {
+		quoted[i] = literal(text)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// maxOdd is the number of events with odd dates that are remembered. One takes about 20 bytes.
+const maxOdd = 200_000
+
+// oddDates remembers the events with odd dates.
 type oddDates struct {
 	mu    sync.Mutex // guards known
 	known map[uint64]struct{}
 }
 
-// eventKey is an event's identity in memory. Two that collide would cost a look.
+// eventKey identifies an event in memory. A collision would cost one lookup.
 func eventKey(tenant, logID string) uint64 {
 	return xxh3.HashStringSeed(logID, xxh3.HashString(tenant))
 }
@@ -113,7 +132,9 @@ func (o *oddDates) add(key uint64) {
 	if o.known == nil {
 		o.known = map[uint64]struct{}{}
 	}
-	if len(o.known) >= mostOdd { // any of them has to go
+
+	// If the map is full, remove any of the keys.
+	if len(o.known) >= maxOdd {
 		for old := range o.known {
 			delete(o.known, old)
 			break
@@ -129,22 +150,22 @@ func (o *oddDates) has(key uint64) bool {
 	return known
 }
 
-// dated is a row of a chunk and its date.
+// dated is a row of a chunk with its date.
 type dated struct {
 	key  uint64
 	date time.Time
 }
 
-// unsettled is an event whose row may be there already, under another date.
-type unsettled struct {
+// undated is an event whose row may be stored already under another date.
+type undated struct {
 	event schema.Event
 	row   schema.Row
 }
 
-// KeepFirstDates has events keep the date under which they came first.
+// KeepFirstDates makes the writer store each event under its first date.
 func (w *Writer) KeepFirstDates(dates Dates) { w.dates = dates }
 
-// loadOdd reads which events have odd dates, as often as it takes: another process
+// loadOdd loads the events with odd dates, at each start of a partition: another process
 // may have written some.
 func (w *Writer) loadOdd(ctx context.Context) error {
 	if w.dates == nil {
@@ -155,15 +176,16 @@ func (w *Writer) loadOdd(ctx context.Context) error {
 	})
 }
 
-// askDates repeats a question to ClickHouse until it is answered or ctx ends.
-func (w *Writer) askDates(ctx context.Context, question func() error) error {
+// askDates repeats a query until it succeeds or ctx ends.
+func (w *Writer) askDates(ctx context.Context, query func() error) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
-	said := ""
+
+	logged := ""
 	for {
-		err := question()
+		err := query()
 		if err == nil {
-			if said != "" {
+			if logged != "" {
 				w.setFailing("")
 			}
 			return nil
@@ -171,10 +193,12 @@ func (w *Writer) askDates(ctx context.Context, question func() error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err.Error() != said {
-			said = err.Error()
-			w.log.Warn("dates cannot be looked for; trying again, nothing is lost", "err", err)
-			w.setFailing(said)
+
+		// While ClickHouse is down, chunks wait here as they do for inserts.
+		if err.Error() != logged {
+			logged = err.Error()
+			w.log.Warn("look up dates failed; retrying, no event is lost", "err", err)
+			w.setFailing(logged)
 		}
 		if !sleep(ctx, pause.NextBackOff()) {
 			return ctx.Err()
@@ -182,12 +206,14 @@ func (w *Writer) askDates(ctx context.Context, question func() error) error {
 	}
 }
 
-// isUnsettled reports whether a row has to be looked for, and notes it.
-func (w *Writer) isUnsettled(c *chunk, e *schema.Event, row *schema.Row) bool {
-	if w.dates == nil || e.Source == schema.Self || e.Source == schema.Probe {
+// isUndated reports whether the date of a row has to be looked up, and notes it.
+func (w *Writer) isUndated(c *chunk, event *schema.Event, row *schema.Row) bool {
+	// Our own events have one date only.
+	if w.dates == nil || event.Source == schema.Self || event.Source == schema.Probe {
 		return false
 	}
-	key := eventKey(e.Tenant, row.LogID)
+
+	key := eventKey(event.Tenant, row.LogID)
 	if !row.PlainDate() {
 		w.odd.add(key)
 		return true
@@ -195,57 +221,72 @@ func (w *Writer) isUnsettled(c *chunk, e *schema.Event, row *schema.Row) bool {
 	if w.odd.has(key) {
 		return true
 	}
+
+	// The same event may follow in this chunk with an odd date.
 	c.dated = append(c.dated, dated{key, row.Date})
 	return false
 }
 
-// settleDates gives the rows of a chunk that were put aside their dates, and adds
-// them. All chunks before it must have been inserted.
-func (w *Writer) settleDates(ctx context.Context, c *chunk) error {
-	byTenant := map[string][]*unsettled{}
-	for i := range c.unsettled {
-		u := &c.unsettled[i]
-		byTenant[u.event.Tenant] = append(byTenant[u.event.Tenant], u)
+// resolveDates gives the undated rows of a chunk their first dates, and adds them to its
+// blocks. All chunks before it must have been inserted.
+func (w *Writer) resolveDates(ctx context.Context, c *chunk) error {
+	// Of several dates, that in ClickHouse counts, then the first one in the chunk.
+	first, err := w.storedDates(ctx, c)
+	if err != nil {
+		return err
 	}
-	first := map[uint64]time.Time{}
+	for _, row := range c.dated {
+		if _, known := first[row.key]; !known {
+			first[row.key] = row.date
+		}
+	}
+
+	for i := range c.undated {
+		item := &c.undated[i]
+		key := eventKey(item.event.Tenant, item.row.LogID)
+		if date, known := first[key]; known {
+			item.row.KeepUnder(date)
+		} else {
+			first[key] = item.row.Date
+		}
+		c.block(item.row.Date, &w.spare).Add(&item.event, &item.row)
+	}
+	return nil
+}
+
+// storedDates returns the dates that ClickHouse has of the undated events of a chunk, by
+// their keys.
+func (w *Writer) storedDates(ctx context.Context, c *chunk) (map[uint64]time.Time, error) {
+	byTenant := map[string][]*undated{}
+	for i := range c.undated {
+		item := &c.undated[i]
+		byTenant[item.event.Tenant] = append(byTenant[item.event.Tenant], item)
+	}
+
+	// One lookup for each tenant, nearly always one in all.
+	stored := map[uint64]time.Time{}
 	for tenant, list := range byTenant {
 		ids, from, until := make([]string, len(list)), list[0].row.Date, list[0].row.Date
-		for i, u := range list {
-			ids[i] = u.row.LogID
-			if u.row.Date.Before(from) {
-				from = u.row.Date
+		for i, item := range list {
+			ids[i] = item.row.LogID
+			if item.row.Date.Before(from) {
+				from = item.row.Date
 			}
-			if u.row.Date.After(until) {
-				until = u.row.Date
+			if item.row.Date.After(until) {
+				until = item.row.Date
 			}
 		}
+
 		err := w.askDates(ctx, func() error {
 			kept, err := w.dates.Kept(ctx, tenant, ids, from, until)
 			for id, date := range kept {
-				first[eventKey(tenant, id)] = date
+				stored[eventKey(tenant, id)] = date
 			}
 			return err
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-
-	// What ClickHouse has goes first, then what came before in the chunk.
-	for _, d := range c.dated {
-		if _, known := first[d.key]; !known {
-			first[d.key] = d.date
-		}
-	}
-	for i := range c.unsettled {
-		u := &c.unsettled[i]
-		key := eventKey(u.event.Tenant, u.row.LogID)
-		if date, known := first[key]; known {
-			u.row.KeepUnder(date)
-		} else {
-			first[key] = u.row.Date
-		}
-		c.block(u.row.Date, &w.spare).Add(&u.event, &u.row)
-	}
-	return nil
+	return stored, nil
 }

@@ -56,7 +56,7 @@ func TestPullGateway(t *testing.T) {
 				time.Sleep(2 * time.Hour)
 				stop()
 				w.wantAll(events)
-				if n := w.tenant.oldestCalls(); n != 0 || w.log.count("takes no ids") != 0 || p.Status().Slices.Rounds == 0 {
+				if n := w.tenant.oldestCalls(); n != 0 || w.log.count("rejects synthetic ids") != 0 || p.Status().Slices.Rounds == 0 {
 					t.Errorf("%d calls for the oldest events, status %+v\n%s", n, p.Status().Slices, w.log)
 				}
 				if _, known := w.chains().Of("acme", "audit/fresh"); !known {
@@ -122,7 +122,7 @@ func TestPullNotFound(t *testing.T) {
 		time.Sleep(time.Hour)
 		stop()
 		w.wantAll(slices.Concat(events, live))
-		if n := w.log.count("is not found; going on from its time"); n != 1 || w.tenant.oldestCalls() != 0 || len(w.own(schema.TypeGap)) != 0 {
+		if n := w.log.count("not found; resuming at its time"); n != 1 || w.tenant.oldestCalls() != 0 || len(w.own(schema.TypeGap)) != 0 {
 			t.Errorf("said %d times, %d calls for the oldest events, %d gaps", n, w.tenant.oldestCalls(), len(w.own(schema.TypeGap)))
 		}
 	})
@@ -320,7 +320,7 @@ func TestPullLowIDs(t *testing.T) {
 		time.Sleep(20 * time.Minute)
 		stop()
 		w.wantAll(slices.Concat(low, events))
-		if n := w.log.count("sort below all others; they are pulled"); n == 0 || p.Status().Slices.Rounds == 0 {
+		if n := w.log.count("sort below all others; pulling"); n == 0 || p.Status().Slices.Rounds == 0 {
 			t.Errorf("nobody was told, or the backfill was of one chain: %+v", p.Status())
 		}
 	})
@@ -339,7 +339,7 @@ func TestPullOddAmongTheOldest(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		stop()
 		w.wantAll(events)
-		if p.Status().Slices.Rounds == 0 || w.log.count("takes no ids") != 0 {
+		if p.Status().Slices.Rounds == 0 || w.log.count("rejects synthetic ids") != 0 {
 			t.Errorf("the backfill was of one chain:\n%s", w.log)
 		}
 	})

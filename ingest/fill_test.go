@@ -250,7 +250,7 @@ func TestFillOrders(t *testing.T) {
 					cfg := ingest.PullerConfig{Backfill: 11 * time.Hour, Chains: 4}
 					_, stop := w.run(cfg)
 					time.Sleep(2 * time.Second)
-					order := ingest.NewBackfill("acme", "mine", tt.from, tt.until)
+					order := ingest.BackfillRequest("acme", "mine", tt.from, tt.until)
 					if restart {
 						// It is only in the topic: the one who leads next takes it up.
 						stop()
@@ -265,13 +265,13 @@ func TestFillOrders(t *testing.T) {
 					} else {
 						w.orders <- order
 						w.orders <- order
-						w.orders <- ingest.NewBackfill("other", "theirs", tt.from, tt.until)
+						w.orders <- ingest.BackfillRequest("other", "theirs", tt.from, tt.until)
 					}
 					time.Sleep(5 * time.Minute)
 					stop()
 					w.wantAll(past, tt.want)
 					c, ok := w.chains().Of("acme", order.Chain)
-					if !ok || !c.Done || c.Order {
+					if !ok || !c.Done || c.Requested {
 						t.Errorf("the order is %+v", c)
 					}
 					if got := w.own(schema.TypeGap); len(got) != 0 {
@@ -334,7 +334,7 @@ func TestFillSerial(t *testing.T) {
 		}
 		p, stop := w.run(ingest.PullerConfig{Backfill: 6 * time.Hour})
 		time.Sleep(3 * time.Second)
-		if s := p.Status(); !s.Backfill || s.Slices.Chains != 0 || w.log.count("WARN the tenant takes no ids that it has not issued: the backfill is one chain") != 1 {
+		if s := p.Status(); !s.Backfill || s.Slices.Chains != 0 || w.log.count("WARN tenant rejects synthetic ids: backfilling serially") != 1 {
 			t.Errorf("status: %+v\n%s", s, w.log)
 		}
 		calls := w.tenant.called()
@@ -408,7 +408,7 @@ func TestFillOddLogs(t *testing.T) {
 				if s := p.Status(); s.Backfill || s.Slices.Chains != 0 || !p.RoomIsFree() {
 					t.Errorf("status: %+v, room is free: %v", s, p.RoomIsFree())
 				}
-				if got := w.log.count("the backfill is one chain") == 0; got != tt.slices {
+				if got := w.log.count("backfilling serially") == 0; got != tt.slices {
 					t.Errorf("cut into slices: %v, want %v", got, tt.slices)
 				}
 				// A bounded number of calls each second for the tail, and no storm.

@@ -2,65 +2,66 @@ package ingest
 
 import "time"
 
-// How the flow into a bucket is measured. A full bucket tells nothing, so calls
-// first draw it down to a half; then one call at a time looks how much has come
-// meanwhile, which makes every answer exact, until enough has. All of these
-// calls are on credit: what they take beyond our share is paid back afterwards.
-// It is done while callers are held back only: else the flow does not matter.
+// How the refill rate of a bucket is measured. A full bucket reveals nothing, so calls first
+// drain it to a half. Then one call at a time reads how many tokens were added since the
+// last one, so that every answer is exact, until there are enough. All of these calls are on
+// credit: those beyond our share are paid back afterwards. A measurement only starts while
+// callers have to wait; otherwise the rate does not matter.
 
-// measurement is what is known of the flow, and how far a look at it is.
+// measurement has the results of measurements, and the state of the current one.
 type measurement struct {
-	proven bool      // the flow is not just assumed
-	due    time.Time // of the next measurement
-	short  bool      // the bucket has held us back since
-	phase  phase
-	began  time.Time
-	drawn  int       // calls of this draining
-	since  time.Time // the first of them
-	ended  time.Time // of the measurement before
+	proven  bool      // the refill rate was measured
+	due     time.Time // of the next measurement
+	short   bool      // the bucket has been empty since the last one
+	phase   phase
+	started time.Time
+	drained int       // calls of the current draining
+	since   time.Time // the first of them
+	ended   time.Time // of the last measurement
 
-	level   int           // what was in the bucket at
-	at      time.Time     // the last quiet answer
-	pause   time.Duration // until the next look
-	gained  float64       // tokens that came within
+	level   int           // of the bucket at
+	at      time.Time     // the last answer without another call in flight
+	pause   time.Duration // until the next call
+	gained  float64       // tokens that were added in
 	watched time.Duration
-	fulls   int     // looks that found the bucket full, so that some may have been lost
-	bound   float64 // tokens a second at least, by these
+	fulls   int     // answers with a full bucket, where some tokens may have been lost
+	bound   float64 // lower bound of the tokens a second, from these
 }
 
 type phase int
 
 const (
-	steady   phase = iota
-	draining       // calls go as fast as they can
-	settling       // until none is in flight
-	watching       // one at a time
+	phaseIdle     phase = iota
+	phaseDraining       // calls go as fast as they can
+	phaseWaiting        // until no call is in flight
+	phaseWatching       // one call at a time
 )
 
 const (
-	enough     = 20.0             // tokens: one of them more or less is 5 %
+	enough     = 20.0             // tokens; an error of one is 5 %
 	longest    = 20 * time.Second // of a measurement
-	mostFulls  = 12
-	measureAll = 5 * time.Minute  // a plan can change
-	measureBad = 30 * time.Second // after a refusal, or where the bucket holds us back
+	maxFulls   = 12
+	measureAll = 5 * time.Minute  // interval, since a plan can change
+	measureBad = 30 * time.Second // interval after a 429, or after the bucket was empty
 	firstPause = 250 * time.Millisecond
 	leastPause = 5 * time.Millisecond
-	slowDrain  = 40 * time.Second // calls that take so long for twice a bucket are in no hurry
-	leastSize  = 5                // in smaller ones nothing can be seen
+	slowDrain  = 40 * time.Second // if twice a bucket of calls takes so long, they are not in a hurry
+	leastSize  = 5                // a smaller bucket cannot be measured
 )
 
+// sent counts a call of a draining.
 func (m *measurement) sent(now time.Time) {
-	if m.phase != draining {
+	if m.phase != phaseDraining {
 		return
 	}
-	if m.drawn == 0 {
+	if m.drained == 0 {
 		m.since = now
 	}
-	m.drawn++
+	m.drained++
 }
 
-// empty is told that the bucket holds us back: less flows in than we thought, or
-// others take more.
+// empty notes that the bucket is empty: its refill rate is lower than expected, or others
+// use more than expected.
 func (m *measurement) empty() {
 	m.short = true
 	if soon := m.ended.Add(measureBad); m.proven && m.due.After(soon) {
@@ -68,43 +69,45 @@ func (m *measurement) empty() {
 	}
 }
 
-// refused is told of a 429: what we think of the flow may be wrong.
+// refused notes a 429: the expected refill rate may be wrong.
 func (m *measurement) refused(now time.Time) {
-	m.phase = steady
+	m.phase = phaseIdle
 	if next := now.Add(measureBad); m.due.After(next) || m.due.Before(now) {
 		m.due = next
 	}
 }
 
-// measure leads a measurement, and decides about calls while one goes on.
+// measure runs a measurement. During one, decided is true, and wait is how long the next
+// call must wait.
 func (p *Pacer) measure(now time.Time) (wait time.Duration, decided bool) {
-	m, natural := &p.flow, float64(p.size)
-	if m.phase == steady {
-		if p.window > 0 || p.size < leastSize || now.Before(m.due) || p.own >= 1 && m.proven && !m.short || p.own < 0 {
+	m := &p.flow
+
+	// Start to drain the bucket.
+	if m.phase == phaseIdle {
+		if !p.mustMeasure(now) {
 			return 0, false
 		}
-		*m = measurement{proven: m.proven, ended: m.ended, phase: draining, began: now, pause: firstPause}
+		*m = measurement{proven: m.proven, ended: m.ended, phase: phaseDraining, started: now, pause: firstPause}
 	}
-	if m.phase == draining {
-		if m.drawn > 2*p.size { // it fills as fast as we can call, or faster
-			if now.Sub(m.since) > slowDrain { // nobody was in a hurry, which tells nothing
-				*m = measurement{proven: m.proven, ended: m.ended, due: now.Add(measureAll)}
-				return 0, false
-			}
-			came := float64(m.drawn - p.inFlight - (p.size - p.last.Remaining))
-			p.settle(min(natural, came/max(now.Sub(m.since).Seconds(), 1e-3)), now)
+
+	// During the draining, calls go at once until half of the bucket is left.
+	if m.phase == phaseDraining {
+		if m.drained > 2*p.size {
+			p.endDraining(now)
 			return 0, false
 		}
 		if p.left() > float64(p.size/2) {
 			return 0, true
 		}
-		m.phase = settling
+		m.phase = phaseWaiting
 	}
+
+	// The next answer after all others is the first exact one.
 	if p.inFlight > 0 {
 		return never, true
 	}
-	if m.phase == settling { // the next answer is the first that is exact
-		m.phase, m.at = watching, time.Time{}
+	if m.phase == phaseWaiting {
+		m.phase, m.at = phaseWatching, time.Time{}
 	}
 	if p.last.Remaining < 1 {
 		return max(0, p.lastAt.Add(max(p.last.Reset, shortReset)).Sub(now)), true
@@ -112,71 +115,102 @@ func (p *Pacer) measure(now time.Time) (wait time.Duration, decided bool) {
 	return max(0, m.at.Add(m.pause).Sub(now)), true
 }
 
-// measured takes an answer into the measurement.
-func (p *Pacer) measured(l Limit, now time.Time) {
+// mustMeasure reports whether a measurement must start.
+func (p *Pacer) mustMeasure(now time.Time) bool {
 	m := &p.flow
-	if m.phase != watching || p.inFlight > 0 {
+	possible := p.window == 0 && p.size >= leastSize && !now.Before(m.due)
+	inDebt := p.own < 0
+	needed := p.own < 1 || !m.proven || m.short // calls wait, or the rate is not known
+	return possible && !inDebt && needed
+}
+
+// endDraining ends a measurement whose bucket does not drain: it is refilled as fast as we
+// call, or faster.
+func (p *Pacer) endDraining(now time.Time) {
+	m := &p.flow
+	if now.Sub(m.since) > slowDrain { // the calls were too slow to tell
+		*m = measurement{proven: m.proven, ended: m.ended, due: now.Add(measureAll)}
 		return
 	}
+	added := float64(m.drained - p.inFlight - (p.size - p.last.Remaining))
+	p.finish(min(float64(p.size), added/max(now.Sub(m.since).Seconds(), 1e-3)), now)
+}
+
+// measured adds an answer to the measurement.
+func (p *Pacer) measured(limit Limit, now time.Time) {
+	m := &p.flow
+	if m.phase != phaseWatching || p.inFlight > 0 {
+		return
+	}
+
+	// The first answer is only the start, unless the bucket has filled again since the draining.
 	if m.at.IsZero() {
-		if m.level, m.at = l.Remaining, now; l.Remaining <= p.size*3/4 {
+		if m.level, m.at = limit.Remaining, now; limit.Remaining <= p.size*3/4 {
 			return
 		}
-		// It has filled again before it could be looked at.
-		m.bound = max(m.bound, float64(m.drawn-p.size+l.Remaining)/max(now.Sub(m.since).Seconds(), 1e-3))
-		if m.fulls++; m.fulls >= mostFulls {
-			p.settle(m.rate(float64(p.size)), now)
+		added := float64(m.drained - p.size + limit.Remaining)
+		m.bound = max(m.bound, added/max(now.Sub(m.since).Seconds(), 1e-3))
+		if m.fulls++; m.fulls >= maxFulls {
+			p.finish(m.rate(float64(p.size)), now)
 		} else {
-			m.phase, m.drawn = draining, 0
+			m.phase, m.drained = phaseDraining, 0
 		}
 		return
 	}
-	came, within := float64(l.Remaining+1-m.level), now.Sub(m.at)
-	if l.Remaining >= p.size-1 {
+
+	// If the bucket is full, some tokens may have been lost: call sooner next time.
+	added, within := float64(limit.Remaining+1-m.level), now.Sub(m.at)
+	if limit.Remaining >= p.size-1 {
 		m.fulls++
-		m.bound = max(m.bound, (came-1)/within.Seconds()) // a part of one may have been there
+		m.bound = max(m.bound, (added-1)/within.Seconds()) // a part of one token may be older
 		m.pause = max(m.pause/2, leastPause)
 	} else {
-		m.gained += came
+		m.gained += added
 		m.watched += within
 		m.pause = min(2*m.pause, time.Second)
 		if m.gained >= 2 {
-			m.pause = min(time.Duration(float64(p.size)/4/m.gained*float64(m.watched)), 2*time.Second)
+			quarter := float64(p.size) / 4 / m.gained * float64(m.watched) // time for a quarter of the bucket
+			m.pause = min(time.Duration(quarter), 2*time.Second)
 		}
 	}
-	m.level, m.at = l.Remaining, now
+	m.level, m.at = limit.Remaining, now
+
 	switch {
-	case m.gained >= enough, m.fulls >= mostFulls, now.Sub(m.began) > longest, p.jumps >= surely:
+	case m.gained >= enough, m.fulls >= maxFulls, now.Sub(m.started) > longest, p.jumps >= surely:
 		rate := m.rate(float64(p.size))
 		if p.jumps >= surely {
 			rate = float64(p.size)
 		}
-		p.settle(rate, now)
-	case float64(l.Remaining)+came > 0.9*float64(p.size): // else the looks would be missed at which most has come
-		m.phase, m.drawn = draining, 0
+		p.finish(rate, now)
+
+	// The next answer would find a full bucket: drain it again. Otherwise the intervals with the
+	// most tokens would be missing.
+	case float64(limit.Remaining)+added > 0.9*float64(p.size):
+		m.phase, m.drained = phaseDraining, 0
 	}
 }
 
-// rate is what a measurement comes to. Most limits are told as so many a second;
-// that is taken where nothing speaks against it.
+// rate returns the result of a measurement. Most limits are per second: natural, the size of
+// the bucket, is the result unless something contradicts it.
 func (m *measurement) rate(natural float64) float64 {
 	rate := m.gained / max(m.watched.Seconds(), 1e-3)
-	surely := m.bound * m.watched.Seconds() // would have come while we watched, at the bound
+	expected := m.bound * m.watched.Seconds() // tokens in the watched time, at the bound
 	switch {
 	case rate > 0.8*natural && rate < 1.2*natural:
 		return natural
-	case m.bound < natural/4: // far from as many a second
-	case surely >= 2 && m.gained < surely/2: // it fills all at once: a window of a second
+	case m.bound < natural/4: // far from one bucket a second
+	case expected >= 2 && m.gained < expected/2: // filled at once, as by a window of a second
 		return natural
-	case m.gained < enough/4: // it filled too soon to see more
+	case m.gained < enough/4: // filled too soon to see more
 		return max(m.bound, natural)
 	}
 	return max(rate, m.bound)
 }
 
-// settle ends a measurement.
-func (p *Pacer) settle(rate float64, now time.Time) {
+// finish ends a measurement.
+func (p *Pacer) finish(rate float64, now time.Time) {
 	p.refill = max(rate, 0.01)
-	// Where it takes long to pay back what this took, it is not done again so soon.
-	p.flow = measurement{proven: true, ended: now, due: now.Add(measureAll + 4*timeFor(max(-p.own, 0), p.share*p.refill))}
+	// The longer it takes to pay back the calls of this measurement, the later is the next one.
+	payback := timeFor(max(-p.own, 0), p.share*p.refill)
+	p.flow = measurement{proven: true, ended: now, due: now.Add(measureAll + 4*payback)}
 }

@@ -7,20 +7,21 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// chainLow is the chain of events whose ids sort below all that we know: no other
-// chain asks for them, since each begins at a time, and such an id tells none.
+// chainLow is the chain of events whose ids sort below all ids with a time. No other chain
+// fetches them, since each starts at a time.
 const chainLow = "low"
 
 // belowAll is below every id.
 var belowAll = strings.Repeat("0", len(beforeAll))
 
-// watchLowIDs pulls events whose ids sort below 900…, which is where Auth0's begin,
-// and looks for new ones from time to time.
+// watchLowIDs pulls the events whose ids sort below 900…, where Auth0's ids start, and
+// checks for new ones from time to time.
 func (p *Puller) watchLowIDs(ctx context.Context, state Checkpoints) error {
 	c, known := state.Of(p.cfg.Tenant, chainLow)
 	if !known {
 		c = Checkpoint{Tenant: p.cfg.Tenant, Chain: chainLow, From: belowAll, LogID: belowAll}
 	}
+
 	for {
 		for more := true; more; {
 			var err error
@@ -34,39 +35,43 @@ func (p *Puller) watchLowIDs(ctx context.Context, state Checkpoints) error {
 	}
 }
 
-// pullLowIDs pulls a page of such events. A tenant that does not answer is asked
-// again later: it may not take an id like that. If we die between the acks and the
-// checkpoint, the next start pulls the page again.
+// pullLowIDs pulls one page of such events. If the call fails, it reports no more events,
+// so that the tenant is asked again later: it may reject such an id.
 func (p *Puller) pullLowIDs(ctx context.Context, c *Checkpoint) (more bool, err error) {
-	// One event tells whether there are any; nearly always there are none.
-	events, err := p.lowPage(ctx, c.LogID, 1)
+	// One event is enough to see whether there are any. Nearly always there are none.
+	events, err := p.fetchLowIDs(ctx, c.LogID, 1)
 	if err == nil && len(events) > 0 {
-		events, err = p.lowPage(ctx, c.LogID, MaxTake)
+		events, err = p.fetchLowIDs(ctx, c.LogID, MaxTake)
 	}
 	if err != nil || len(events) == 0 {
 		return false, err
 	}
+
 	records := make([]schema.Record, len(events))
 	for i := range events {
-		e := &events[i]
-		e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Backfill, p.now()
-		records[i] = e.Record()
+		event := &events[i]
+		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Backfill, p.now()
+		records[i] = event.Record()
 	}
 	if err := p.produce(ctx, records); err != nil {
-		return false, p.describe("delivery of events", err)
+		return false, p.describe("produce events", err)
 	}
 	p.count(schema.Backfill, len(records))
-	p.cfg.Log.Warn("the tenant has events whose ids sort below all others; they are pulled on their own", "events", len(events),
-		"from", events[0].LogID, "until", events[len(events)-1].LogID)
-	c.LogID = events[len(events)-1].LogID
+
+	last := events[len(events)-1].LogID
+	p.cfg.Log.Warn("tenant has events whose ids sort below all others; pulling them separately",
+		"events", len(events), "from", events[0].LogID, "until", last)
+
+	// If we stop here, the next start pulls the page again.
+	c.LogID = last
 	c.Events += uint64(len(events))
-	p.saves.put(*c)
+	p.saves.save(*c)
 	return true, nil
 }
 
-// lowPage is the events after a cursor whose ids sort below all that we know.
-func (p *Puller) lowPage(ctx context.Context, cursor string, take int) ([]schema.Event, error) {
-	granted, err := p.pacer.Wait(ctx, Audit)
+// fetchLowIDs returns the events after a cursor whose ids sort below all ids with a time.
+func (p *Puller) fetchLowIDs(ctx context.Context, cursor string, take int) ([]schema.Event, error) {
+	granted, err := p.pacer.Wait(ctx, PriorityAudit)
 	if err != nil {
 		return nil, err
 	}
@@ -74,13 +79,14 @@ func (p *Puller) lowPage(ctx context.Context, cursor string, take int) ([]schema
 	p.pacer.Observe(page.Limit, granted)
 	p.holdFor(err)
 	if err != nil {
-		p.cfg.Log.Debug("the tenant cannot be asked for ids that sort below all others", "err", err)
+		p.cfg.Log.Debug("fetch ids that sort below all others failed", "err", err)
 		return nil, ctx.Err()
 	}
+
 	var low []schema.Event
-	for _, e := range identify(page.Events) {
-		if e.LogID != "" && e.LogID < beforeAll && e.LogID > cursor {
-			low = append(low, e)
+	for _, event := range identify(page.Events) {
+		if event.LogID != "" && event.LogID < beforeAll && event.LogID > cursor {
+			low = append(low, event)
 		}
 	}
 	return low, nil

@@ -7,7 +7,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// PullMetrics are the figures of all pullers of a process.
+// PullMetrics are the metrics of all pullers of a process.
 type PullMetrics struct {
 	events     *prometheus.CounterVec
 	pages      *prometheus.CounterVec
@@ -33,61 +33,103 @@ type PullMetrics struct {
 	auditFailures *prometheus.CounterVec
 }
 
-// NewPullMetrics registers the figures.
+// NewPullMetrics registers the metrics.
 func NewPullMetrics(reg prometheus.Registerer) *PullMetrics {
-	f := promauto.With(reg)
-	tenant := []string{"tenant"}
-	return &PullMetrics{
-		events:     f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_events_total", Help: "Events pulled and acked by Kafka."}, []string{"tenant", "source"}),
-		pages:      f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_pages_total", Help: "Pages of events that the tenant answered."}, tenant),
-		failures:   f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_call_failures_total", Help: "Calls to the tenant that failed."}, []string{"tenant", "kind"}),
-		retries:    f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_produce_retries_total", Help: "Attempts to hand events to Kafka that failed and were repeated."}, tenant),
-		lateness:   f.NewHistogramVec(prometheus.HistogramOpts{Name: "tenantwatch_pull_lateness_seconds", Help: "From an event's date until it was pulled, without the backfill.", Buckets: prometheus.ExponentialBuckets(0.25, 2, 14)}, tenant),
-		position:   f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_position_timestamp_seconds", Help: "When Auth0 stored the newest event that was pulled."}, tenant),
-		checkpoint: f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_checkpoint_timestamp_seconds", Help: "When the checkpoint was last written."}, tenant),
-		limit:      f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_ratelimit_limit", Help: "Size of the rate limit's bucket, as last told."}, tenant),
-		remaining:  f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_ratelimit_remaining", Help: "What was left in the bucket, as last told."}, tenant),
-		caughtUp:   f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_caught_up", Help: "1 when the last answer had all there was."}, tenant),
-		dropped:    f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_self_events_dropped_total", Help: "Events about our own failed calls that were dropped because Kafka was away for long."}, tenant),
-		overlap:    f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_overlap_seconds", Help: "How far back events that show up late are looked for."}, tenant),
-		gaps:       f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_gaps_total", Help: "Times of which the tenant dropped events before they were pulled."}, tenant),
-		gapSeconds: f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_pull_gap_seconds_total", Help: "Their length."}, tenant),
-		clock:      f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_pull_clock_skew_seconds", Help: "How far our clock is ahead of the tenant's, by the Date of its last answer; below 0 when it is behind."}, tenant),
-		streams:    f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_log_stream_active", Help: "1 when a log stream of the tenant is active."}, []string{"tenant", "stream"}),
+	factory := promauto.With(reg)
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		opts := prometheus.CounterOpts{Name: name, Help: help}
+		return factory.NewCounterVec(opts, append([]string{"tenant"}, labels...))
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		opts := prometheus.GaugeOpts{Name: name, Help: help}
+		return factory.NewGaugeVec(opts, append([]string{"tenant"}, labels...))
+	}
 
-		audited:       f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_audit_events_total", Help: "Events of the tenant that ClickHouse was held against."}, tenant),
-		missing:       f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_audit_missing_total", Help: "Of these, those that were missing."}, tenant),
-		healed:        f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_audit_healed_total", Help: "Of these, those that were pulled again and stored."}, tenant),
-		auditPosition: f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_audit_position_timestamp_seconds", Help: "Up to where the audit at hand has come."}, tenant),
-		auditFailures: f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_audit_failures_total", Help: "Times that an audit could not ask ClickHouse or Kafka and tried again."}, tenant),
+	return &PullMetrics{
+		events: counter("tenantwatch_pull_events_total",
+			"Events pulled and acknowledged by Kafka.", "source"),
+		pages: counter("tenantwatch_pull_pages_total",
+			"Pages of events received from the tenant."),
+		failures: counter("tenantwatch_pull_call_failures_total",
+			"Failed calls to the tenant.", "kind"),
+		retries: counter("tenantwatch_pull_produce_retries_total",
+			"Failed attempts to produce events to Kafka; each was retried."),
+		lateness: factory.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "tenantwatch_pull_lateness_seconds",
+			Help:    "Time from an event's date until it was pulled, without the backfill.",
+			Buckets: prometheus.ExponentialBuckets(0.25, 2, 14),
+		}, []string{"tenant"}),
+		position: gauge("tenantwatch_pull_position_timestamp_seconds",
+			"Time at which Auth0 stored the newest pulled event."),
+		checkpoint: gauge("tenantwatch_pull_checkpoint_timestamp_seconds",
+			"Time at which a checkpoint was last saved."),
+
+		// As the last answer has them. Collector has the rates.
+		limit: gauge("tenantwatch_pull_ratelimit_limit",
+			"Size of the rate limit's bucket, from the last answer."),
+		remaining: gauge("tenantwatch_pull_ratelimit_remaining",
+			"Calls left in the rate limit's bucket, from the last answer."),
+		caughtUp: gauge("tenantwatch_pull_caught_up",
+			"1 if the tenant had no more events after the last page."),
+		dropped: counter("tenantwatch_pull_self_events_dropped_total",
+			"Events about our own failed calls that were dropped because Kafka was down for too long."),
+		overlap: gauge("tenantwatch_pull_overlap_seconds",
+			"Width of the overlap, which re-reads the log for late events."),
+
+		// Problems of the tenant, or of our clock.
+		gaps: counter("tenantwatch_pull_gaps_total",
+			"Gaps in the pulled log: times of which the tenant dropped events before they were pulled."),
+		gapSeconds: counter("tenantwatch_pull_gap_seconds_total",
+			"Total length of gaps in the pulled log, in seconds."),
+		clock: gauge("tenantwatch_pull_clock_skew_seconds",
+			"Lead of our clock over the tenant's, by the Date of its last answer; negative if it is behind."),
+		streams: gauge("tenantwatch_log_stream_active",
+			"1 if a log stream of the tenant is active.", "stream"),
+
+		// Audits, by event.
+		audited: counter("tenantwatch_audit_events_total",
+			"Events of the tenant that audits compared with ClickHouse."),
+		missing: counter("tenantwatch_audit_missing_total",
+			"Audited events that were missing in ClickHouse."),
+		healed: counter("tenantwatch_audit_healed_total",
+			"Missing events that were pulled again and stored."),
+		auditPosition: gauge("tenantwatch_audit_position_timestamp_seconds",
+			"Time in the log that the current audit has reached."),
+		auditFailures: counter("tenantwatch_audit_failures_total",
+			"Failed requests of audits to ClickHouse or Kafka; each was retried."),
 	}
 }
 
-// start makes the series of a tenant, so that absent is not zero.
+// start creates the series of a tenant, so that they are zero rather than absent.
 func (m *PullMetrics) start(tenant string) {
-	for _, s := range []schema.Source{schema.Tail, schema.Backfill, schema.Overlap, schema.Repair, schema.Self} {
-		m.events.WithLabelValues(tenant, string(s))
+	for _, source := range []schema.Source{schema.Tail, schema.Backfill, schema.Overlap, schema.Repair, schema.Self} {
+		m.events.WithLabelValues(tenant, string(source))
 	}
-	for _, k := range kinds {
-		m.failures.WithLabelValues(tenant, string(k))
+	for _, kind := range kinds {
+		m.failures.WithLabelValues(tenant, string(kind))
 	}
+
 	m.pages.WithLabelValues(tenant)
 	m.retries.WithLabelValues(tenant)
-	for _, c := range []*prometheus.CounterVec{m.dropped, m.gaps, m.gapSeconds, m.audited, m.missing, m.healed, m.auditFailures} {
-		c.WithLabelValues(tenant)
+	for _, counter := range []*prometheus.CounterVec{
+		m.dropped, m.gaps, m.gapSeconds, m.audited, m.missing, m.healed, m.auditFailures,
+	} {
+		counter.WithLabelValues(tenant)
 	}
 }
 
-// stop takes away what was true of a tenant as long as we led it: the position of
-// one that another process leads by now would seem to stand still.
+// stop deletes the gauges of a tenant that this process no longer leads. Otherwise its
+// position would seem to stand still.
 func (m *PullMetrics) stop(tenant string) {
 	labels := prometheus.Labels{"tenant": tenant}
-	for _, g := range []*prometheus.GaugeVec{m.position, m.checkpoint, m.limit, m.remaining, m.caughtUp, m.overlap, m.auditPosition, m.streams, m.clock} {
-		g.DeletePartialMatch(labels)
+	for _, gauge := range []*prometheus.GaugeVec{
+		m.position, m.checkpoint, m.limit, m.remaining, m.caughtUp, m.overlap, m.auditPosition, m.streams, m.clock,
+	} {
+		gauge.DeletePartialMatch(labels)
 	}
 }
 
-// writeMetrics are the figures of a Writer.
+// writeMetrics are the metrics of a Writer.
 type writeMetrics struct {
 	rows      prometheus.Counter
 	inserts   prometheus.Counter
@@ -101,16 +143,39 @@ type writeMetrics struct {
 }
 
 func newWriteMetrics(reg prometheus.Registerer) *writeMetrics {
-	f := promauto.With(reg)
+	factory := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return factory.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+
 	return &writeMetrics{
-		rows:      f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_write_rows_total", Help: "Rows inserted into ClickHouse, repeats included."}),
-		inserts:   f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_write_inserts_total", Help: "Inserts that ClickHouse acknowledged."}),
-		failures:  f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_write_insert_failures_total", Help: "Inserts that failed and were repeated."}),
-		dead:      f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_write_dead_letters_total", Help: "Events that could not be stored and went to the deadletter topic."}),
-		commits:   f.NewCounter(prometheus.CounterOpts{Name: "tenantwatch_write_commit_failures_total", Help: "Offset commits that failed; their records are written again."}),
-		insertSec: f.NewHistogram(prometheus.HistogramOpts{Name: "tenantwatch_write_insert_seconds", Help: "Duration of acknowledged inserts.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 12)}),
-		delay:     f.NewHistogram(prometheus.HistogramOpts{Name: "tenantwatch_write_delay_seconds", Help: "From the pull of an event until its row was there.", Buckets: prometheus.ExponentialBuckets(0.05, 2, 14)}),
-		newest:    f.NewGauge(prometheus.GaugeOpts{Name: "tenantwatch_write_newest_event_timestamp_seconds", Help: "Date of the newest event in ClickHouse that this process wrote."}),
-		lag:       f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_write_lag_records", Help: "Records in a partition that are not written yet."}, []string{"partition"}),
+		rows: counter("tenantwatch_write_rows_total",
+			"Rows inserted into ClickHouse, repeats included."),
+		inserts: counter("tenantwatch_write_inserts_total",
+			"Inserts that ClickHouse acknowledged."),
+		failures: counter("tenantwatch_write_insert_failures_total",
+			"Failed inserts; each was retried."),
+		dead: counter("tenantwatch_write_dead_letters_total",
+			"Events that could not be stored and went to the deadletter topic."),
+		commits: counter("tenantwatch_write_commit_failures_total",
+			"Failed offset commits; their records are written again."),
+		insertSec: factory.NewHistogram(prometheus.HistogramOpts{
+			Name:    "tenantwatch_write_insert_seconds",
+			Help:    "Duration of acknowledged inserts.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 2, 12),
+		}),
+		delay: factory.NewHistogram(prometheus.HistogramOpts{
+			Name:    "tenantwatch_write_delay_seconds",
+			Help:    "Time from the pull of an event until its row was stored.",
+			Buckets: prometheus.ExponentialBuckets(0.05, 2, 14),
+		}),
+		newest: factory.NewGauge(prometheus.GaugeOpts{
+			Name: "tenantwatch_write_newest_event_timestamp_seconds",
+			Help: "Date of the newest event that this process has inserted.",
+		}),
+		lag: factory.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tenantwatch_write_lag_records",
+			Help: "Records of a partition that are not written yet.",
+		}, []string{"partition"}),
 	}
 }

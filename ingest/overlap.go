@@ -7,70 +7,85 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// The overlap is never wider than maxOverlap, and narrow again when nothing has
-// been that late for narrowAfter. What comes later still is found by audits.
 const (
-	maxOverlap  = 12 * time.Hour
+	// maxOverlap is the greatest width of the overlap. Audits find events that are later still.
+	maxOverlap = 12 * time.Hour
+	// narrowAfter is how long no event may have needed the width before it is halved.
 	narrowAfter = 24 * time.Hour
 )
 
-// lookBehind re-reads what the tail has passed within the last minutes: Auth0
-// may make an event visible after others with higher ids. It begins at the
-// place that the checkpoint keeps for it, so what was due when we died is looked
-// at by the next start.
-func (p *Puller) lookBehind(ctx context.Context) error {
+// runOverlap re-reads the last minutes of the log behind the tail, since Auth0 may make an
+// event visible after others with higher ids. It starts at the place that the checkpoint
+// has for it, so a re-read that a crash has prevented is done by the next start.
+func (p *Puller) runOverlap(ctx context.Context) error {
 	take := MaxTake
 	p.mu.Lock()
-	due := p.owed
+	due := p.pendingOverlap
 	p.mu.Unlock()
+
 	for first := true; ; first = false {
 		if due.from != "" {
-			found, _, err := p.walk(ctx, due, &take, first)
+			found, _, err := p.reread(ctx, due, &take, first)
 			if err != nil {
 				return err
 			}
-			// The first walk of a start meets everything again: no id is known yet.
+			// No id is known before the first pass of a start, so that one finds everything.
 			if found > 0 && !first {
 				p.cfg.Log.Info("events showed up late", "events", found)
 			}
 		}
+
 		p.mu.Lock()
-		p.owed = stretch{}
+		p.pendingOverlap = stretch{}
 		p.narrow(time.Now())
-		p.looked = true
-		back := p.back
+		p.overlapRan = true
+		width := p.overlapWidth
 		p.mu.Unlock()
-		// A wider overlap comes less often, and so costs as much.
-		if !sleep(ctx, time.Duration(float64(p.cfg.OverlapEvery)*float64(back)/float64(p.cfg.Overlap))) {
+
+		// A wide overlap runs less often, so that it needs no more calls.
+		wider := float64(width) / float64(p.cfg.Overlap)
+		if !sleep(ctx, time.Duration(float64(p.cfg.OverlapEvery)*wider)) {
 			return ctx.Err()
 		}
-		p.mu.Lock()
-		due = stretch{p.at.Behind, p.at.LogID}
-		owed := due // the checkpoint keeps it until it is done
-		if p.back > p.cfg.Overlap && p.synthetic {
-			// The marks of a wider overlap are not there yet.
-			if from := schema.SyntheticID(time.Now().Add(-p.ahead - p.back)); higher(due.from, from) {
-				due.from = from
-			}
-		}
-		if due = p.known(due); due.from == "" {
-			owed = stretch{} // the tail itself is still far behind
-		}
-		p.owed = owed
-		p.mu.Unlock()
+
+		due = p.dueOverlap()
 	}
 }
 
-// known is what of a stretch can be compared with the ids of what was pulled; it has
-// no beginning when that is nothing. mu must be held.
-func (p *Puller) known(due stretch) stretch {
+// dueOverlap returns the stretch to re-read next. The checkpoint has it until that is done.
+func (p *Puller) dueOverlap() stretch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	due := stretch{p.tail.Behind, p.tail.LogID}
+	pending := due
+
+	// After a widening, the tail's marks do not go back far enough yet.
+	if p.overlapWidth > p.cfg.Overlap && p.synthetic {
+		if from := schema.SyntheticID(time.Now().Add(-p.clockAhead - p.overlapWidth)); higher(due.from, from) {
+			due.from = from
+		}
+	}
+
+	// Nothing is comparable while the tail itself is far behind.
+	if due = p.comparable(due); due.from == "" {
+		pending = stretch{}
+	}
+	p.pendingOverlap = pending
+	return due
+}
+
+// comparable returns the part of a stretch in which all ids are known that were pulled. It
+// has no start if there is none. mu must be held.
+func (p *Puller) comparable(due stretch) stretch {
 	if at := p.recent.since(); p.synthetic && !at.IsZero() {
 		if from := schema.SyntheticID(at.Add(time.Second)); higher(from, due.from) {
 			due.from = from
 		}
 	}
+
+	// Events before the end of the backfill are not late: it has not pulled them yet.
 	if end := p.backfill.end(); higher(end, due.from) {
-		due.from = end // not late: the backfill has not come so far
+		due.from = end
 	}
 	if p.status.CaughtUp.IsZero() {
 		due.from = ""
@@ -78,38 +93,41 @@ func (p *Puller) known(due stretch) stretch {
 	return due
 }
 
-// The short look behind. An event that is late by less than shortBack is there within
-// fifteen seconds of being visible; the long look would take a minute.
+// The short overlap pulls an event that is late by less than shortWidth within fifteen
+// seconds after it becomes visible. The long one would take a minute.
 const (
-	shortBack  = 30 * time.Second
+	shortWidth = 30 * time.Second
 	shortEvery = 5 * time.Second
-	shortShare = 0.25             // of our calls; looks that take more are rarer
-	shortMost  = 10 * time.Second // between looks all the same; the pacer keeps them within the budget
+	shortShare = 0.25             // of our calls; if a pass needs more, passes are rarer
+	shortMost  = 10 * time.Second // greatest interval nevertheless; the pacer stays within the budget
 )
 
-// lookShortlyBehind re-reads the last half minute every few seconds, beside the long
-// look and within the same budget.
-func (p *Puller) lookShortlyBehind(ctx context.Context) error {
+// runShortOverlap re-reads the last half minute every few seconds, beside the long overlap
+// and within the same budget.
+func (p *Puller) runShortOverlap(ctx context.Context) error {
 	take := MaxTake
 	for pause := shortEvery; sleep(ctx, pause); {
+		// The ids of earlier runs are only known after a pass of the long overlap.
 		p.mu.Lock()
-		due := stretch{until: p.at.LogID}
-		// What was pulled before this start is only known after a long look.
-		if p.synthetic && p.looked {
-			due.from = schema.SyntheticID(time.Now().Add(-p.ahead - shortBack - pause))
-			due = p.known(due)
+		due := stretch{until: p.tail.LogID}
+		if p.synthetic && p.overlapRan {
+			due.from = schema.SyntheticID(time.Now().Add(-p.clockAhead - shortWidth - pause))
+			due = p.comparable(due)
 		}
 		p.mu.Unlock()
-		var calls int
+
+		calls := 0
 		if due.from != "" {
-			found, n, err := p.walk(ctx, due, &take, false)
+			found, n, err := p.reread(ctx, due, &take, false)
 			if err != nil {
 				return err
 			}
-			if calls = n; found > 0 {
+			calls = n
+			if found > 0 {
 				p.cfg.Log.Debug("events showed up late, by less than half a minute", "events", found)
 			}
 		}
+
 		pause = shortEvery
 		if rate := p.pacer.Use().Rate; rate > 0 {
 			pause = min(max(pause, timeFor(float64(calls)/shortShare, rate)), shortMost)
@@ -118,42 +136,27 @@ func (p *Puller) lookShortlyBehind(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// walk re-reads a stretch and hands on what is new. calls is how many pages it was. If we die before the acks,
-// the next start walks the same way.
-func (p *Puller) walk(ctx context.Context, due stretch, take *int, first bool) (found, calls int, err error) {
+// reread fetches a stretch again and produces the events that are not known. It returns
+// their number and the number of calls. first is set for the first pass of a start.
+func (p *Puller) reread(
+	ctx context.Context, due stretch, take *int, first bool,
+) (found, calls int, err error) {
 	for cursor := due.from; higher(due.until, cursor); {
 		calls++
-		events, next, err := p.page(ctx, Overlap, cursor, take)
+		events, next, err := p.fetchPage(ctx, PriorityOverlap, cursor, take)
 		if err != nil {
 			return found, calls, err
 		}
-		var late []schema.Record
-		now, tenantNow, known := time.Now(), p.now(), p.recent.since()
-		for i := range events {
-			e := &events[i]
-			if e.LogID == "" || higher(e.LogID, due.until) {
-				continue // the tail's own affair
-			}
-			at, ok := schema.IDTime(e.LogID)
-			if ok && !first && !at.After(known) {
-				continue // forgotten since the walk began
-			}
-			e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Overlap, tenantNow
-			if p.recent.add(e.LogID) {
-				late = append(late, e.Record())
-				p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(tenantNow.Sub(e.Date).Seconds())
-				if ok && !first {
-					p.widen(now, tenantNow.Sub(at))
-				}
-			}
-		}
-		if len(late) > 0 {
+
+		// If we stop here, the next start re-reads the same stretch.
+		if late := p.lateRecords(events, due, first); len(late) > 0 {
 			if err := p.produce(ctx, late); err != nil {
-				return found, calls, p.describe("delivery of late events", err)
+				return found, calls, p.describe("produce late events", err)
 			}
 			p.count(schema.Overlap, len(late))
 			found += len(late)
 		}
+
 		if len(events) == 0 || !higher(next, cursor) {
 			return found, calls, nil
 		}
@@ -162,41 +165,69 @@ func (p *Puller) walk(ctx context.Context, due stretch, take *int, first bool) (
 	return found, calls, nil
 }
 
-// width is how far back the overlap reaches.
+// lateRecords returns the records of the events of a page that are not known.
+func (p *Puller) lateRecords(events []schema.Event, due stretch, first bool) []schema.Record {
+	var late []schema.Record
+	now, tenantNow, known := time.Now(), p.now(), p.recent.since()
+	for i := range events {
+		event := &events[i]
+		if event.LogID == "" || higher(event.LogID, due.until) {
+			continue // the tail pulls it
+		}
+		at, ok := schema.IDTime(event.LogID)
+		if ok && !first && !at.After(known) {
+			continue // it was forgotten after the pass had started
+		}
+
+		// An unknown id is a late event. From now on it is known.
+		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Overlap, tenantNow
+		if !p.recent.add(event.LogID) {
+			continue
+		}
+		late = append(late, event.Record())
+		p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(tenantNow.Sub(event.Date).Seconds())
+		if ok && !first {
+			p.widen(now, tenantNow.Sub(at))
+		}
+	}
+	return late
+}
+
+// width returns the width of the overlap.
 func (p *Puller) width() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.back
+	return p.overlapWidth
 }
 
-// widen is called for each event that showed up late, by how much. Once that is
-// more than half of the overlap, the overlap is doubled: the next one may be
-// later still.
+// widen is called with the lateness of each late event. If that is more than half of the
+// width, the width is doubled: the next event may be later still.
 func (p *Puller) widen(now time.Time, late time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if late > p.back/4 && p.back > p.cfg.Overlap || late > p.back/2 {
-		p.lateAt = now // as wide as it is, it is needed
+	if late > p.overlapWidth/4 && p.overlapWidth > p.cfg.Overlap || late > p.overlapWidth/2 {
+		p.widthNeededAt = now
 	}
-	if late > p.back/2 && p.back < maxOverlap {
-		p.setBack(min(2*p.back, maxOverlap))
-		p.cfg.Log.Warn("events show up later than they did; they are looked for further back", "late", late.Round(time.Second), "overlap", p.back)
+
+	if late > p.overlapWidth/2 && p.overlapWidth < maxOverlap {
+		p.setWidth(min(2*p.overlapWidth, maxOverlap))
+		p.cfg.Log.Warn("events show up later than before; widening the overlap",
+			"late", late.Round(time.Second), "overlap", p.overlapWidth)
 	}
 }
 
-// narrow takes half of a wide overlap back that has not been needed. mu must be
-// held.
+// narrow halves a wide overlap that has not been needed for narrowAfter. mu must be held.
 func (p *Puller) narrow(now time.Time) {
-	if p.back > p.cfg.Overlap && now.Sub(p.lateAt) > narrowAfter {
-		p.lateAt = now
-		p.setBack(max(p.back/2, p.cfg.Overlap))
-		p.cfg.Log.Info("events show up in time again", "overlap", p.back)
+	if p.overlapWidth > p.cfg.Overlap && now.Sub(p.widthNeededAt) > narrowAfter {
+		p.widthNeededAt = now
+		p.setWidth(max(p.overlapWidth/2, p.cfg.Overlap))
+		p.cfg.Log.Info("events show up in time again; narrowing the overlap", "overlap", p.overlapWidth)
 	}
 }
 
-// setBack needs mu.
-func (p *Puller) setBack(d time.Duration) {
-	p.back = d
-	p.recent.widen(2*d + p.cfg.OverlapEvery)
-	p.cfg.Metrics.overlap.WithLabelValues(p.cfg.Tenant).Set(d.Seconds())
+// setWidth sets the width of the overlap. mu must be held.
+func (p *Puller) setWidth(width time.Duration) {
+	p.overlapWidth = width
+	p.recent.widen(2*width + p.cfg.OverlapEvery)
+	p.cfg.Metrics.overlap.WithLabelValues(p.cfg.Tenant).Set(width.Seconds())
 }

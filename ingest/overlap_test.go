@@ -165,7 +165,7 @@ func TestAfter(t *testing.T) {
 		{"the way in, broken", "", page(c, ""), "", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got, ok := after(tt.cursor, identify(tt.page.Events), tt.page.Next); got != tt.want || ok != tt.ok {
+			if got, ok := nextCursor(tt.cursor, identify(tt.page.Events), tt.page.Next); got != tt.want || ok != tt.ok {
 				t.Errorf("got %q, %v, want %q, %v", got, ok, tt.want, tt.ok)
 			}
 		})
@@ -211,7 +211,7 @@ func TestOtherWay(t *testing.T) {
 	id := logID(noon.Add(345*time.Millisecond), 7)
 	var ways []string
 	for cursor := id; cursor != ""; {
-		next := p.otherWay(cursor)
+		next := p.earlierCursor(cursor)
 		if next >= cursor {
 			t.Fatalf("from %q on to %q", cursor, next)
 		}
@@ -221,7 +221,7 @@ func TestOtherWay(t *testing.T) {
 		t.Errorf("got %q, want %q", ways, want)
 	}
 	for _, cursor := range []string{"", "of another kind", strings.Repeat("9", 56)} {
-		if got := p.otherWay(cursor); got != "" {
+		if got := p.earlierCursor(cursor); got != "" {
 			t.Errorf("from %q on to %q, want the oldest event", cursor, got)
 		}
 	}

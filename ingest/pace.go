@@ -6,74 +6,74 @@ import (
 	"time"
 )
 
-// Pacer keeps all calls to one tenant within a share of its rate limit, as the
-// answers tell it, and shares them out among our own callers. Others use the
-// limit too, so it keeps two rules:
+// Pacer keeps all calls to one tenant within a share of its rate limit, which it learns from
+// the answers, and divides them among our own callers. Others use the limit too, so there
+// are two rules:
 //
-//   - What lies in the bucket: we leave the others' share of it there.
-//   - What flows into it: we call no faster than our share of that.
+//   - Calls in the bucket: we leave the others' share there.
+//   - Calls that refill it: we call no faster than our share of that rate.
 //
-// No header tells the flow, so it is measured; see flow.go. A tenant that tells
-// no limit is not paced. A Pacer is safe for concurrent use and starts no
-// goroutine; a timer runs while somebody waits.
+// No header has the refill rate, so it is measured; see flow.go. A tenant that reports no
+// limit is not paced. A Pacer is safe for concurrent use and starts no goroutine; a timer
+// runs while a caller waits.
 type Pacer struct {
 	share float64
 
-	mu       sync.Mutex // guards what follows
-	queues   [classes][]*waiter
-	pass     [classes]float64 // a class's virtual time: calls over weight
-	virtual  float64          // pass of the class that went last
-	wake     *time.Timer      // the next look at the queues; nil before the first
-	inFlight int              // calls between Wait and Observe
-	answered bool             // one call at least was
-	until    time.Time        // no call before
+	mu       sync.Mutex // guards the fields below
+	queues   [priorities][]*waiter
+	pass     [priorities]float64 // virtual time of a priority: calls divided by weight
+	virtual  float64             // pass of the priority that was granted last
+	wake     *time.Timer         // next check of the queues; nil before the first
+	inFlight int                 // calls between Wait and Observe
+	answered bool                // at least one call
+	until    time.Time           // no call before
 	recent   recentCalls
-	tailAt   time.Time // of the tail's last call
+	tailAt   time.Time // of the last call of the tail
 
-	last    Limit     // the last answer's that told one
-	lastAt  time.Time // when
-	level   int       // the least that was left, since it last rose
-	levelAt time.Time // when; answers to earlier calls may be older than it
+	last    Limit     // of the last answer that had one
+	lastAt  time.Time // of that answer
+	level   int       // least Remaining since it last rose
+	levelAt time.Time // of level; answers to calls before it may be older
 
-	size   int           // of the bucket; 0 when the tenant tells none
-	refill float64       // calls a second that flow in; measured, or assumed at first
-	window time.Duration // all of size comes at its end; 0 for a token bucket or a window of a second
-	edge   time.Time     // when the window ends
-	jumps  int           // how often the bucket filled all at once: windows of a second
-	jumped time.Time     // when it last did
+	size   int           // of the bucket; 0 if the tenant reports no limit
+	refill float64       // calls a second that are added to the bucket; measured, or assumed at first
+	window time.Duration // the bucket is filled at its end; 0 for a token bucket or a window of a second
+	edge   time.Time     // end of the window
+	jumps  int           // how often the bucket was filled at once, as by windows of a second
+	jumped time.Time     // the last time
 
-	at    time.Time // of the two that flow
-	own   float64   // calls that are ours by now; below 0 after a measurement
-	audit float64   // the part of them that audits may use
+	at    time.Time // of own and audit
+	own   float64   // calls that we may make now; below 0 after a measurement
+	audit float64   // of these, calls that audits may make
 
 	flow measurement
 }
 
-// Class says who calls.
-type Class int
+// Priority is the priority of a caller.
+type Priority int
 
-// The classes of callers. The tail goes before all others; those share what is
-// left by weight while they wait.
+// The priorities of callers. The tail goes before all others. The others divide the rest by
+// weight while they wait.
 const (
-	Tail     Class = iota // the chain at the end of the log: what is new
-	Overlap               // re-reads of what may have shown up late
-	Backfill              // what was there before our first start
-	Audit                 // background checks; never more than auditShare
-	classes
+	PriorityTail     Priority = iota // the chain at the end of the log, with the new events
+	PriorityOverlap                  // re-reads for late events
+	PriorityBackfill                 // events from before the first start
+	PriorityAudit                    // background checks; never more than auditShare
+	priorities
 )
 
-// weights are those of the classes but Tail, in percent.
-var weights = [classes]float64{Overlap: 20, Backfill: 75, Audit: 5}
+// weights are the weights of the priorities except PriorityTail, in percent.
+var weights = [priorities]float64{PriorityOverlap: 20, PriorityBackfill: 75, PriorityAudit: 5}
 
 const (
-	auditShare = 0.05 // of our share, even when nobody else calls
-	auditBlind = 1.0  // audits a second while no limit is known
+	auditShare = 0.05 // of our share, even if there is no other caller
+	auditBlind = 1.0  // audit calls a second while no limit is known
 )
 
 // waiter is a call that waits for its turn.
 type waiter struct {
 	ready   chan struct{} // closed when the call may be made
-	granted time.Time     // when it was
+	granted time.Time     // set before ready is closed
 }
 
 // NewPacer returns a pacer for a share of the limit, above 0 and at most 1.
@@ -81,33 +81,38 @@ func NewPacer(share float64) *Pacer {
 	return &Pacer{share: share, audit: 1}
 }
 
-// Wait blocks until a call may be made, or ctx ends, and tells when the call was
-// granted. After a nil error it counts as in flight until Observe.
-func (p *Pacer) Wait(ctx context.Context, class Class) (granted time.Time, err error) {
+// Wait blocks until a call may be made, or ctx ends, and returns when the call was granted.
+// After a nil error the call is in flight until Observe.
+func (p *Pacer) Wait(ctx context.Context, priority Priority) (granted time.Time, err error) {
 	if err := ctx.Err(); err != nil {
 		return time.Time{}, err
 	}
+
+	// Join the queue of the priority.
 	w := &waiter{ready: make(chan struct{})}
 	p.mu.Lock()
-	if len(p.queues[class]) == 0 {
-		p.pass[class] = max(p.pass[class], p.virtual) // no credit for having been away
+	if len(p.queues[priority]) == 0 {
+		p.pass[priority] = max(p.pass[priority], p.virtual) // no credit for the time without calls
 	}
-	p.queues[class] = append(p.queues[class], w)
+	p.queues[priority] = append(p.queues[priority], w)
 	p.dispatch()
 	p.mu.Unlock()
+
 	select {
 	case <-w.ready:
 		return w.granted, nil
 	case <-ctx.Done():
 	}
+
+	// The call may have been granted at the same moment. Then it counts, but is over.
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !w.granted.IsZero() { // at the same moment; the call counts, but is over
+	if !w.granted.IsZero() {
 		p.inFlight--
 	} else {
-		for i, o := range p.queues[class] {
-			if o == w {
-				p.queues[class] = append(p.queues[class][:i:i], p.queues[class][i+1:]...)
+		for i, other := range p.queues[priority] {
+			if other == w {
+				p.queues[priority] = append(p.queues[priority][:i:i], p.queues[priority][i+1:]...)
 				break
 			}
 		}
@@ -116,17 +121,17 @@ func (p *Pacer) Wait(ctx context.Context, class Class) (granted time.Time, err e
 	return time.Time{}, ctx.Err()
 }
 
-// Observe ends a call that was granted at a time, and learns from the limit that
-// its answer told: the zero Limit when it told none or there was no answer.
-func (p *Pacer) Observe(l Limit, granted time.Time) {
+// Observe ends a call that was granted at a time, and learns from the limit in its answer.
+// That is the zero Limit if the answer had none or there was no answer.
+func (p *Pacer) Observe(limit Limit, granted time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	p.inFlight = max(0, p.inFlight-1)
 	p.answered = true
-	if l.Known && l.Limit > 0 {
+	if limit.Known && limit.Limit > 0 {
 		p.tick(now)
-		p.observe(l, granted, now)
+		p.observe(limit, granted, now)
 	}
 	p.dispatch()
 }
@@ -139,129 +144,149 @@ func (p *Pacer) Hold(d time.Duration) {
 	if until := now.Add(d); until.After(p.until) {
 		p.until = until
 	}
+
+	// Our part of the bucket was assumed too large.
 	p.tick(now)
 	p.own = min(p.own, 0)
 	p.flow.refused(now)
 	p.dispatch()
 }
 
-// Rest is the least pause of the tail when nothing new is there: while others wait,
-// it leaves them half of what is ours. A small limit would be used up by its polls
-// alone, and nobody else would ever have a turn.
+// Rest returns the least pause of the tail after it has pulled everything. While others
+// wait, it leaves them half of our calls. Otherwise its polls alone would use up a small
+// limit, and no other caller would ever have a turn.
 func (p *Pacer) Rest() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.size == 0 || !p.waiting() {
 		return 0
 	}
+
+	// The tail takes every second of our calls.
 	return min(timeFor(2, p.share*p.refill), longestRest)
 }
 
-// longestRest bounds Rest: what is new is to be seen soon all the same.
+// longestRest bounds Rest: new events must be seen soon nevertheless.
 const longestRest = 30 * time.Second
 
-// Limit is the last limit that was observed.
+// Limit returns the last limit that was observed.
 func (p *Pacer) Limit() Limit {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.last
 }
 
-// Use is how a limit is used.
+// Use is the usage of a limit.
 type Use struct {
-	Rate   float64 // calls a second that we may make, 0 when not paced
-	Calls  float64 // calls a second of the last ten seconds
-	Refill float64 // what flows into the bucket a second, measured or assumed
+	Rate   float64 // calls a second that we may make; 0 if not paced
+	Calls  float64 // calls a second that we made in the last ten seconds
+	Refill float64 // calls a second that are added to the bucket, measured or assumed
 }
 
-// Use tells how the limit is used.
+// Use returns the usage of the limit.
 func (p *Pacer) Use() Use {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return Use{Rate: p.share * p.refill, Calls: p.recent.rate(time.Now()), Refill: p.refill}
 }
 
-// never is later than anything that we wait for: an answer will wake us.
+// never is a wait for an answer, which calls dispatch itself.
 const never time.Duration = 365 * 24 * time.Hour
 
-// dispatch lets as many go as may, and sets the timer for the next.
+// dispatch grants all calls that may be made now, and sets the timer for the next one. mu
+// must be held, here and below.
 func (p *Pacer) dispatch() {
 	now := time.Now()
 	p.tick(now)
+
 	for p.waiting() {
+		// First the limit for all calls, then the turn of a priority.
 		wait := p.gate(now)
-		var class Class
+		var priority Priority
 		if wait == 0 {
-			class, wait = p.turn()
+			priority, wait = p.turn()
 		}
 		if wait > 0 {
 			if p.wake == nil {
-				p.wake = time.AfterFunc(wait, p.look)
+				p.wake = time.AfterFunc(wait, p.timeout)
 			} else {
 				p.wake.Reset(wait)
 			}
 			return
 		}
-		w := p.queues[class][0]
-		p.queues[class] = p.queues[class][1:]
+
+		w := p.queues[priority][0]
+		p.queues[priority] = p.queues[priority][1:]
 		w.granted = now
 		close(w.ready)
-		p.sent(class, now)
+		p.sent(priority, now)
 	}
+
+	// No call waits.
 	if p.wake != nil {
 		p.wake.Stop()
 	}
 }
 
-func (p *Pacer) look() {
+// timeout is the function of the timer.
+func (p *Pacer) timeout() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dispatch()
 }
 
+// waiting reports whether a call waits.
 func (p *Pacer) waiting() bool {
-	for _, q := range p.queues {
-		if len(q) > 0 {
+	for _, queue := range p.queues {
+		if len(queue) > 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// turn is whose turn it is, or how long audits, who wait alone, must wait.
-func (p *Pacer) turn() (Class, time.Duration) {
-	if len(p.queues[Tail]) > 0 {
-		return Tail, 0
+// turn returns the priority of the next call. If only audits wait, it may also return how
+// long they must wait.
+func (p *Pacer) turn() (Priority, time.Duration) {
+	if len(p.queues[PriorityTail]) > 0 {
+		return PriorityTail, 0
 	}
-	best, found := Audit, false
-	for c := Overlap; c < classes; c++ {
-		if len(p.queues[c]) > 0 && (c != Audit || p.audit >= 1) && (!found || p.pass[c] < p.pass[best]) {
-			best, found = c, true
+
+	// Of the others, the one with the least virtual time.
+	best, found := PriorityAudit, false
+	for priority := PriorityOverlap; priority < priorities; priority++ {
+		allowed := priority != PriorityAudit || p.audit >= 1
+		if len(p.queues[priority]) > 0 && allowed && (!found || p.pass[priority] < p.pass[best]) {
+			best, found = priority, true
 		}
 	}
 	if !found {
-		return Audit, timeFor(1-p.audit, p.auditRate())
+		return PriorityAudit, timeFor(1-p.audit, p.auditRate())
 	}
 	return best, 0
 }
 
 // sent counts a call.
-func (p *Pacer) sent(class Class, now time.Time) {
+func (p *Pacer) sent(priority Priority, now time.Time) {
 	p.inFlight++
 	p.recent.add(now)
-	if class == Tail {
+
+	// The more weight a priority has, the slower is its virtual time.
+	if priority == PriorityTail {
 		p.tailAt = now
 	} else {
-		p.virtual = p.pass[class]
-		p.pass[class] += 1 / weights[class]
+		p.virtual = p.pass[priority]
+		p.pass[priority] += 1 / weights[priority]
 	}
-	if class == Audit {
+
+	if priority == PriorityAudit {
 		p.audit--
 	}
 	p.own--
 	p.flow.sent(now)
 }
 
+// auditRate returns the calls a second that audits may make.
 func (p *Pacer) auditRate() float64 {
 	if p.size == 0 {
 		return auditBlind
@@ -269,25 +294,26 @@ func (p *Pacer) auditRate() float64 {
 	return auditShare * p.share * p.refill
 }
 
-// ours is how many calls of a full bucket are ours. A share below one is one call
-// at a time all the same.
+// ours returns how many calls of a full bucket are ours. It is at least one call.
 func (p *Pacer) ours() float64 { return max(1, p.share*float64(p.size)) }
 
-// catchUp is how much of a long window's calls may be made up for at once: all of
-// them at its start would leave the tail nothing until its end.
+// catchUp is the time of a long window whose calls may be made at once. With all of them at
+// its start, the tail would have none until its end.
 const catchUp = 3 * time.Second
 
-// tick lets time go by: what flows to us.
+// tick adds the calls that have become ours since the last tick.
 func (p *Pacer) tick(now time.Time) {
-	dt := now.Sub(p.at).Seconds()
+	seconds := now.Sub(p.at).Seconds()
 	if p.at.IsZero() {
-		dt = 0
+		seconds = 0
 	}
 	p.at = now
-	p.audit = min(1, p.audit+p.auditRate()*dt)
+	p.audit = min(1, p.audit+p.auditRate()*seconds)
 	if p.size == 0 {
 		return
 	}
+
+	// A long window fills the bucket at its end, so the calls of a window are spread over it.
 	most := p.ours()
 	if p.window > 0 {
 		most = max(1, min(most, p.share*p.refill*catchUp.Seconds()))
@@ -296,12 +322,12 @@ func (p *Pacer) tick(now time.Time) {
 		}
 	}
 	if p.own < most {
-		p.own = min(most, p.own+p.rate()*dt)
+		p.own = min(most, p.own+p.rate()*seconds)
 	}
 }
 
-// rate is how many calls a second become ours. Where all are, the bucket holds us
-// back if that is a little too much.
+// rate returns how many calls a second become ours. If all calls are ours, it may be a
+// little too high, since the bucket itself holds us back.
 func (p *Pacer) rate() float64 {
 	if p.share == 1 && p.size >= leastSize {
 		return 1.15 * p.refill
@@ -309,39 +335,51 @@ func (p *Pacer) rate() float64 {
 	return p.share * p.refill
 }
 
-// gate is how long everybody must wait, 0 if a call may be made now.
+// gate returns how long all callers must wait, or 0 if a call may be made now.
 func (p *Pacer) gate(now time.Time) time.Duration {
 	switch {
 	case p.until.After(now):
 		return p.until.Sub(now)
 	case !p.answered && p.inFlight > 0:
-		return never // one call asks for the limit
+		return never // the first answer has the limit
 	case p.size == 0:
 		return 0
 	}
+
+	// A measurement decides alone.
 	if wait, decided := p.measure(now); decided {
 		return wait
 	}
+
+	// We have used our calls. The tail does not wait for a debt to be paid.
 	if p.own < 1-1e-9 {
 		wait := timeFor(1-p.own, p.rate())
-		if len(p.queues[Tail]) > 0 { // it does not wait for a debt to be paid
+		if len(p.queues[PriorityTail]) > 0 {
 			wait = min(wait, max(0, p.tailAt.Add(tailEvery).Sub(now)))
 		}
 		if wait > 0 {
 			return wait
 		}
 	}
+
+	// The others' calls in the bucket stay there.
 	if p.left() >= p.floor()+1 {
 		return 0
 	}
 	if p.inFlight > 0 {
-		return never // its answer tells
+		return never // its answer has the current level
 	}
 	if p.share < 1 {
 		p.flow.empty()
 	}
-	// Nothing is left but what is not ours. By the reset there is more, or sooner,
-	// since that is told in whole seconds; of a later one than longestHold we ask.
+
+	return p.untilRefilled(now)
+}
+
+// untilRefilled returns how long to wait if the bucket has only the calls of others left. It
+// is refilled at the reset, or earlier, since that is in whole seconds. We do not wait longer
+// than longestHold.
+func (p *Pacer) untilRefilled(now time.Time) time.Duration {
 	wait := min(max(p.last.Reset, shortReset), longestHold)
 	switch {
 	case p.jumps >= surely:
@@ -353,30 +391,28 @@ func (p *Pacer) gate(now time.Time) time.Duration {
 	return max(0, p.lastAt.Add(wait).Sub(now))
 }
 
-// tailEvery is how long the tail waits at most for calls that are ours.
+// tailEvery is the longest time that the tail waits for our calls.
 const tailEvery = time.Second
 
-// shortReset is what a reset of less than a second counts for: it is told in
-// whole seconds.
+// shortReset is used for a reset of 0, which may be anything up to a second.
 const shortReset = 100 * time.Millisecond
 
-// surely is how many jumps make a window of a second.
+// surely is the number of jumps that prove windows of a second.
 const surely = 2
 
-// fullWindow is more than such a window.
+// fullWindow is a little more than such a window.
 const fullWindow = 1200 * time.Millisecond
 
-// jumpMargin is how much later than at the last jump a window of a second is
-// looked for.
+// jumpMargin is a margin after the expected end of a window of a second.
 const jumpMargin = 20 * time.Millisecond
 
-// left is what is surely in the bucket: the least that answers have told since it
-// last rose, less what is in flight. Answers may overtake one another: only one to
-// a later call tells of a rise.
+// left returns the calls that are certainly in the bucket: the least Remaining since it last
+// rose, without the calls in flight. Answers may overtake one another, so only the answer to
+// a later call proves a rise.
 func (p *Pacer) left() float64 { return float64(p.level - p.inFlight) }
 
-// floor is what we leave in the bucket: the others' share of it, until we know
-// what flows in, and later on but a little, for the others' next call.
+// floor returns the calls that we leave in the bucket: the others' share of it, or only some
+// calls for their next requests, once the refill rate is known.
 func (p *Pacer) floor() float64 {
 	switch {
 	case p.share == 1:
@@ -387,7 +423,7 @@ func (p *Pacer) floor() float64 {
 	return float64(p.size) - float64(int(p.ours()+1e-9))
 }
 
-// timeFor is how long n take at a rate, at least a moment.
+// timeFor returns how long n calls take at a rate; never 0.
 func timeFor(n, rate float64) time.Duration {
 	if rate <= 0 {
 		return never
@@ -395,63 +431,75 @@ func timeFor(n, rate float64) time.Duration {
 	return time.Duration(min(n/rate*1e9, float64(never))) + time.Microsecond
 }
 
-// observe takes in what an answer told.
-func (p *Pacer) observe(l Limit, granted, now time.Time) {
-	if l.Limit != p.size { // another plan, or the first answer
-		p.size, p.window, p.jumps, p.refill = l.Limit, 0, 0, float64(l.Limit)
-		p.last, p.level, p.levelAt = l, l.Remaining, now
+// observe learns from the limit in an answer.
+func (p *Pacer) observe(limit Limit, granted, now time.Time) {
+	// The first answer, or another plan. Assume that the limit is per second.
+	if limit.Limit != p.size {
+		p.size, p.window, p.jumps, p.refill = limit.Limit, 0, 0, float64(limit.Limit)
+		p.last, p.level, p.levelAt = limit, limit.Remaining, now
 		p.own = p.ours() - 1
 		p.flow = measurement{due: now}
 	}
-	if l.Reset >= longReset {
-		// A window that ends so late, or a token that takes so long.
-		if p.window == 0 || now.Add(l.Reset).Before(p.edge) || l.Reset > p.window {
-			p.edge = now.Add(l.Reset)
+
+	// A long window, or a slow token bucket.
+	if limit.Reset >= longReset {
+		if p.window == 0 || now.Add(limit.Reset).Before(p.edge) || limit.Reset > p.window {
+			p.edge = now.Add(limit.Reset)
 		}
-		if p.window < l.Reset {
-			p.window = l.Reset
-			if d := p.window - time.Minute; d.Abs() <= 2*time.Second {
+		if p.window < limit.Reset {
+			p.window = limit.Reset
+			if off := p.window - time.Minute; off.Abs() <= 2*time.Second {
 				p.window = time.Minute
 			}
 			p.refill, p.own = float64(p.size)/p.window.Seconds(), min(p.own, 1)
 			p.flow = measurement{}
 		}
 	}
-	// Full at once: more than can flow in, or than answers can overtake one another by.
-	rose, within := float64(l.Remaining-p.last.Remaining), now.Sub(p.lastAt)
-	if p.window == 0 && l.Remaining >= p.size-1-p.inFlight && rose >= float64(p.inFlight+2) && rose >= float64(p.size)/2 &&
-		within < fullWindow && rose > 1.6*p.refill*within.Seconds() {
+
+	// Update the level. A lower one always counts; a higher one only from a later call.
+	if p.filledAtOnce(limit, now) {
 		p.jumps, p.jumped = p.jumps+1, now
 	}
-	if l.Remaining < p.level || !granted.Before(p.levelAt) {
-		p.level, p.levelAt = l.Remaining, now
+	if limit.Remaining < p.level || !granted.Before(p.levelAt) {
+		p.level, p.levelAt = limit.Remaining, now
 	}
-	p.last, p.lastAt = l, now
-	p.measured(l, now)
+	p.last, p.lastAt = limit, now
+	p.measured(limit, now)
 }
 
-// longReset is a reset that tells of a window: a bucket has its next token sooner.
+// filledAtOnce reports whether the bucket has filled since the last answer, by more than the
+// refill rate, or answers that overtake one another, can explain.
+func (p *Pacer) filledAtOnce(limit Limit, now time.Time) bool {
+	// inFlight is the number of answers that may overtake this one.
+	rose, within := float64(limit.Remaining-p.last.Remaining), now.Sub(p.lastAt)
+	isFull := limit.Remaining >= p.size-1-p.inFlight
+	isLarge := rose >= float64(p.inFlight+2) && rose >= float64(p.size)/2
+	isFast := within < fullWindow && rose > 1.6*p.refill*within.Seconds()
+	return p.window == 0 && isFull && isLarge && isFast
+}
+
+// longReset is a reset that proves a window: a bucket has its next token sooner.
 const longReset = 5 * time.Second
 
-// sleep waits for d and reports whether ctx is still alive.
+// sleep waits for d and reports whether ctx has not ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-t.C:
+	case <-timer.C:
 		return true
 	}
 }
 
 // recentCalls counts calls by second.
 type recentCalls struct {
-	counts [11]int // by second, the running one included
-	second int64   // the last that has a count
+	counts [11]int // by second, the current one included
+	second int64   // the last second that has a count
 }
 
 func (r *recentCalls) add(now time.Time) {
@@ -459,7 +507,7 @@ func (r *recentCalls) add(now time.Time) {
 	r.counts[r.second%int64(len(r.counts))]++
 }
 
-// rate is calls a second over the ten seconds before the running one.
+// rate returns the calls a second over the ten seconds before the current one.
 func (r *recentCalls) rate(now time.Time) float64 {
 	r.turn(now)
 	sum := -r.counts[r.second%int64(len(r.counts))]
@@ -469,14 +517,15 @@ func (r *recentCalls) rate(now time.Time) float64 {
 	return float64(sum) / float64(len(r.counts)-1)
 }
 
-// turn forgets what is too old.
+// turn removes the counts that are too old.
 func (r *recentCalls) turn(now time.Time) {
-	s := now.Unix()
-	if s-r.second >= int64(len(r.counts)) {
+	// After a pause, no count is left.
+	current := now.Unix()
+	if current-r.second >= int64(len(r.counts)) {
 		r.counts = [11]int{}
-		r.second = s
+		r.second = current
 	}
-	for r.second < s {
+	for r.second < current {
 		r.second++
 		r.counts[r.second%int64(len(r.counts))] = 0
 	}

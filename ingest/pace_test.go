@@ -65,7 +65,7 @@ func (b *bucket) take() (ok bool, l ingest.Limit) {
 
 // call is one call of ours, as soon as it may be made. It is false when ctx ends
 // before.
-func (b *bucket) call(ctx context.Context, p *ingest.Pacer, class ingest.Class, rng *rand.Rand) bool {
+func (b *bucket) call(ctx context.Context, p *ingest.Pacer, class ingest.Priority, rng *rand.Rand) bool {
 	granted, err := p.Wait(ctx, class)
 	if err != nil {
 		return false
@@ -92,7 +92,7 @@ func (b *bucket) call(ctx context.Context, p *ingest.Pacer, class ingest.Class, 
 }
 
 // busy calls with n callers until a time.
-func (b *bucket) busy(t *testing.T, p *ingest.Pacer, n int, class ingest.Class, until time.Time) {
+func (b *bucket) busy(t *testing.T, p *ingest.Pacer, n int, class ingest.Priority, until time.Time) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithDeadline(t.Context(), until)
@@ -157,7 +157,7 @@ func TestPacerBusy(t *testing.T) {
 				b := &bucket{size: tt.size, refill: tt.refill, window: tt.window, latency: tt.latency, jitter: 0.3}
 				const minutes = 10
 				time.Sleep(370 * time.Millisecond) // windows end at other times than we begin
-				b.busy(t, p, 16, ingest.Backfill, time.Now().Add(minutes*time.Minute))
+				b.busy(t, p, 16, ingest.PriorityBackfill, time.Now().Add(minutes*time.Minute))
 				ours := tt.share * tt.refill * minutes * 60
 				burst := tt.share * float64(tt.size)
 				n := float64(len(b.calls))
@@ -185,7 +185,7 @@ func TestPacerNeverOveruses(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := ingest.NewPacer(share)
 				b := &bucket{size: size, refill: refill, latency: latency, jitter: 0.3}
-				b.busy(t, p, callers, ingest.Backfill, time.Now().Add(10*time.Minute))
+				b.busy(t, p, callers, ingest.PriorityBackfill, time.Now().Add(10*time.Minute))
 				n, most := float64(len(b.calls)), 1.1*share*refill*600+(share+0.5)*float64(size)+30
 				if n > most || b.refused > 6 {
 					t.Errorf("%g calls and %d refused, at most %.0f are ours; refill %.2f", n, b.refused, most, p.Use().Refill)
@@ -211,11 +211,11 @@ func TestPacerChange(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := ingest.NewPacer(tt.share)
 				b := &bucket{size: 50, refill: 16, latency: 50 * time.Millisecond}
-				b.busy(t, p, 8, ingest.Backfill, time.Now().Add(3*time.Minute))
+				b.busy(t, p, 8, ingest.PriorityBackfill, time.Now().Add(3*time.Minute))
 				b.mu.Lock()
 				b.size, b.refill, b.tokens = tt.size, tt.refill, min(b.tokens, float64(tt.size))
 				b.mu.Unlock()
-				b.busy(t, p, 8, ingest.Backfill, time.Now().Add(6*time.Minute))
+				b.busy(t, p, 8, ingest.PriorityBackfill, time.Now().Add(6*time.Minute))
 				if got := p.Use().Refill; math.Abs(got-tt.refill) > 0.1*tt.refill {
 					t.Errorf("refill %.2f, want %g", got, tt.refill)
 				}
@@ -235,7 +235,7 @@ func TestPacerLostAnswers(t *testing.T) {
 			calls := 0
 			for begin := time.Now(); time.Since(begin) < 10*time.Minute; {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+rng.IntN(20))*time.Second)
-				if granted, err := p.Wait(ctx, ingest.Backfill); err == nil {
+				if granted, err := p.Wait(ctx, ingest.PriorityBackfill); err == nil {
 					calls++
 					if _, l := b.take(); rng.IntN(3) > 0 {
 						p.Observe(l, granted)
@@ -274,7 +274,7 @@ func TestPacerNeighbour(t *testing.T) {
 						calls++
 					}
 				})
-				b.busy(t, p, 8, ingest.Backfill, until)
+				b.busy(t, p, 8, ingest.PriorityBackfill, until)
 				wg.Wait()
 				if refused*50 > calls || b.refused*100 > len(b.calls) {
 					t.Errorf("%d of the neighbour's %d calls were refused, and %d of our %d", refused, calls, b.refused, len(b.calls))
@@ -290,7 +290,7 @@ func TestPacerNeighbour(t *testing.T) {
 // TestPacerClasses shows how waiting callers share: the tail goes first, the
 // others by weight, and audits never have more than their part.
 func TestPacerClasses(t *testing.T) {
-	serve := func(t *testing.T, classes ...ingest.Class) (calls [4]float64, sum float64) {
+	serve := func(t *testing.T, classes ...ingest.Priority) (calls [4]float64, sum float64) {
 		p := ingest.NewPacer(0.5)
 		b := &bucket{size: 50, refill: 40}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -320,29 +320,29 @@ func TestPacerClasses(t *testing.T) {
 	}
 	t.Run("all but the tail", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			calls, sum := serve(t, ingest.Overlap, ingest.Backfill, ingest.Audit)
-			near(t, "overlap", calls[ingest.Overlap]/sum, 0.2)
-			near(t, "backfill", calls[ingest.Backfill]/sum, 0.75)
-			near(t, "audit", calls[ingest.Audit]/sum, 0.05)
+			calls, sum := serve(t, ingest.PriorityOverlap, ingest.PriorityBackfill, ingest.PriorityAudit)
+			near(t, "overlap", calls[ingest.PriorityOverlap]/sum, 0.2)
+			near(t, "backfill", calls[ingest.PriorityBackfill]/sum, 0.75)
+			near(t, "audit", calls[ingest.PriorityAudit]/sum, 0.05)
 		})
 	})
 	t.Run("two", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			calls, sum := serve(t, ingest.Overlap, ingest.Backfill)
-			near(t, "overlap", calls[ingest.Overlap]/sum, 20.0/95)
+			calls, sum := serve(t, ingest.PriorityOverlap, ingest.PriorityBackfill)
+			near(t, "overlap", calls[ingest.PriorityOverlap]/sum, 20.0/95)
 		})
 	})
 	t.Run("the tail first", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			calls, sum := serve(t, ingest.Tail, ingest.Backfill)
-			near(t, "tail", calls[ingest.Tail]/sum, 1)
+			calls, sum := serve(t, ingest.PriorityTail, ingest.PriorityBackfill)
+			near(t, "tail", calls[ingest.PriorityTail]/sum, 1)
 		})
 	})
 	t.Run("audits alone", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			calls, _ := serve(t, ingest.Audit)
-			if most := 0.05*0.5*50*300 + 1; calls[ingest.Audit] > most || calls[ingest.Audit] < 100 {
-				t.Errorf("%g audits, at most %g", calls[ingest.Audit], most)
+			calls, _ := serve(t, ingest.PriorityAudit)
+			if most := 0.05*0.5*50*300 + 1; calls[ingest.PriorityAudit] > most || calls[ingest.PriorityAudit] < 100 {
+				t.Errorf("%g audits, at most %g", calls[ingest.PriorityAudit], most)
 			}
 		})
 	})
@@ -351,7 +351,7 @@ func TestPacerClasses(t *testing.T) {
 			p := ingest.NewPacer(0.5)
 			begin := time.Now()
 			for range 11 {
-				if _, err := p.Wait(t.Context(), ingest.Audit); err != nil {
+				if _, err := p.Wait(t.Context(), ingest.PriorityAudit); err != nil {
 					t.Fatal(err)
 				}
 				p.Observe(ingest.Limit{}, time.Now())
@@ -368,7 +368,7 @@ func TestPacerHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := ingest.NewPacer(0.7)
 		begin := time.Now()
-		if _, err := p.Wait(t.Context(), ingest.Tail); err != nil || time.Since(begin) != 0 {
+		if _, err := p.Wait(t.Context(), ingest.PriorityTail); err != nil || time.Since(begin) != 0 {
 			t.Errorf("the first call waits for %s, %v", time.Since(begin), err)
 		}
 		p.Observe(ingest.Limit{}, time.Now())
@@ -377,7 +377,7 @@ func TestPacerHold(t *testing.T) {
 		ended := make(chan time.Duration, 4)
 		for range 3 {
 			go func() {
-				if _, err := p.Wait(t.Context(), ingest.Backfill); err != nil {
+				if _, err := p.Wait(t.Context(), ingest.PriorityBackfill); err != nil {
 					t.Error(err)
 				}
 				ended <- time.Since(begin)
@@ -391,7 +391,7 @@ func TestPacerHold(t *testing.T) {
 				t.Errorf("waited until %s, want 35s", d)
 			}
 		}
-		if _, err := p.Wait(t.Context(), ingest.Tail); err != nil || time.Since(begin) != 35*time.Second {
+		if _, err := p.Wait(t.Context(), ingest.PriorityTail); err != nil || time.Since(begin) != 35*time.Second {
 			t.Errorf("the next one waits until %s, %v", time.Since(begin), err)
 		}
 	})
@@ -403,7 +403,7 @@ func TestPacerWithoutLimit(t *testing.T) {
 		p := ingest.NewPacer(0.1)
 		begin := time.Now()
 		for range 1000 {
-			if _, err := p.Wait(t.Context(), ingest.Backfill); err != nil {
+			if _, err := p.Wait(t.Context(), ingest.PriorityBackfill); err != nil {
 				t.Fatal(err)
 			}
 			p.Observe(ingest.Limit{Limit: 10, Reset: 7 * time.Second}, time.Now())
@@ -425,21 +425,21 @@ func TestPacerEnds(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
-				if _, err := p.Wait(ctx, ingest.Backfill); !errors.Is(err, context.Canceled) || time.Since(begin) != time.Second {
+				if _, err := p.Wait(ctx, ingest.PriorityBackfill); !errors.Is(err, context.Canceled) || time.Since(begin) != time.Second {
 					t.Errorf("got %v after %s", err, time.Since(begin))
 				}
 			})
 		}
 		wg.Wait()
-		if _, err := p.Wait(ctx, ingest.Tail); !errors.Is(err, context.Canceled) {
+		if _, err := p.Wait(ctx, ingest.PriorityTail); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v of a context that has ended", err)
 		}
 		// Nobody is left in the queue to take the turn of the next.
-		if _, err := p.Wait(t.Context(), ingest.Backfill); err != nil || time.Since(begin) != time.Hour {
+		if _, err := p.Wait(t.Context(), ingest.PriorityBackfill); err != nil || time.Since(begin) != time.Hour {
 			t.Errorf("the next one waits for %s, %v", time.Since(begin), err)
 		}
 		p.Observe(ingest.Limit{}, time.Now())
-		if _, err := p.Wait(t.Context(), ingest.Backfill); err != nil {
+		if _, err := p.Wait(t.Context(), ingest.PriorityBackfill); err != nil {
 			t.Error(err)
 		}
 	})
@@ -450,7 +450,7 @@ func TestPacerUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := ingest.NewPacer(0.5)
 		b := &bucket{size: 50, refill: 16}
-		b.busy(t, p, 8, ingest.Backfill, time.Now().Add(40*time.Second))
+		b.busy(t, p, 8, ingest.PriorityBackfill, time.Now().Add(40*time.Second))
 		u := p.Use()
 		if math.Abs(u.Refill-16) > 1.6 || math.Abs(u.Rate-u.Refill/2) > 1e-9 || u.Calls < 0 || u.Calls > 25 {
 			t.Errorf("got %+v", u)
@@ -472,7 +472,7 @@ func BenchmarkPacer(b *testing.B) {
 	b.SetParallelism(8)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			granted, err := p.Wait(context.Background(), ingest.Backfill)
+			granted, err := p.Wait(context.Background(), ingest.PriorityBackfill)
 			if err != nil {
 				return
 			}
@@ -498,14 +498,14 @@ func TestPacerRest(t *testing.T) {
 				var polls, others int
 				var wg sync.WaitGroup
 				wg.Go(func() {
-					for b.call(ctx, p, ingest.Tail, nil) {
+					for b.call(ctx, p, ingest.PriorityTail, nil) {
 						polls++
 						time.Sleep(max(time.Second, p.Rest()))
 					}
 				})
 				for range 16 {
 					wg.Go(func() {
-						for b.call(ctx, p, ingest.Backfill, nil) {
+						for b.call(ctx, p, ingest.PriorityBackfill, nil) {
 							b.mu.Lock()
 							others++
 							b.mu.Unlock()

@@ -322,7 +322,7 @@ type world struct {
 	checkpoints *fakeTopic
 	log         *logBook
 	pacer       *ingest.Pacer
-	kept        ingest.Kept            // what audits look at; nil for no audits
+	kept        ingest.AuditStore      // what audits look at; nil for no audits
 	orders      chan ingest.Checkpoint // to the puller
 }
 
@@ -497,7 +497,7 @@ func TestPullBackfillToLive(t *testing.T) {
 				if c.LogID != want || c.Backfill || c.Events != 1000 || c.Oldest != live[0].id || !c.LiveFrom.Equal(start) {
 					t.Errorf("checkpoint: %+v", c)
 				}
-				if n := w.log.count("backfill is done"); n != 1 {
+				if n := w.log.count("backfill finished"); n != 1 {
 					t.Errorf("the backfill ended %d times", n)
 				}
 				if n := w.log.count("WARN") + w.log.count("ERROR") + w.log.count("showed up late"); n != 0 {
@@ -639,8 +639,8 @@ func TestPullRestartWithoutCheckpoints(t *testing.T) {
 		_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
 		time.Sleep(3 * time.Minute)
 		w.wantAll()
-		if n := w.log.count("checkpoints cannot be written"); n != 1 {
-			t.Errorf("warned %d times that checkpoints cannot be written, want 1", n)
+		if n := w.log.count("save checkpoints failed"); n != 1 {
+			t.Errorf("warned %d times that save checkpoints failed, want 1", n)
 		}
 		w.checkpoints.setDown(false)
 		time.Sleep(3 * time.Minute)
@@ -954,7 +954,7 @@ func TestPullRefusedCursor(t *testing.T) {
 					t.Errorf("%s came %d times", raw, n)
 				}
 			}
-			if a, b := w.log.count("the backfill is one chain"), w.log.count("pulling begins with its oldest event"); a != 1 || b != 1 {
+			if a, b := w.log.count("backfilling serially"), w.log.count("starting at its oldest event"); a != 1 || b != 1 {
 				t.Errorf("told %d and %d times, want 1 and 1:\n%s", a, b, w.log)
 			}
 			if got := p.Status().Failing; got != "" {
@@ -987,7 +987,7 @@ func TestPullRefusedCursor(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 			stop()
 			w.wantAll(events)
-			if n := w.log.count("the tenant refuses the checkpoint"); n == 0 {
+			if n := w.log.count("tenant rejects the checkpoint"); n == 0 {
 				t.Errorf("nobody was told:\n%s", w.log)
 			}
 		})
@@ -1128,7 +1128,7 @@ func TestPullWithoutKafka(t *testing.T) {
 		time.Sleep(20 * time.Minute)
 		stop()
 		w.wantOnce(events)
-		if a, b := w.log.count("events cannot be handed to Kafka"), w.log.count("events are handed to Kafka again"); a != 1 || b != 1 {
+		if a, b := w.log.count("produce to Kafka failed"), w.log.count("produce to Kafka succeeds again"); a != 1 || b != 1 {
 			t.Errorf("told %d and %d times, want 1 and 1:\n%s", a, b, w.log)
 		}
 	})

@@ -9,32 +9,32 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// recentIDs is how many ids of recent events are kept for the overlap: twenty
-// minutes of the fastest tenant at its usual share. An id takes some 45 bytes.
-// The overlap does not reach beyond what is forgotten: all would seem late there.
+// recentIDs is the number of recent ids that are kept for the overlap: twenty minutes of
+// the fastest tenant at its usual share. An id takes about 45 bytes. The overlap never
+// reaches behind a forgotten id, since all events there would seem late.
 const recentIDs = 200_000
 
-// recent knows which recent events have been pulled. Ids are kept as 128-bit
-// hashes: two that collide would cost an event, and never will.
+// recent has the ids of the events that were pulled recently. Ids are kept as 128-bit
+// hashes; a collision would cost an event, but is practically impossible.
 type recent struct {
-	mu     sync.Mutex    // guards what follows
-	window time.Duration // ids of the past that come later than this are not kept
+	mu     sync.Mutex    // guards the fields below
+	window time.Duration // greatest age of an id of the backfill that is kept
 	known  map[xxh3.Uint128]struct{}
-	ring   []recentID // those known; once it is full, a new one takes the place of the oldest
-	next   int        // the oldest, once it is full
-	forgot time.Time  // of the newest id that had to go, or was not kept
+	ring   []recentID // the known ids; once it is full, a new id replaces the oldest
+	next   int        // index of the oldest id, once the ring is full
+	forgot time.Time  // of the newest id that was removed, or not kept
 }
 
 type recentID struct {
 	key xxh3.Uint128
-	us  int64 // the time of the id, since 1970
+	us  int64 // the time of the id, in microseconds since 1970
 }
 
 func newRecent(window time.Duration) *recent {
 	return &recent{window: window, known: map[xxh3.Uint128]struct{}{}}
 }
 
-// add notes an id and reports whether it was unknown.
+// add adds an id and reports whether it was unknown.
 func (r *recent) add(logID string) bool {
 	key := xxh3.HashString128(logID)
 	r.mu.Lock()
@@ -42,6 +42,7 @@ func (r *recent) add(logID string) bool {
 	if _, known := r.known[key]; known {
 		return false
 	}
+
 	at, _ := schema.IDTime(logID)
 	id := recentID{key, at.UnixMicro()}
 	r.known[key] = struct{}{}
@@ -49,6 +50,8 @@ func (r *recent) add(logID string) bool {
 		r.ring = append(r.ring, id)
 		return true
 	}
+
+	// Replace the oldest id, and remember up to which time ids may be missing.
 	oldest := r.ring[r.next]
 	delete(r.known, oldest.key)
 	if at := time.UnixMicro(oldest.us).UTC(); at.After(r.forgot) {
@@ -59,8 +62,8 @@ func (r *recent) add(logID string) bool {
 	return true
 }
 
-// addPast notes an id of the backfill, when it is one that an overlap could ask
-// for: all the others would only take the place of those of the tail.
+// addPast adds an id of the backfill if the overlap may ask for it. Other ids would only
+// displace those of the tail.
 func (r *recent) addPast(logID string, now time.Time) {
 	if at, ok := schema.IDTime(logID); ok && r.tooOld(at, now) {
 		r.forget(at)
@@ -75,7 +78,7 @@ func (r *recent) tooOld(at, now time.Time) bool {
 	return now.Sub(at) > r.window
 }
 
-// forget says that ids up to a time may be unknown although they were pulled.
+// forget notes that ids up to a time may be unknown although they were pulled.
 func (r *recent) forget(at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -84,14 +87,14 @@ func (r *recent) forget(at time.Time) {
 	}
 }
 
-// since is the time after which all ids are known that were pulled.
+// since returns the time after which all ids that were pulled are known.
 func (r *recent) since() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.forgot
 }
 
-// widen keeps ids of the past that were stored up to so long ago.
+// widen sets the greatest age of an id of the backfill that is kept.
 func (r *recent) widen(window time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,21 +10,20 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// saveEvery is the least time between two writes of checkpoints. What was pulled
-// since the last one is pulled again after a crash.
+// saveEvery is the least interval of writes of checkpoints. The events since the last
+// write are pulled again after a crash.
 const saveEvery = 100 * time.Millisecond
 
-// saver writes the chains' checkpoints, of each chain its beginning and then the
-// newest only. If we die before one is written, the next start goes on from an
-// older one and pulls again what was pulled since.
+// saver writes the checkpoints of chains to Kafka: of each chain its start, and then only
+// the newest.
 type saver struct {
 	topic Producer
 	log   *slog.Logger
-	wrote func() // after each write
+	wrote func() // called after each write
 
-	mu      sync.Mutex    // guards what follows
-	pending []Checkpoint  // in the order in which they were put
-	some    chan struct{} // has room for one: there are some
+	mu      sync.Mutex    // guards the fields below
+	pending []Checkpoint  // in the order of save
+	some    chan struct{} // signals that checkpoints are pending; has room for one
 	waiting []chan struct{}
 }
 
@@ -32,13 +31,13 @@ func newSaver(topic Producer, log *slog.Logger, wrote func()) *saver {
 	return &saver{topic: topic, log: log, wrote: wrote, some: make(chan struct{}, 1)}
 }
 
-// put has checkpoints written, each unless a newer one of its chain comes before
-// that, in the order of their puts. A chain's beginning is written in any case and
-// in its place: another chain, put after it, may end where this one begins.
-func (s *saver) put(list ...Checkpoint) { s.add(nil, list) }
+// save queues checkpoints. Each is written in the order of the calls, unless a newer one
+// of its chain replaces it before. The start of a chain is never replaced: another chain,
+// queued after it, may end where this one starts.
+func (s *saver) save(list ...Checkpoint) { s.add(nil, list) }
 
-// settle puts and waits until all that was put is durable.
-func (s *saver) settle(ctx context.Context, list ...Checkpoint) error {
+// saveNow queues checkpoints and waits until all that are queued are durable.
+func (s *saver) saveNow(ctx context.Context, list ...Checkpoint) error {
 	done := make(chan struct{})
 	s.add(done, list)
 	select {
@@ -53,21 +52,28 @@ func (s *saver) add(done chan struct{}, list []Checkpoint) {
 	now := time.Now().UTC()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
+	// run closes done after the write of everything that is pending now.
 	if done != nil {
 		s.waiting = append(s.waiting, done)
 	}
+
 	for _, c := range list {
 		c.UpdatedAt = now
-		s.pending = slices.DeleteFunc(s.pending, func(old Checkpoint) bool { return old.key() == c.key() && old.LogID != old.From })
+		s.pending = slices.DeleteFunc(s.pending, func(old Checkpoint) bool {
+			isStart := old.LogID == old.From
+			return old.key() == c.key() && !isStart
+		})
 		s.pending = append(s.pending, c)
 	}
+
 	select {
 	case s.some <- struct{}{}:
 	default:
 	}
 }
 
-// run writes until ctx ends.
+// run writes checkpoints until ctx ends.
 func (s *saver) run(ctx context.Context) error {
 	for {
 		select {
@@ -75,34 +81,45 @@ func (s *saver) run(ctx context.Context) error {
 			return ctx.Err()
 		case <-s.some:
 		}
+
 		s.mu.Lock()
 		list, waiting := s.pending, s.waiting
 		s.pending, s.waiting = nil, nil
 		s.mu.Unlock()
-		var records []schema.Record
-		for i := range list {
-			r, err := list[i].Record()
-			if err != nil {
-				return err
-			}
-			records = append(records, r)
-		}
-		said := false
-		err := s.topic.Produce(ctx, records, func(err error) {
-			if !said {
-				said = true
-				s.log.Warn("checkpoints cannot be written; trying again", "err", err)
-			}
-		})
-		if err != nil {
+
+		// If we stop here, the next start resumes at older checkpoints and pulls the events since
+		// then again.
+		if err := s.write(ctx, list); err != nil {
 			return err
 		}
 		for _, done := range waiting {
 			close(done)
 		}
 		s.wrote()
+
 		if !sleep(ctx, saveEvery) {
 			return ctx.Err()
 		}
 	}
+}
+
+// write makes checkpoints durable, in their order.
+func (s *saver) write(ctx context.Context, list []Checkpoint) error {
+	var records []schema.Record
+	for i := range list {
+		r, err := list[i].Record()
+		if err != nil {
+			return err
+		}
+		records = append(records, r)
+	}
+
+	// Produce retries; log only the first failure.
+	logged := false
+	return s.topic.Produce(ctx, records, func(err error) {
+		if !logged {
+			logged = true
+			s.log.Warn("save checkpoints failed; retrying", "err", err)
+		}
+	})
 }

@@ -49,7 +49,7 @@ func TestSaver(t *testing.T) {
 				topic := &book{}
 				s := newSaver(topic, discard, func() {})
 				for _, c := range tt.put {
-					s.put(c)
+					s.save(c)
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
@@ -78,7 +78,7 @@ func TestSaverPace(t *testing.T) {
 		s := newSaver(topic, discard, func() { wrote++ })
 		go s.run(t.Context())
 		for i := range 250 {
-			s.put(Checkpoint{Tenant: "acme", Chain: "tail", LogID: "900", Events: uint64(i)})
+			s.save(Checkpoint{Tenant: "acme", Chain: "tail", LogID: "900", Events: uint64(i)})
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Minute)
@@ -101,21 +101,21 @@ func TestSaverSettle(t *testing.T) {
 		topic := &book{wrote: func([]schema.Record) error { time.Sleep(10 * time.Second); return nil }}
 		s := newSaver(topic, discard, func() {})
 		go s.run(t.Context())
-		s.put(Checkpoint{Tenant: "acme", Chain: "a"})
+		s.save(Checkpoint{Tenant: "acme", Chain: "a"})
 		time.Sleep(time.Second) // the write of a is under way
-		s.put(Checkpoint{Tenant: "acme", Chain: "b"})
-		if err := s.settle(t.Context(), Checkpoint{Tenant: "acme", Chain: "c"}); err != nil {
+		s.save(Checkpoint{Tenant: "acme", Chain: "b"})
+		if err := s.saveNow(t.Context(), Checkpoint{Tenant: "acme", Chain: "c"}); err != nil {
 			t.Fatal(err)
 		}
 		if got := written(t, topic.records); !slices.Equal(got, []string{"a ", "b ", "c "}) {
 			t.Errorf("durable: %q", got)
 		}
-		if err := s.settle(t.Context()); err != nil {
+		if err := s.saveNow(t.Context()); err != nil {
 			t.Errorf("with nothing to write: %v", err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := s.settle(ctx, Checkpoint{Tenant: "acme", Chain: "d"}); !errors.Is(err, context.DeadlineExceeded) {
+		if err := s.saveNow(ctx, Checkpoint{Tenant: "acme", Chain: "d"}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v before the write, want the end of the context", err)
 		}
 		time.Sleep(time.Minute)
@@ -132,7 +132,7 @@ func TestSaverFails(t *testing.T) {
 		go func() { ended <- s.run(t.Context()) }()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := s.settle(ctx, Checkpoint{Tenant: "acme", Chain: "a"}); !errors.Is(err, context.DeadlineExceeded) {
+		if err := s.saveNow(ctx, Checkpoint{Tenant: "acme", Chain: "a"}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("settle: %v", err)
 		}
 		if err := <-ended; !errors.Is(err, errAway) {

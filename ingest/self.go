@@ -6,7 +6,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// callDetails are those of Auth0's management events.
+// callDetails are the details of one of Auth0's management events.
 type callDetails struct {
 	Request struct {
 		Method string `json:"method"`
@@ -22,52 +22,57 @@ type callDetails struct {
 	} `json:"response"`
 }
 
-// failedCall makes an event of a failed call of our own, in the form of Auth0's
+// failedCall returns the event of a failed call of our own, in the form of Auth0's
 // management events.
 func failedCall(tenant string, failed *CallError) schema.Event {
-	var d callDetails
-	d.Request.Method, d.Request.Path = failed.Method, failed.Path
-	d.Response.StatusCode = failed.Status
-	b := &d.Response.Body
-	b.Error, b.ErrorCode, b.Message = string(failed.Kind), failed.Code, failed.Message
+	var details callDetails
+	details.Request.Method, details.Request.Path = failed.Method, failed.Path
+	details.Response.StatusCode = failed.Status
+
+	// Without an answer, the error itself is the message.
+	body := &details.Response.Body
+	body.Error, body.ErrorCode, body.Message = string(failed.Kind), failed.Code, failed.Message
 	if failed.Status == 0 && failed.Err != nil {
-		b.Message = failed.Err.Error()
+		body.Message = failed.Err.Error()
 	}
-	return schema.NewOwnEvent(tenant, schema.TypeAPIError, failed.Error(), d)
+	return schema.NewOwnEvent(tenant, schema.TypeAPIError, failed.Error(), details)
 }
 
-// tell makes an event of a failed call of our own: Auth0 logs none of them.
-// While Kafka is away only so many are kept.
-func (p *Puller) tell(failed *CallError) {
-	e := failedCall(p.cfg.Tenant, failed)
+// reportFailure sends an event of a failed call of our own, since Auth0 logs none. While
+// Kafka is down, a bounded number is kept and the rest is dropped.
+func (p *Puller) reportFailure(failed *CallError) {
+	event := failedCall(p.cfg.Tenant, failed)
 	select {
-	case p.self <- e.Record():
+	case p.ownEvents <- event.Record():
 	default:
 		p.cfg.Metrics.dropped.WithLabelValues(p.cfg.Tenant).Inc()
 	}
 }
 
-// deliverSelf hands our own events to Kafka. Those that are under way when we die
-// are lost: they tell of calls that are made again.
-func (p *Puller) deliverSelf(ctx context.Context) error {
+// produceOwn produces our own events. If we stop here, events that are not produced yet
+// are lost; the calls that they describe are made again.
+func (p *Puller) produceOwn(ctx context.Context) error {
 	for {
 		var records []schema.Record
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case r := <-p.self:
+		case r := <-p.ownEvents:
 			records = append(records, r)
 		}
+
+		// Produce the events that wait behind the first one together with it.
 		for more := true; more; {
 			select {
-			case r := <-p.self:
+			case r := <-p.ownEvents:
 				records = append(records, r)
 			default:
 				more = false
 			}
 		}
+
 		if err := p.produce(ctx, records); err != nil {
-			return p.describe("delivery of our own events", err)
+			return p.describe("produce our own events", err)
 		}
 		p.count(schema.Self, len(records))
 	}

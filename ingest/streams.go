@@ -9,71 +9,91 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// How often the tenant's log streams are looked at, and how often it is said
-// again that one is not active.
 const (
-	streamsEvery = 5 * time.Minute
-	streamsAgain = 6 * time.Hour
+	streamsEvery = 5 * time.Minute // interval of the checks
+	streamsAgain = 6 * time.Hour   // interval at which an inactive stream is reported again
 )
 
 // streamActive is the status of a stream that delivers.
 const streamActive = "active"
 
-// watchStreams looks at the tenant's log streams, when it may, and makes an event
-// of each change: Auth0 pauses a stream after a week of failed deliveries and
-// tells nobody.
+// watchStreams checks the tenant's log streams, if it has the permission, and produces an
+// event for each change. Auth0 pauses a stream after a week of failed deliveries without
+// any notice.
 func (p *Puller) watchStreams(ctx context.Context) error {
-	known := map[string]string{}
-	told := map[string]time.Time{}
-	allowed, trouble := true, ""
+	known := map[string]string{}       // status by id
+	reported := map[string]time.Time{} // by id
+	permitted, lastProblem := true, "" // as they were logged
 	for {
 		streams, err := p.logStreams(ctx)
-		var refused *CallError
+		var failed *CallError
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.As(err, &refused) && refused.Status == http.StatusForbidden:
-			if allowed {
-				p.cfg.Log.Info("the tenant's log streams are not watched; that needs the scope read:log_streams")
+
+		case errors.As(err, &failed) && failed.Status == http.StatusForbidden:
+			if permitted {
+				p.cfg.Log.Info("log streams of the tenant are not watched: the scope read:log_streams is missing")
 			}
-			allowed = false
-		case errors.As(err, &refused) && refused.Kind == KindAnswer:
-			if text := err.Error(); text != trouble {
-				trouble = text
-				p.cfg.Log.Warn("log streams of the tenant cannot be read; the others are watched", "err", err, "others", len(streams))
+			permitted = false
+
+		case errors.As(err, &failed) && failed.Kind == KindAnswer:
+			if text := err.Error(); text != lastProblem {
+				lastProblem = text
+				p.cfg.Log.Warn("some log streams of the tenant cannot be read; watching the others",
+					"err", err, "others", len(streams))
 			}
+
 		case err != nil:
-			p.cfg.Log.Debug("the tenant's log streams cannot be read", "err", err)
+			p.cfg.Log.Debug("list log streams of the tenant failed", "err", err)
+
 		default:
-			allowed, trouble = true, ""
+			permitted, lastProblem = true, ""
 		}
+
+		// After a failure, there are no streams, or some.
 		now := time.Now()
-		for _, s := range streams {
-			active := s.Status == streamActive
-			p.cfg.Metrics.streams.WithLabelValues(p.cfg.Tenant, s.ID).Set(map[bool]float64{true: 1}[active])
-			before, seen := known[s.ID]
-			known[s.ID] = s.Status
-			if active && (!seen || before == s.Status) || !active && before == s.Status && now.Sub(told[s.ID]) < streamsAgain {
+		for _, stream := range streams {
+			active := stream.Status == streamActive
+			p.cfg.Metrics.streams.WithLabelValues(p.cfg.Tenant, stream.ID).Set(oneIf(active))
+
+			// Report changes, and from time to time a stream that is not active.
+			before, seen := known[stream.ID]
+			known[stream.ID] = stream.Status
+			unchanged := before == stream.Status
+			if active && (!seen || unchanged) || !active && unchanged && now.Sub(reported[stream.ID]) < streamsAgain {
 				continue
 			}
-			told[s.ID] = now
-			p.cfg.Log.Warn("a log stream of the tenant has changed", "stream", s.Name, "id", s.ID, "status", s.Status)
-			e := schema.NewOwnEvent(p.cfg.Tenant, schema.TypeLogStream, "Log stream "+s.Name+" is "+s.Status, s)
-			select {
-			case p.self <- e.Record():
-			case <-ctx.Done():
-				return ctx.Err()
+			reported[stream.ID] = now
+			if err := p.reportStream(ctx, stream); err != nil {
+				return err
 			}
 		}
+
 		if !sleep(ctx, streamsEvery) {
 			return ctx.Err()
 		}
 	}
 }
 
-// logStreams is one paced call.
+// reportStream logs the status of a stream and sends an event of it.
+func (p *Puller) reportStream(ctx context.Context, stream LogStream) error {
+	p.cfg.Log.Warn("log stream status", "stream", stream.Name, "id", stream.ID, "status", stream.Status)
+
+	// Unlike a failed call, a change must not be dropped: wait for space.
+	text := "Log stream " + stream.Name + " is " + stream.Status
+	event := schema.NewOwnEvent(p.cfg.Tenant, schema.TypeLogStream, text, stream)
+	select {
+	case p.ownEvents <- event.Record():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// logStreams makes one paced call.
 func (p *Puller) logStreams(ctx context.Context) ([]LogStream, error) {
-	granted, err := p.pacer.Wait(ctx, Overlap)
+	granted, err := p.pacer.Wait(ctx, PriorityOverlap)
 	if err != nil {
 		return nil, err
 	}

@@ -9,78 +9,87 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// pulled is a page on its way to Kafka.
-type pulled struct {
+// fetchedPage is a page of the tail that is not produced yet.
+type fetchedPage struct {
 	events []schema.Event
 	next   string // the cursor after them
-	fresh  bool   // nothing more was there
-	jump   string // where to go on instead: what lies between is the chains' to pull
+	fresh  bool   // the tenant had no more events
+	jump   string // resume there instead; slices of the backfill pull the events up to it
 	bytes  int64
 	at     time.Time
 }
 
-// pull is the tail: page after page from the checkpoint on. It runs ahead of
-// Kafka by a bounded number of pages and bytes.
-func (p *Puller) pull(ctx context.Context, pages chan<- pulled) error {
+// fetchTail fetches page after page from the tail's checkpoint on. It runs ahead of Kafka
+// by a bounded number of pages and bytes.
+func (p *Puller) fetchTail(ctx context.Context, pages chan<- fetchedPage) error {
 	p.mu.Lock()
-	cursor, live, serial := p.at.LogID, p.at.LiveFrom, p.at.Backfill
+	cursor, live, serial := p.tail.LogID, p.tail.LiveFrom, p.tail.Backfill
 	p.mu.Unlock()
-	take, last := MaxTake, time.Now()
-	quiet := false     // the page before had no events
-	var seen time.Time // when there was last nothing more
+
+	take, last := MaxTake, time.Now() // last: of the last answer
+	quiet := false                    // the previous page had no events
+	var seen time.Time                // when the tenant last had no more events
 	for {
-		events, next, err := p.page(ctx, Tail, cursor, &take)
+		events, next, err := p.fetchPage(ctx, PriorityTail, cursor, &take)
 		if err != nil {
 			return err
 		}
 		at := time.Now()
-		if at.Sub(last) > lapseAfter { // long enough for a short retention to have passed us
+
+		// After a long outage, a short retention may have passed the cursor.
+		if at.Sub(last) > lapseAfter {
 			if err := p.findGap(ctx, cursor, seen); err != nil {
 				return err
 			}
 		}
 		last = at
-		got := pulled{events: events, next: next, at: at}
+
+		page := fetchedPage{events: events, next: next, at: at}
 		all := caughtUp(len(events), next, p.byTenant(at))
-		got.fresh = all && (len(events) > 0 || quiet) // one empty page proves nothing
+		page.fresh = all && (len(events) > 0 || quiet) // one empty page proves nothing
 		quiet = len(events) == 0
-		if serial = serial && !got.fresh && !passed(next, live); serial && p.takesSynthetic() && len(events) > 0 {
-			got.jump, serial = schema.SyntheticID(live), false
+
+		// A serial backfill becomes a parallel one as soon as the tenant accepts synthetic ids.
+		serial = serial && !page.fresh && !passed(next, live)
+		if serial && p.acceptsSynthetic() && len(events) > 0 {
+			page.jump, serial = schema.SyntheticID(live), false
 		}
+
+		// Wait until Kafka has acknowledged enough of the pages before.
 		for i := range events {
-			got.bytes += int64(len(events[i].Raw))
+			page.bytes += int64(len(events[i].Raw))
 		}
-		got.bytes = min(got.bytes, bytesAhead)
-		if err := p.room.Acquire(ctx, got.bytes); err != nil {
+		page.bytes = min(page.bytes, bytesAhead)
+		if err := p.room.Acquire(ctx, page.bytes); err != nil {
 			return err
 		}
 		select {
-		case pages <- got:
+		case pages <- page:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+
+		// The page is queued. After a jump, the slices pull the events in between.
 		cursor = next
-		if got.jump != "" {
-			cursor = got.jump
+		if page.jump != "" {
+			cursor = page.jump
 		}
-		if got.fresh {
+		if page.fresh {
 			seen = p.byTenant(at)
 		}
-		if all {
-			if !sleep(ctx, max(p.cfg.Poll, p.pacer.Rest())) {
-				return ctx.Err()
-			}
+		if all && !sleep(ctx, max(p.cfg.Poll, p.pacer.Rest())) {
+			return ctx.Err()
 		}
 	}
 }
 
-// nearNow is how recent the last event of a short page is when there is no
-// reason to ask for more at once.
+// nearNow is the age up to which the last event of a short page shows that the tenant has
+// no more events.
 const nearNow = 10 * time.Second
 
-// caughtUp reports whether a page had all there was. Some tenants answer with
-// fewer than we ask for although there is more: half a page or more may be one
-// of these, and so may any page whose events are old.
+// caughtUp reports whether a page had all events up to now. Some tenants return fewer
+// events than were asked for although they have more. So a page that is at least half
+// full, or whose last event is old, does not count.
 func caughtUp(n int, last string, now time.Time) bool {
 	switch {
 	case n == 0:
@@ -92,142 +101,183 @@ func caughtUp(n int, last string, now time.Time) bool {
 	return !ok || now.Sub(at) < nearNow
 }
 
-// deliver hands pages to Kafka in order, several at once when they wait, and
-// moves the checkpoint after the acks. If we die before the acks, the next start
-// pulls the pages again; if between acks and checkpoint, it produces them again.
-func (p *Puller) deliver(ctx context.Context, pages <-chan pulled) error {
+// produceTail produces pages in their order, several at once if they wait, and saves the
+// checkpoint after the acknowledgement.
+func (p *Puller) produceTail(ctx context.Context, pages <-chan fetchedPage) error {
 	marks := newMarks(p.width())
-	marks.add(p.at.Behind, p.now()) // what the last run left unseen is looked for as long as usual
+	marks.add(p.tail.Behind, p.now()) // the overlap re-reads what the last run has not
+
 	for {
-		var batch []pulled
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case got := <-pages:
-			batch = append(batch, got)
+		batch, err := receive(ctx, pages)
+		if err != nil {
+			return err
 		}
-	more:
-		for len(batch) < coalesce {
-			select {
-			case got := <-pages:
-				batch = append(batch, got)
-			default:
-				break more
+		marks.width = p.width()
+		work := p.prepare(batch, marks)
+
+		// If we stop here, the next start fetches the pages again.
+		if len(work.records) > 0 {
+			if err := p.produce(ctx, work.records); err != nil {
+				return p.describe("produce events", err)
 			}
 		}
-		marks.back = p.width()
-		var records []schema.Record
-		var bytes int64
-		next, counts := p.at, map[schema.Source]int{}
-		var slices []Checkpoint
-		for _, got := range batch {
-			at := p.byTenant(got.at)
-			for i := range got.events {
-				e := &got.events[i]
-				p.settle(e, got.at, &next)
-				records = append(records, e.Record())
-				counts[e.Source]++
-				if e.LogID != "" && !higher(e.LogID, got.next) {
-					marks.add(e.LogID, at) // a quiet tenant's page spans hours
-				}
-			}
-			bytes += got.bytes
-			next.Events += uint64(len(got.events))
-			next.LogID = got.next
-			next.Backfill = next.Backfill && !got.fresh && !passed(got.next, next.LiveFrom)
-			marks.add(got.next, at)
-			if got.jump != "" {
-				slices = append(slices, cut(p.cfg.Tenant, planFirst, got.next, got.jump, p.cfg.Chains)...)
-				next.LogID, next.Backfill = got.jump, false
-			}
-		}
-		if len(records) > 0 {
-			if err := p.produce(ctx, records); err != nil {
-				return p.describe("delivery of events", err)
-			}
-		}
-		p.room.Release(bytes)
-		for source, n := range counts {
+		p.room.Release(work.bytes)
+		for source, n := range work.counts {
 			p.count(source, n)
 		}
-		next.Behind = marks.behind(next.LogID)
-		p.saves.put(slices...) // before the tail is beyond them
-		p.acked(next, batch[len(batch)-1])
-		p.backfill.add(slices...)
+
+		// If we stop here, the next start produces the events again. New slices are saved before the
+		// tail, which no longer covers them.
+		p.saves.save(work.slices...)
+		p.advance(work.next, batch[len(batch)-1])
+		p.backfill.add(work.slices...)
 	}
 }
 
-// settle fills in what the chain knows of an event.
-func (p *Puller) settle(e *schema.Event, at time.Time, next *Checkpoint) {
-	e.Tenant, e.Source, e.FetchedAt = p.cfg.Tenant, schema.Tail, p.byTenant(at)
+// receive waits for a page and returns it with those that wait behind it.
+func receive(ctx context.Context, pages <-chan fetchedPage) ([]fetchedPage, error) {
+	var batch []fetchedPage
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case page := <-pages:
+		batch = append(batch, page)
+	}
+
+	// One produce for several pages saves a round trip for each.
+	for len(batch) < coalesce {
+		select {
+		case page := <-pages:
+			batch = append(batch, page)
+		default:
+			return batch, nil
+		}
+	}
+	return batch, nil
+}
+
+// tailWork is the content of a batch of pages, ready to produce.
+type tailWork struct {
+	records []schema.Record
+	counts  map[schema.Source]int
+	bytes   int64
+	next    Checkpoint   // of the tail, after the batch
+	slices  []Checkpoint // that take over a serial backfill
+}
+
+// prepare returns the records of a batch, and the checkpoints after it.
+func (p *Puller) prepare(batch []fetchedPage, marks *marks) tailWork {
+	work := tailWork{next: p.tail, counts: map[schema.Source]int{}}
+	next := &work.next
+
+	for _, page := range batch {
+		at := p.byTenant(page.at)
+
+		for i := range page.events {
+			event := &page.events[i]
+			p.label(event, page.at, next)
+			work.records = append(work.records, event.Record())
+			work.counts[event.Source]++
+			if event.LogID != "" && !higher(event.LogID, page.next) {
+				marks.add(event.LogID, at) // one page of a quiet tenant spans hours
+			}
+		}
+		work.bytes += page.bytes
+
+		// The serial backfill ends where the live events start, or when there are no more events.
+		next.Events += uint64(len(page.events))
+		next.LogID = page.next
+		next.Backfill = next.Backfill && !page.fresh && !passed(page.next, next.LiveFrom)
+		marks.add(page.next, at)
+
+		if page.jump != "" {
+			work.slices = append(work.slices, cut(p.cfg.Tenant, planFirst, page.next, page.jump, p.cfg.Chains)...)
+			next.LogID, next.Backfill = page.jump, false
+		}
+	}
+
+	next.Behind = marks.behind(next.LogID)
+	return work
+}
+
+// label sets the tenant, the source and the time of an event, and notes its id.
+func (p *Puller) label(event *schema.Event, at time.Time, next *Checkpoint) {
+	event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Tail, p.byTenant(at)
 	switch {
-	case e.LogID == "":
+	case event.LogID == "":
 		if next.Backfill {
-			e.Source = schema.Backfill
+			event.Source = schema.Backfill
 		}
 		return
-	case !passed(e.LogID, next.LiveFrom):
-		e.Source = schema.Backfill
+	case !passed(event.LogID, next.LiveFrom):
+		event.Source = schema.Backfill
 	default:
-		p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(p.byTenant(at).Sub(e.Date).Seconds())
+		p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(p.byTenant(at).Sub(event.Date).Seconds())
 	}
+
 	if next.Oldest == "" {
-		next.Oldest = e.LogID
+		next.Oldest = event.LogID
 	}
-	p.recent.add(e.LogID)
+	p.recent.add(event.LogID)
 }
 
-// passed reports whether an event was stored after t. Of an id that does not
-// tell we assume it.
+// passed reports whether an event was stored after t. An id without a time counts as later.
 func passed(logID string, t time.Time) bool {
 	at, ok := schema.IDTime(logID)
 	return !ok || at.After(t)
 }
 
-// seenEvery is how often a quiet tenant's checkpoint is written.
+// seenEvery is the interval at which the checkpoint of a quiet tenant is saved.
 const seenEvery = 10 * time.Minute
 
-// acked moves the tail forward and has its checkpoint written.
-func (p *Puller) acked(next Checkpoint, last pulled) {
+// advance moves the tail forward and saves its checkpoint if it has changed enough.
+func (p *Puller) advance(next Checkpoint, last fetchedPage) {
+	// Behind must not pass a stretch that the overlap still has to re-read.
 	p.mu.Lock()
-	if p.owed.from != "" {
-		next.Behind = p.owed.from
+	if p.pendingOverlap.from != "" {
+		next.Behind = p.pendingOverlap.from
 	}
 	next.Domain = p.cfg.Domain
-	next.Ahead = math.Round(p.ahead.Seconds())
-	moved := next.Domain != p.at.Domain || math.Abs(next.Ahead-p.at.Ahead) > clockNoise.Seconds() || next.LogID != p.at.LogID || next.Backfill != p.at.Backfill || next.Behind != p.at.Behind
+	next.Ahead = math.Round(p.clockAhead.Seconds())
+	clockMoved := math.Abs(next.Ahead-p.tail.Ahead) > clockNoise.Seconds()
+	changed := next.LogID != p.tail.LogID || next.Behind != p.tail.Behind || next.Backfill != p.tail.Backfill ||
+		next.Domain != p.tail.Domain || clockMoved
+
+	// A quiet tenant's checkpoint is saved from time to time too, for SeenAt.
 	if last.fresh {
-		seen := last.at.Add(-p.ahead).UTC()
-		moved = moved || seen.Sub(p.at.SeenAt) > seenEvery
-		if moved {
+		seen := last.at.Add(-p.clockAhead).UTC()
+		changed = changed || seen.Sub(p.tail.SeenAt) > seenEvery
+		if changed {
 			next.SeenAt = seen
 		}
 		p.status.CaughtUp = last.at
 	}
-	done := p.at.Backfill && !next.Backfill
-	if done {
+
+	finished := p.tail.Backfill && !next.Backfill
+	if finished {
 		p.status.Serial++
 	}
-	p.at = next
+	p.tail = next
 	p.mu.Unlock()
 
-	m := p.cfg.Metrics
-	m.caughtUp.WithLabelValues(p.cfg.Tenant).Set(map[bool]float64{true: 1}[last.fresh])
+	metrics := p.cfg.Metrics
+	metrics.caughtUp.WithLabelValues(p.cfg.Tenant).Set(oneIf(last.fresh))
 	if at, ok := schema.IDTime(next.LogID); ok {
-		m.position.WithLabelValues(p.cfg.Tenant).Set(float64(at.UnixMilli()) / 1000)
+		metrics.position.WithLabelValues(p.cfg.Tenant).Set(float64(at.UnixMilli()) / 1000)
 	}
-	if done {
-		p.cfg.Log.Info("backfill is done", "events", next.Events)
+	if finished {
+		p.cfg.Log.Info("backfill finished", "events", next.Events)
 	}
-	if moved {
-		p.saves.put(next)
+	if changed {
+		p.saves.save(next)
 	}
 }
 
-// marks remember where the chain stood among recent events.
+// marks are cursors that the tail has passed recently. They tell where an overlap of a
+// given width has to start.
 type marks struct {
-	back time.Duration
-	list []mark
+	width time.Duration
+	list  []mark
 }
 
 type mark struct {
@@ -235,34 +285,37 @@ type mark struct {
 	at    time.Time // when Auth0 stored the event
 }
 
-// markEvery keeps the list short.
+// markEvery is the least distance between two marks, which keeps the list short.
 const markEvery = 5 * time.Second
 
-func newMarks(back time.Duration) *marks { return &marks{back: back} }
+func newMarks(width time.Duration) *marks { return &marks{width: width} }
 
-// add notes a cursor.
+// add adds a cursor.
 func (m *marks) add(logID string, now time.Time) {
 	at, ok := schema.IDTime(logID)
 	if !ok {
 		at = now
 	}
-	if now.Sub(at) >= m.back { // nothing before it is of use any more
+
+	// A cursor that is older than the width replaces all before it.
+	if now.Sub(at) >= m.width {
 		m.list = append(m.list[:0], mark{logID, at})
 		return
 	}
 	if n := len(m.list); n == 0 || at.Sub(m.list[n-1].at) >= markEvery {
 		m.list = append(m.list, mark{logID, at})
 	}
-	// Of those that are old enough only the newest is of use.
+
+	// Of the marks that are old enough, only the newest is needed.
 	old := 0
-	for old+1 < len(m.list) && now.Sub(m.list[old+1].at) >= m.back {
+	for old+1 < len(m.list) && now.Sub(m.list[old+1].at) >= m.width {
 		old++
 	}
 	m.list = slices.Delete(m.list, 0, old)
 }
 
-// behind is the newest cursor that is old enough for nothing before it to show
-// up any more, or the oldest there is.
+// behind returns the cursor from which an overlap re-reads: the newest one that is at least
+// as old as the width, or the oldest known.
 func (m *marks) behind(current string) string {
 	if len(m.list) == 0 {
 		return current

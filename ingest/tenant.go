@@ -11,19 +11,19 @@ import (
 // MaxTake is the most events that Auth0 returns in a page.
 const MaxTake = 100
 
-// Tenant is a tenant's log API. Calls block until the answer is there or ctx
-// ends, and do not retry. Every error but that of ctx is a *CallError. Calls may
-// run concurrently.
+// Tenant is a tenant's log API. Calls block until the answer is received or ctx
+// ends, and do not retry. Every error except the end of ctx is a *CallError. Calls
+// may run concurrently.
 type Tenant interface {
 	// Logs returns up to take events that were stored after the event with the
 	// id from, in the order of their ids. The id need not exist. An empty page
-	// means that there are none yet.
+	// means that there are no events yet.
 	Logs(ctx context.Context, from string, take int) (Page, error)
-	// Oldest returns some of the oldest events. It is the way in where the
-	// tenant refuses ids that it has not issued.
+	// Oldest returns some of the oldest events. It is for a tenant that rejects
+	// synthetic ids, that is, ids that it has not issued.
 	Oldest(ctx context.Context) (Page, error)
-	// LogStreams lists the streams by which the tenant sends its log elsewhere. With
-	// an error of KindAnswer come those that could be read.
+	// LogStreams lists the streams by which the tenant sends its log elsewhere. An
+	// error of KindAnswer comes with the streams that could be read.
 	LogStreams(ctx context.Context) ([]LogStream, Limit, error)
 }
 
@@ -38,38 +38,38 @@ type LogStream struct {
 // Page is one page of events.
 type Page struct {
 	Events [][]byte  // each as received; they share memory
-	Next   string    // the log_id that the tenant says to go on from, may be empty
-	Date   time.Time // when the answer was made, by the tenant's clock, to the second; zero when it does not say
-	Came   time.Time // when it came, by ours
+	Next   string    // the log_id after the page according to the tenant; may be empty
+	Date   time.Time // when the answer was made, by the tenant's clock, to the second; zero if unknown
+	Came   time.Time // when the answer was received, by our clock
 	Limit  Limit
 }
 
-// Limit is the state of a rate limit as an answer told it.
+// Limit is the state of a rate limit in an answer.
 type Limit struct {
-	Known     bool          // Limit and Remaining were told
-	Limit     int           // the bucket's size
-	Remaining int           // what is left of it
-	Reset     time.Duration // until more is there, by the server's clock; never negative, 0 when it was not told
+	Known     bool          // the answer has Limit and Remaining
+	Limit     int           // size of the bucket
+	Remaining int           // calls left in it
+	Reset     time.Duration // until there are more, by the server's clock; never negative, 0 if unknown
 }
 
-// CallError is a call that failed. Its text has no secret in it.
+// CallError is a failed call. Its text contains no secret.
 type CallError struct {
 	Method     string
 	Path       string
-	Status     int    // 0 when there was no answer, or none that can be read
+	Status     int    // 0 if there was no answer, or none that can be read
 	Code       string // Auth0's errorCode or error
 	Message    string // Auth0's message
 	Kind       Kind
-	Advice     string // what the operator can do; empty when waiting is all there is
+	Advice     string // for the operator; empty if there is nothing to do but wait
 	RetryAfter time.Duration
 	Limit      Limit
-	Whole      bool  // the answer came to its end, but cannot be read
-	Err        error // without a Status: why
+	Whole      bool  // the answer is complete, but cannot be read
+	Err        error // the cause, if there is no Status
 }
 
-// refuses reports whether it is the tenant itself that does not take the cursor:
-// a 400 without its errorCode is a proxy's, and passes.
-func (e *CallError) refuses() bool {
+// rejectsCursor reports whether the tenant itself rejects the cursor. A 400 without its
+// errorCode is temporary: it comes from a proxy.
+func (e *CallError) rejectsCursor() bool {
 	return e.Status == http.StatusBadRequest && e.Code == "invalid_query_string"
 }
 
@@ -84,25 +84,28 @@ const (
 	KindForbidden    Kind = "forbidden"    // 403
 	KindClient       Kind = "client"       // other 4xx
 	KindServer       Kind = "server"       // 5xx
-	KindAnswer       Kind = "answer"       // broken off, or not what was asked for
-	KindTooLarge     Kind = "too_large"    // more than is read at once
+	KindAnswer       Kind = "answer"       // incomplete, or of another form
+	KindTooLarge     Kind = "too_large"    // larger than the limit for an answer
 	KindTimeout      Kind = "timeout"
 	KindNetwork      Kind = "network"
 )
 
-// kinds lists them for metrics.
+// kinds lists the kinds for metrics.
 var kinds = [...]Kind{KindToken, KindRateLimit, KindUnauthorized, KindForbidden, KindClient, KindServer,
 	KindAnswer, KindTooLarge, KindTimeout, KindNetwork}
 
-// Error says what failed and what to do.
+// Error returns the call, the cause and the advice.
 func (e *CallError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s: ", e.Method, e.Path)
+
+	// Without an answer, the cause takes the place of its status.
 	if e.Status == 0 {
 		fmt.Fprint(&b, e.Err)
 	} else {
 		fmt.Fprintf(&b, "%d %s", e.Status, http.StatusText(e.Status))
 	}
+
 	if e.Code != "" {
 		b.WriteString(", " + e.Code)
 	}

@@ -16,48 +16,46 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Partition is one partition of the events topic while it is ours.
+// Partition is one partition of the events topic that is assigned to this process.
 type Partition interface {
 	ID() int
-	// Fetch waits for the next record, until ctx ends. Errors of brokers are
-	// retried within.
+	// Fetch waits for the next record, until ctx ends. It retries errors of brokers.
 	Fetch(ctx context.Context) (schema.Record, error)
-	// Commit notes that all records below next are done with. After an error
-	// they may come again.
+	// Commit commits all records below next. After an error they may be fetched again.
 	Commit(next int64) error
 	Lag() int64
 }
 
-// Inserter stores rows. Insert returns nil when they are in ClickHouse and on its
-// disk. After an error they may be there or not; the same block may be inserted
-// again, and its rows are there once.
+// Inserter stores rows. Insert returns nil once they are in ClickHouse and on its disk.
+// After an error the rows may be there or not. The same block may be inserted again; its
+// rows are there once.
 type Inserter interface {
 	Insert(ctx context.Context, b *Block) error
 }
 
-// How much goes into one insert. ClickHouse likes few and large ones, people
-// like to see events soon, and the process is to stay small.
+// Bounds of a chunk. ClickHouse prefers few large inserts, people want to see events soon,
+// and the process must stay small.
 const (
 	chunkRows  = 10_000
 	chunkBytes = 12 << 20
 	chunkAge   = 500 * time.Millisecond
 )
 
-// mostChunks is how many there are at once, of all partitions together, whatever
-// has become of them: what is held while ClickHouse is away.
-const mostChunks = 3
+// maxChunks is the number of chunks of all partitions together, in any state. It bounds the
+// memory while ClickHouse is down.
+const maxChunks = 3
 
-// A chunk is closed sooner when its partition has waited for its turn, and later in
-// a backlog, where what matters is that it is a large one.
 const (
-	leastAge   = 50 * time.Millisecond
+	// leastAge is the age of a chunk whose partition had to wait for its turn.
+	leastAge = 50 * time.Millisecond
+	// backlogAge is the age in a backlog, where large chunks matter most.
 	backlogAge = 2 * time.Second
 )
 
-// stopGrace is how long a stop waits for an insert that is under way.
+// stopGrace is how long a stop waits for a running insert.
 const stopGrace = 2 * time.Second
 
-// Writer carries events from Kafka to ClickHouse.
+// Writer moves events from Kafka to ClickHouse.
 type Writer struct {
 	store   Inserter
 	dead    Producer // of the deadletter topic
@@ -65,122 +63,139 @@ type Writer struct {
 	metrics *writeMetrics
 	turns   *semaphore.Weighted // one for each chunk
 	spare   spareBlocks
-	dates   Dates // nil when dates are taken as they come
+	dates   Dates // nil if the date of each record counts
 	odd     oddDates
 
 	mu     sync.Mutex // guards status
 	status WriteStatus
 }
 
-// WriteStatus is how a Writer does.
+// WriteStatus is the state of a Writer.
 type WriteStatus struct {
 	Rows    uint64    // inserted since this start, repeats included
 	Dead    uint64    // dead letters since this start
-	Newest  time.Time // date of the newest event that was inserted
-	Failing string    // why inserts fail right now, empty when they do not
+	Newest  time.Time // date of the newest inserted event
+	Failing string    // why inserts fail at the moment; empty if they succeed
 }
 
-// NewWriter returns a writer of the events topic's partitions.
+// NewWriter returns a writer for partitions of the events topic.
 func NewWriter(store Inserter, deadLetters Producer, log *slog.Logger, reg prometheus.Registerer) *Writer {
-	return &Writer{store: store, dead: deadLetters, log: log, metrics: newWriteMetrics(reg), turns: semaphore.NewWeighted(mostChunks)}
+	return &Writer{store: store, dead: deadLetters, log: log, metrics: newWriteMetrics(reg),
+		turns: semaphore.NewWeighted(maxChunks)}
 }
 
-// Status tells how the writer does.
+// Status returns the state of the writer.
 func (w *Writer) Status() WriteStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.status
 }
 
-// Consume writes one partition until ctx ends. While chunks are inserted, each
-// retried for ever from memory, the next is gathered; they are committed in their
-// order. If we die before the commit, the chunk's records come again, perhaps cut
-// in another way, and the table drops the repeats.
+// Consume writes one partition until ctx ends. While chunks are inserted, each retried
+// from memory forever, it gathers the next one. Chunks are committed in their order.
 func (w *Writer) Consume(ctx context.Context, p Partition) error {
-	defer w.metrics.lag.DeleteLabelValues(strconv.Itoa(p.ID())) // another process's affair from then on
+	// After the end, another process reports the lag.
+	defer w.metrics.lag.DeleteLabelValues(strconv.Itoa(p.ID()))
 	if err := w.loadOdd(ctx); err != nil {
 		return ignoreEnd(ctx, err)
 	}
-	g, part := errgroup.WithContext(ctx)
+
+	g, chunkCtx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		before := make(chan bool, 1) // whether all that came before is committed
-		before <- true
+		// Each chunk waits for this value of the chunk before it: whether it, and so all before it,
+		// is committed.
+		earlier := make(chan bool, 1)
+		earlier <- true
 		for {
-			c, err := w.gather(part, p)
+			next, err := w.gather(chunkCtx, p)
 			if err != nil {
 				return err
 			}
-			earlier, ours := before, make(chan bool, 1)
-			before = ours
+			before, committed := earlier, make(chan bool, 1)
+			earlier = committed
 			g.Go(func() error {
 				defer w.turns.Release(1)
-				err, ready := error(nil), len(c.unsettled) == 0
-				if !ready { // what came before has to be there
-					if ready = <-earlier; ready {
-						err = w.settleDates(part, c)
-					}
-					earlier <- ready // for below
-				}
-				if ready && err == nil {
-					err = w.flush(part, c)
-				}
-				done := err == nil && ready && <-earlier
-				if done {
-					w.commit(ctx, p, c)
-				}
-				ours <- done
-				return err
+				return w.write(ctx, chunkCtx, p, next, before, committed)
 			})
 		}
 	})
 	return ignoreEnd(ctx, g.Wait())
 }
 
-// commit notes a chunk as done with.
+// write inserts and commits a chunk. before has one value: whether the chunk before it is
+// committed. committed receives the same of this chunk.
+func (w *Writer) write(
+	ctx, chunkCtx context.Context, p Partition, c *chunk, before, committed chan bool,
+) error {
+	// To find the first date of an event, all chunks before must have been inserted.
+	ready, err := len(c.undated) == 0, error(nil)
+	if !ready {
+		if ready = <-before; ready {
+			err = w.resolveDates(chunkCtx, c)
+		}
+		before <- ready // it is received once more below
+	}
+
+	if ready && err == nil {
+		err = w.insertChunk(chunkCtx, c)
+	}
+
+	// If we stop here, the records are fetched again, perhaps in other chunks. The table drops the
+	// repeats.
+	done := ready && err == nil && <-before
+	if done {
+		w.commit(ctx, p, c)
+	}
+	committed <- done
+	return err
+}
+
+// commit commits the records of a chunk.
 func (w *Writer) commit(ctx context.Context, p Partition, c *chunk) {
 	if err := p.Commit(c.next); err != nil {
 		w.metrics.commits.Inc()
 		if ctx.Err() == nil {
-			w.log.Warn("commit failed; the records will be written once more, which does no harm", "err", err)
+			w.log.Warn("commit failed; its records will be written again, which is harmless", "err", err)
 		}
 	}
 	w.metrics.lag.WithLabelValues(strconv.Itoa(p.ID())).Set(float64(p.Lag()))
 	w.spare.put(c.months)
 }
 
-// ignoreEnd is nil when a context's end is all there is to say.
+// ignoreEnd returns nil if err is only the end of ctx.
 func ignoreEnd(ctx context.Context, err error) error {
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+	isEnd := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	if ctx.Err() != nil && isEnd {
 		return nil
 	}
 	return err
 }
 
-// spareBlocks keeps the memory of some blocks to be used again.
+// spareBlocks keeps some blocks, so that their memory is used again.
 type spareBlocks struct {
 	mu   sync.Mutex // guards list
 	list []*Block
 }
 
-const mostSpare = 4
+const maxSpare = 4
 
 func (s *spareBlocks) get() *Block {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := len(s.list)
-	if n == 0 {
+	last := len(s.list) - 1
+	if last < 0 {
 		return NewBlock()
 	}
-	b := s.list[n-1]
-	s.list = s.list[:n-1]
-	return b
+	block := s.list[last]
+	s.list = s.list[:last]
+	return block
 }
 
 func (s *spareBlocks) put(months []month) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range months {
-		if len(s.list) < mostSpare {
+		if len(s.list) < maxSpare {
 			m.block.Reset()
 			s.list = append(s.list, m.block)
 		}
@@ -189,23 +204,23 @@ func (s *spareBlocks) put(months []month) {
 
 // chunk is a run of records of one partition.
 type chunk struct {
-	next      int64   // offset after its last record
-	months    []month // nearly always one
-	rows      int
-	dated     []dated     // the rows in months
-	unsettled []unsettled // rows that are not, since they may be there under another date
-	dead      []schema.Record
-	bytes     int
+	next    int64   // offset after its last record
+	months  []month // nearly always one
+	rows    int
+	dated   []dated   // the rows in months
+	undated []undated // rows that are not in months, since they may be stored under another date
+	dead    []schema.Record
+	bytes   int
 }
 
-// month is the rows of one: the table's partitions are months, and an insert into
-// several is not one unit.
+// month has the rows of one month. A month is a partition of the table, and an insert into
+// several partitions is not atomic.
 type month struct {
 	name  string // 200601
 	block *Block
 }
 
-// block is the one for rows of a date.
+// block returns the block for rows of a date.
 func (c *chunk) block(date time.Time, spare *spareBlocks) *Block {
 	var name [6]byte
 	date.AppendFormat(name[:0], "200601")
@@ -214,19 +229,22 @@ func (c *chunk) block(date time.Time, spare *spareBlocks) *Block {
 			return c.months[i].block
 		}
 	}
-	m := month{string(name[:]), spare.get()}
-	c.months = append(c.months, m)
-	return m.block
+
+	added := month{string(name[:]), spare.get()}
+	c.months = append(c.months, added)
+	return added.block
 }
 
-// gather waits for a record and for its turn, and takes what follows. After an
-// error the turn is over.
+// gather waits for a record and for a turn, and adds the records that follow until the
+// chunk is full or old. The caller must release the turn, unless there is an error.
 func (w *Writer) gather(ctx context.Context, p Partition) (_ *chunk, err error) {
-	r, err := p.Fetch(ctx)
+	record, err := p.Fetch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	began := time.Now()
+
+	// While ClickHouse is down, all turns are taken.
+	started := time.Now()
 	if err := w.turns.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
@@ -235,60 +253,74 @@ func (w *Writer) gather(ctx context.Context, p Partition) (_ *chunk, err error) 
 			w.turns.Release(1)
 		}
 	}()
-	age := max(chunkAge-time.Since(began), leastAge)
+
+	// The wait for the turn is part of the age.
+	age := max(chunkAge-time.Since(started), leastAge)
 	if p.Lag() > chunkRows {
 		age = backlogAge
 	}
 	c := &chunk{}
-	w.add(c, &r)
+	w.add(c, &record)
+
+	// Add records until the chunk is large or old.
 	young, cancel := context.WithTimeout(ctx, age)
 	defer cancel()
 	for c.rows < chunkRows && c.bytes < chunkBytes {
-		r, err := p.Fetch(young)
+		record, err := p.Fetch(young)
 		if err != nil {
-			if errors.Is(young.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
+			isOld := errors.Is(young.Err(), context.DeadlineExceeded) && ctx.Err() == nil
+			if isOld {
 				break
 			}
 			return nil, err
 		}
-		w.add(c, &r)
+		w.add(c, &record)
 	}
 	return c, nil
 }
 
-// add judges a record: it becomes a row or a dead letter.
+// add adds a record to a chunk, as a row or as a dead letter.
 func (w *Writer) add(c *chunk, r *schema.Record) {
 	c.next = r.Offset + 1
 	c.bytes += len(r.Value)
-	e := schema.EventOf(r)
-	row, err := schema.ParseRow(e.Raw)
+
+	event := schema.EventOf(r)
+	row, err := schema.ParseRow(event.Raw)
 	if err != nil {
-		d := schema.NewDeadLetter(&e, err)
-		w.log.Warn("event cannot be stored; it goes to the deadletter topic", "tenant", e.Tenant, "id", d.ID, "reason", d.Reason)
-		c.dead = append(c.dead, d.Record())
+		letter := schema.NewDeadLetter(&event, err)
+		w.log.Warn("event cannot be stored; moving it to the deadletter topic",
+			"tenant", event.Tenant, "id", letter.ID, "reason", letter.Reason)
+		c.dead = append(c.dead, letter.Record())
 		return
 	}
-	if c.rows++; w.isUnsettled(c, &e, &row) {
-		c.unsettled = append(c.unsettled, unsettled{e, row})
+
+	// An undated row is added once its date is known.
+	if c.rows++; w.isUndated(c, &event, &row) {
+		c.undated = append(c.undated, undated{event, row})
 		return
 	}
-	c.block(row.Date, &w.spare).Add(&e, &row)
+	c.block(row.Date, &w.spare).Add(&event, &row)
 }
 
-// flush makes a chunk durable.
-func (w *Writer) flush(ctx context.Context, c *chunk) error {
+// insertChunk makes the dead letters and the rows of a chunk durable.
+func (w *Writer) insertChunk(ctx context.Context, c *chunk) error {
 	if len(c.dead) > 0 {
-		err := w.dead.Produce(ctx, c.dead, func(err error) { w.log.Warn("dead letter cannot be kept; trying again", "err", err) })
+		err := w.dead.Produce(ctx, c.dead, func(err error) {
+			w.log.Warn("produce dead letters failed; retrying", "err", err)
+		})
 		if err != nil {
 			return err
 		}
 		w.metrics.dead.Add(float64(len(c.dead)))
 	}
+
+	// If we stop here, or between two months, the whole chunk is fetched and inserted again.
 	for _, m := range c.months {
 		if err := w.insert(ctx, m.block); err != nil {
 			return err
 		}
 	}
+
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.status.Dead += uint64(len(c.dead))
@@ -304,23 +336,25 @@ func (w *Writer) flush(ctx context.Context, c *chunk) error {
 	return nil
 }
 
-// insert retries one insert until ClickHouse has acknowledged it or ctx ends.
+// insert retries an insert until ClickHouse has acknowledged it or ctx ends.
 func (w *Writer) insert(ctx context.Context, b *Block) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
-	said := ""
+
+	logged := ""
 	for {
+		// A stop does not abort a running insert at once: its outcome would be unknown.
 		start := time.Now()
-		// A stop does not break an insert off: its outcome would be unknown.
 		insertCtx, cancel := graceful(ctx, stopGrace)
 		err := w.store.Insert(insertCtx, b)
 		cancel()
+
 		if err == nil {
 			w.metrics.inserts.Inc()
 			w.metrics.rows.Add(float64(b.rows))
 			w.metrics.insertSec.Observe(time.Since(start).Seconds())
 			w.metrics.delay.Observe(time.Since(b.oldest).Seconds())
-			if said != "" {
+			if logged != "" {
 				w.log.Info("inserts succeed again")
 				w.setFailing("")
 			}
@@ -329,11 +363,13 @@ func (w *Writer) insert(ctx context.Context, b *Block) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+
+		// The same error again is counted, but not logged.
 		w.metrics.failures.Inc()
-		if err.Error() != said {
-			said = err.Error()
-			w.log.Warn("insert failed; trying again, nothing is lost", "rows", b.rows, "err", err)
-			w.setFailing(said)
+		if err.Error() != logged {
+			logged = err.Error()
+			w.log.Warn("insert failed; retrying, no event is lost", "rows", b.rows, "err", err)
+			w.setFailing(logged)
 		}
 		if !sleep(ctx, pause.NextBackOff()) {
 			return ctx.Err()
@@ -347,7 +383,7 @@ func (w *Writer) setFailing(text string) {
 	w.status.Failing = text
 }
 
-// graceful is a context that ends some time after its parent.
+// graceful returns a context that ends some time after its parent.
 func graceful(parent context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
 	stop := context.AfterFunc(parent, func() {

@@ -58,8 +58,8 @@ type parser struct {
 	dec     *jsontext.Decoder
 	buf     bytes.Buffer
 	members []member
-	detail  []member // the members of details that have columns, if the event is plain
-	plain   bool     // the event is plain
+	detail  []member // members of the details that have columns, if the event is plain
+	plain   bool     // readPlain has read the event
 	unicode bool     // read accepts valid Unicode only; nearly all events are valid
 	scratch []byte
 }
@@ -88,8 +88,8 @@ func (r *Row) parse(raw []byte, columns bool) error {
 		parsers.Put(p)
 	}()
 
-	// If only valid Unicode is accepted, no text needs to be checked later. Read the few
-	// other events again, without that.
+	// Nearly all events are plain. The decoder reads the others: first it accepts valid Unicode only,
+	// so that no text needs to be checked later; the few that have invalid text are read again.
 	p.unicode = true
 	if !p.readPlain(raw) {
 		if err := p.read(raw); err != nil {
@@ -229,7 +229,7 @@ func (r *Row) KeepUnder(date time.Time) {
 
 // split fills Details and Rest from the members that are not in a column.
 func (r *Row) split(p *parser, whole string) {
-	if details := p.details(); details != nil {
+	if details := p.onlyDetails(); details != nil {
 		r.Details = whole[details.at:details.end]
 		details.done = true
 	}
@@ -262,8 +262,8 @@ func (r *Row) split(p *parser, whole string) {
 	}
 }
 
-// details returns the member details, or nil if there are none or several: then all stay in Rest.
-func (p *parser) details() *member {
+// onlyDetails returns the member details, or nil if there are none or several: then all stay in Rest.
+func (p *parser) onlyDetails() *member {
 	var details *member
 	for i := range p.members {
 		m := &p.members[i]

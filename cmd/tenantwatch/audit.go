@@ -48,7 +48,7 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 			end = until // our own login, which is an event too, comes later
 		}
 		for _, tenant := range tenants {
-			list = append(list, ingest.NewAudit(tenant, name, since, end, u.Repair))
+			list = append(list, ingest.AuditRequest(tenant, name, since, end, u.Repair))
 		}
 		bar := newConsole(a.stderr).startProgress("audit")
 		var seen chainProgress

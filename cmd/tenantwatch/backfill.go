@@ -34,7 +34,7 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 		var list []ingest.Checkpoint
 		name := newOrderName()
 		for _, tenant := range tenants {
-			list = append(list, ingest.NewBackfill(tenant, name, since, until))
+			list = append(list, ingest.BackfillRequest(tenant, name, since, until))
 		}
 		out := newConsole(a.stdout)
 		bar := out.startProgress("backfill")

@@ -701,7 +701,7 @@ func (c *chaos) progress() {
 	}
 	topics := schema.NewTopics("chaos.")
 	for group, topic := range map[string]string{groupWriter: topics.Events, groupScanner: topics.Events, groupNotifier: topics.Alerts} {
-		if err := c.kafka.Settled(t.Context(), topic, "chaos."+group, chaosPatience); err != nil {
+		if err := c.kafka.Drained(t.Context(), topic, "chaos."+group, chaosPatience); err != nil {
 			c.add("stuck", 1)
 			t.Errorf("group %s: %v", group, err)
 		}

@@ -85,7 +85,7 @@ func TestDemo(t *testing.T) {
 	before := ask(t, environ, "SELECT count() FROM events")[0] // starts the engine itself
 	p = start(t, environ, "demo")
 	p.waitFor("^demo: run 2 of the tenant", 0)
-	p.waitFor("pulling goes on", 0)
+	p.waitFor("pull resumed", 0)
 	_, _ = p.waitFor(`^live: [1-9][0-9]* events/s`, 0)
 	if strings.Contains(p.output(), "backfill done") {
 		t.Error("it began anew")

@@ -321,7 +321,7 @@ func testFaultsOfTheTenant(t *testing.T, kafka ...string) {
 			t.Errorf("%+v was said %d times", f, said)
 		}
 	}
-	for _, text := range []string{"refuses", "takes no ids"} {
+	for _, text := range []string{"tenant rejected a call", "tenant rejects"} {
 		if strings.Contains(p.output(), text) {
 			t.Errorf("a failure was taken for a refusal: %q", text)
 		}
@@ -371,7 +371,7 @@ func testSeveralProcesses(t *testing.T, kafka ...string) {
 	// for ever that dies just then, which matters to no real deployment of it.
 	for _, w := range writers {
 		for _, group := range []string{"writer", "scanner", "notifier"} {
-			w.waitFor(`partitions are ours.*group=\S+\.`+group+` partitions="\[\d \d \d\]"`, 0)
+			w.waitFor(`partitions assigned.*group=\S+\.`+group+` partitions="\[\d \d \d\]"`, 0)
 		}
 	}
 	puller := start(t, environ, "run", "--roles", "pull,probe,web")

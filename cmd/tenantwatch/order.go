@@ -242,7 +242,7 @@ func withOrders(ctx context.Context, a *app, f func(context.Context, *orders) er
 	}()
 	err = f(orderCtx, &orders{kafka: p.backend.kafka, topic: topic, log: log, alone: true})
 	if err == nil { // else what was pulled would be written after the next start only
-		err = p.backend.kafka.Settled(orderCtx, p.backend.topics.Events, c.group(groupWriter), writePatience)
+		err = p.backend.kafka.Drained(orderCtx, p.backend.topics.Events, c.group(groupWriter), writePatience)
 	}
 	stop()
 	<-ended
@@ -335,7 +335,7 @@ func (o *orders) giveOne(ctx context.Context, order ingest.Checkpoint) ([]ingest
 		if err != nil {
 			return nil // no answer to us
 		}
-		if c.Tenant != order.Tenant || c.Order || len(r.Value) == 0 {
+		if c.Tenant != order.Tenant || c.Requested || len(r.Value) == 0 {
 			return nil
 		}
 		if p, ok := ingest.BackfillPlan(c.Chain); c.Chain != order.Chain && !(isBackfill && ok && p == plan) {

@@ -47,7 +47,7 @@ func TestOutages(t *testing.T) {
 	}
 
 	brokers.Kill(0)
-	_, line = p.waitFor("joined anew.*group=tenantwatch.puller", line)
+	_, line = p.waitFor("join consumer group failed.*group=tenantwatch.puller", line)
 	until := later()
 	t.Logf("%.0f MB with Kafka away", peakMemory(t, p.cmd.Process.Pid))
 	brokers.Restart(0)
@@ -56,7 +56,7 @@ func TestOutages(t *testing.T) {
 	if err := engine.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = p.waitFor("insert failed; trying again", line)
+	_, _ = p.waitFor("insert failed; retrying", line)
 	pulled(later())
 	t.Logf("%.0f MB with ClickHouse away", peakMemory(t, p.cmd.Process.Pid))
 	chlocaltest.Start(t, dir)

@@ -36,7 +36,7 @@ func (p *pipeline) makePullers(ordersOnly bool) error {
 	checkpoints := p.keep(p.backend.kafka.NewProducerBy(topics.Checkpoints, func(key []byte) []byte { return []byte(ingest.TenantOf(key)) }))
 	archive := ingest.NewArchive(p.backend.conn,
 		func(ctx context.Context) error {
-			return p.backend.kafka.Settled(ctx, topics.Events, c.group(groupWriter), settlePatience)
+			return p.backend.kafka.Drained(ctx, topics.Events, c.group(groupWriter), settlePatience)
 		},
 		func(ctx context.Context, yield func(schema.Record) error) error {
 			return p.backend.kafka.ReadAll(ctx, topics.DeadLetter, yield)
@@ -48,7 +48,7 @@ func (p *pipeline) makePullers(ordersOnly bool) error {
 		if err != nil {
 			return err
 		}
-		p.pulls = append(p.pulls, ingest.NewPuller(ingest.PullerConfig{Tenant: t.Name, Domain: t.baseURL.Host, Backfill: c.backfill, Poll: c.poll, OrdersOnly: ordersOnly,
+		p.pulls = append(p.pulls, ingest.NewPuller(ingest.PullerConfig{Tenant: t.Name, Domain: t.baseURL.Host, Backfill: c.backfill, Poll: c.poll, RequestsOnly: ordersOnly,
 			Retention: c.retention, Log: p.log.With("part", "pull", "tenant", t.Name), Metrics: metrics},
 			tenant, ingest.NewPacer(c.rateShare), events, checkpoints, archive))
 	}
@@ -112,7 +112,7 @@ func takeOrders(ctx context.Context, part *kafka.Partition, orders map[string]ch
 			continue // no order that could be followed; who reads the checkpoints names it
 		}
 		taken, ours := orders[c.Tenant]
-		if !ours || !c.Order {
+		if !ours || !c.Requested {
 			continue
 		}
 		select {

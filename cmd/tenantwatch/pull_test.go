@@ -133,7 +133,7 @@ func testAudit(t *testing.T, kafka ...string) {
 	s := serve(t, auth0sim.Config{HistoryEvents: 400, HistorySpan: 5 * time.Hour})
 	environ := settings(t, append(unprobed(s), kafka...)...)
 	p := start(t, environ, "run")
-	p.waitFor("backfill is done", 0)
+	p.waitFor("backfill finished", 0)
 	dead := []string{`"a text"`, `{"type":"s"}`}
 	for _, raw := range dead {
 		s.tenant.Inject(func(string, time.Time) []byte { return []byte(raw) })
@@ -332,9 +332,9 @@ func testDeadLetterCommand(t *testing.T, kafka ...string) {
 	}
 	p := start(t, environ, "run")
 	m, _ := p.waitFor(`^Kafka: +(\S+),`, 0)
-	p.waitFor("backfill is done", 0)
+	p.waitFor("backfill finished", 0)
 	s.tenant.Inject(func(string, time.Time) []byte { return []byte(`{"type":"\u001b[31m"}`) })
-	p.waitFor("it goes to the deadletter topic", 0)
+	p.waitFor("moving it to the deadletter topic", 0)
 	// Something that an older program could not store, and this one can.
 	mended := schema.NewDeadLetter(&schema.Event{Tenant: s.tenant.Config().Name, Source: schema.Tail, FetchedAt: time.Now(),
 		Raw: []byte(`{"log_id":"mended","date":"2026-01-01T00:00:00.000Z","type":"s"}`)}, io.ErrUnexpectedEOF)
@@ -462,7 +462,7 @@ func testSeveralTenants(t *testing.T, kafka ...string) {
 	}
 	environ := settings(t, append(asTenants(sims...), kafka...)...)
 	p := start(t, environ, "run")
-	p.waitFor("backfill is done", 0)
+	p.waitFor("backfill finished", 0)
 	clock.stop()
 	for _, s := range sims {
 		compare(t, environ, s.tenant)
@@ -641,7 +641,7 @@ func testRolesApart(t *testing.T, kafka ...string) {
 	for _, roles := range []string{"pull", "write", "scan,probe,notify,web"} {
 		all = append(all, start(t, environ, "run", "--roles", roles))
 	}
-	all[0].waitFor("backfill is done", 0)
+	all[0].waitFor("backfill finished", 0)
 	all[2].waitFor(" ALERT ", 0)
 	eventually(t, environ, "SELECT count() > 0 FROM alerts WHERE has(tags, 'tenantwatch.authentication')", "1")
 	eventually(t, environ, "SELECT count() > 2 FROM probes WHERE ok", "1")
@@ -675,7 +675,7 @@ func TestReceive(t *testing.T) {
 	environ := settings(t, append(unprobed(s), "KAFKA_BROKERS="+broker.Addrs()[0], "RECEIVE_ADDR=127.0.0.1:0", "RECEIVE_TOKEN="+receiveToken)...)
 	p := start(t, environ, "run", "--roles", "pull,write,scan,probe,notify,web,receive")
 	m, _ := p.waitFor(`^log stream: (http://\S+)/logs/TENANT`, 0)
-	p.waitFor("backfill is done", 0)
+	p.waitFor("backfill finished", 0)
 	name := s.tenant.Config().Name
 	post := func(path, token, body string) int {
 		t.Helper()
@@ -774,7 +774,7 @@ func testGap(t *testing.T, kafka ...string) {
 	s := serve(t, auth0sim.Config{Now: func() time.Time { return clock.now().Add(time.Duration(ahead.Load())) }, HistoryEvents: 200, LiveRate: 0.01, Retention: retention})
 	environ := settings(t, append(unprobed(s), kafka...)...)
 	p := start(t, environ, "run")
-	p.waitFor("backfill is done", 0)
+	p.waitFor("backfill finished", 0)
 	began := time.Now()
 	eventually(t, environ, "SELECT uniqExact(log_id) FROM events WHERE source NOT IN ('probe', 'self')", strconv.Itoa(s.tenant.Total()))
 	if code := p.interrupt(); code != exitOK {
@@ -788,7 +788,7 @@ func testGap(t *testing.T, kafka ...string) {
 		t.Fatalf("the tenant still has %s", first)
 	}
 	p = start(t, environ, "run")
-	p.waitFor("the tenant has dropped events before they were pulled", 0)
+	p.waitFor("tenant dropped events before they were pulled", 0)
 	kept := make([]string, 0, s.tenant.Total())
 	for _, id := range s.tenant.IDs() {
 		kept = append(kept, "'"+id+"'")
@@ -829,19 +829,19 @@ func TestLogStreams(t *testing.T) {
 		}
 	}
 	p := start(t, environ, "run")
-	p.waitFor("backfill is done", 0)
+	p.waitFor("backfill finished", 0)
 	waitUntil(t, "the streams are read", listed(200))
 	if code := p.interrupt(); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
-	if strings.Contains(p.output(), "a log stream of the tenant has changed") {
+	if strings.Contains(p.output(), "log stream status") {
 		t.Error("streams that are active are nothing to tell")
 	}
 	if !s.tenant.SetLogStream("lst_1", "paused") {
 		t.Fatal("no such stream")
 	}
 	p = start(t, environ, "run")
-	p.waitFor(`a log stream of the tenant has changed.*stream="to the SIEM" id=lst_1 status=paused`, 0)
+	p.waitFor(`log stream status.*stream="to the SIEM" id=lst_1 status=paused`, 0)
 	eventually(t, environ, "SELECT JSONExtractString(details, 'id'), JSONExtractString(details, 'status'), source FROM events WHERE type = 'tenantwatch_log_stream'", "lst_1,paused,self")
 	eventually(t, environ, "SELECT state, group['details.id'] FROM alerts WHERE title = 'A log stream has stopped'", "firing,lst_1")
 	if code := p.interrupt(); code != exitOK {
@@ -852,8 +852,8 @@ func TestLogStreams(t *testing.T) {
 	s = serve(t, auth0sim.Config{HistoryEvents: 10, LogStreams: []auth0sim.LogStream{{ID: "lst_1", Name: "to the SIEM", Status: "suspended"}}})
 	environ = settings(t, unprobed(s)...)
 	p = start(t, environ, "run")
-	p.waitFor(`level=INFO msg="the tenant's log streams are not watched; that needs the scope read:log_streams"`, 0)
-	p.waitFor("backfill is done", 0)
+	p.waitFor(`level=INFO msg="log streams of the tenant are not watched: the scope read:log_streams is missing"`, 0)
+	p.waitFor("backfill finished", 0)
 	if code := p.interrupt(); code != exitOK {
 		t.Errorf("exit %d", code)
 	}

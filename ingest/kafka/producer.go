@@ -11,11 +11,10 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Batching of a Producer. Callers hand over whole pages, so there is little to
-// wait for.
+// Batching of a Producer. Callers produce whole pages, so there is little reason to wait.
 const (
 	batchRecords = 400
-	batchBytes   = 24 << 20 // uncompressed; also the largest single record, below schema.MaxMessage
+	batchBytes   = 24 << 20 // uncompressed; also the size of the largest record, below schema.MaxMessage
 	linger       = 5 * time.Millisecond
 )
 
@@ -33,7 +32,7 @@ type Producer struct {
 	state  progress
 }
 
-// Trouble is why records cannot be produced for a while; empty while they can.
+// Trouble returns why records could not be produced for a while, or an empty text.
 func (p *Producer) Trouble() string {
 	if text := p.state.trouble(false); text != "" {
 		return "producing to " + p.topic + " " + text
@@ -41,31 +40,30 @@ func (p *Producer) Trouble() string {
 	return ""
 }
 
-// NewProducer returns a producer for a topic. Records with the same key go to
-// the same partition, by the hash that Java clients use. It must be closed.
+// NewProducer returns a producer for a topic, which must be closed. Records with the same
+// key go to the same partition, by the hash that Java clients use.
 func (c *Client) NewProducer(topic string) *Producer {
 	return c.NewProducerBy(topic, func(key []byte) []byte { return key })
 }
 
-// place chooses a key's partition as Java clients do.
-func place(key []byte, partitions ...int) int {
+// choosePartition returns the partition of a key, as Java clients choose it.
+func choosePartition(key []byte, partitions ...int) int {
 	return kafkago.Murmur2Balancer{Consistent: true}.Balance(kafkago.Message{Key: key}, partitions...)
 }
 
-// NewProducerBy is NewProducer for a topic where a part of the key decides about
-// the partition.
+// NewProducerBy is NewProducer for a topic whose partition depends on a part of the key.
 func (c *Client) NewProducerBy(topic string, part func(key []byte) []byte) *Producer {
 	return &Producer{client: c, topic: topic, writer: &kafkago.Writer{
 		Addr:  kafkago.TCP(c.cfg.Brokers...),
 		Topic: topic,
 		Balancer: kafkago.BalancerFunc(func(m kafkago.Message, partitions ...int) int {
-			return place(part(m.Key), partitions...)
+			return choosePartition(part(m.Key), partitions...)
 		}),
-		RequiredAcks: kafkago.RequireAll, // kafka-go's own default is none
+		RequiredAcks: kafkago.RequireAll, // the default is none
 		BatchSize:    batchRecords,
 		BatchBytes:   batchBytes,
-		BatchTimeout: linger, // kafka-go's own default is a second
-		MaxAttempts:  1,      // Produce repeats, so that it can be cancelled and says why
+		BatchTimeout: linger, // the default is a second
+		MaxAttempts:  1,      // Produce retries, so that it can be cancelled and reports failures
 		ReadTimeout:  requestTimeout,
 		WriteTimeout: requestTimeout,
 		Compression:  kafkago.Snappy,
@@ -73,32 +71,34 @@ func (c *Client) NewProducerBy(topic string, part func(key []byte) []byte) *Prod
 	}}
 }
 
-// Close sends what is still under way.
+// Close sends the records that are not sent yet.
 func (p *Producer) Close() error { return p.writer.Close() }
 
-// Produce writes records and returns when all replicas in sync have them. It
-// retries for ever, with growing pauses, until ctx ends; failed, which may be
-// nil, hears of every failed attempt. After an error some of the records may
-// have been written, and after a retry some may be there twice.
+// Produce writes records and returns nil once all in-sync replicas have acknowledged them.
+// It retries with growing pauses until ctx ends, and calls failed, which may be nil, after
+// every failed attempt. After an error some of the records may have been written; after a
+// retry some may be there twice.
 //
-// The records must not be changed until it returns.
+// The records must not be changed until Produce returns.
 func (p *Producer) Produce(ctx context.Context, records []schema.Record, failed func(error)) error {
 	messages := make([]kafkago.Message, len(records))
-	for i, r := range records {
-		m := kafkago.Message{Key: r.Key, Value: r.Value, Headers: make([]kafkago.Header, len(r.Headers))}
-		for j, h := range r.Headers {
-			m.Headers[j] = kafkago.Header{Key: h.Key, Value: h.Value}
+	for i, record := range records {
+		headers := make([]kafkago.Header, len(record.Headers))
+		for j, header := range record.Headers {
+			headers[j] = kafkago.Header{Key: header.Key, Value: header.Value}
 		}
-		messages[i] = m
+		messages[i] = kafkago.Message{Key: record.Key, Value: record.Value, Headers: headers}
 	}
+
 	for pause := retryPause; ; pause = min(2*pause, retryPauseMax) {
-		// The writer goes on with a message whose caller has left, so an end of
-		// ctx is not handed down: what is under way is settled first.
+		// The writer continues to send a message after the end of its context. So do not pass the
+		// end of ctx on: the outcome of this attempt must be known before Produce returns.
 		err := p.writer.WriteMessages(context.WithoutCancel(ctx), messages...)
 		if err == nil {
 			p.state.succeed()
 			return nil
 		}
+
 		err = p.explain(err, messages)
 		p.state.fail(err)
 		if failed != nil {
@@ -110,21 +110,25 @@ func (p *Producer) Produce(ctx context.Context, records []schema.Record, failed 
 	}
 }
 
-// explain makes one line of kafka-go's errors, which list every message.
+// explain returns the errors of kafka-go, which list every message, as one line.
 func (p *Producer) explain(err error, messages []kafkago.Message) error {
+	// Count the failed messages, and keep the first error.
 	failed := len(messages)
 	var each kafkago.WriteErrors
 	if errors.As(err, &each) {
 		failed = 0
-		for _, e := range each {
-			if e != nil {
-				if failed == 0 {
-					err = e
-				}
-				failed++
+		for _, one := range each {
+			if one == nil {
+				continue
 			}
+			if failed == 0 {
+				err = one
+			}
+			failed++
 		}
 	}
+
+	// Only the operator can fix this one.
 	var large kafkago.MessageTooLargeError
 	if errors.As(err, &large) || errors.Is(err, kafkago.MessageSizeTooLarge) {
 		err = fmt.Errorf("a record is too large; raise max.message.bytes of the topic: %w", err)

@@ -15,15 +15,15 @@ const (
 	failingAfter = 10 * time.Second
 )
 
-// progress is how a partition, or a membership of a group, does. Its methods may be
-// called at once.
+// progress is the state of a producer, a partition, or a membership of a group. Its methods
+// may be called concurrently.
 type progress struct {
-	mu       sync.Mutex
-	waiting  time.Time // since when there is work and nothing was committed; zero without work
-	failing  time.Time // since when it fails; zero while it does not
-	reason   string    // why it fails
-	fetched  int64     // offset after the last record that was fetched
-	notified time.Time // when the log last had a line about it
+	mu       sync.Mutex // guards the fields below
+	waiting  time.Time  // since when there are records and no commit; zero without records
+	failing  time.Time  // since when it fails; zero while it succeeds
+	reason   string     // why it fails
+	fetched  int64      // offset after the last record that was fetched
+	loggedAt time.Time
 }
 
 // fetch notes that a record was fetched.
@@ -37,10 +37,12 @@ func (p *progress) fetch(offset int64) {
 	p.failing, p.reason = time.Time{}, ""
 }
 
-// commit notes that all below next are done with.
+// commit notes that all records below next are committed.
 func (p *progress) commit(next int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
+	// If more records were fetched, the wait for the next commit starts now.
 	p.waiting = time.Time{}
 	if next < p.fetched {
 		p.waiting = time.Now()
@@ -68,45 +70,51 @@ func (p *progress) succeed() {
 	p.failing, p.reason = time.Time{}, ""
 }
 
-// due reports whether the log should have a line about it: once a minute.
+// due reports whether a failure must be logged: at first, and then once a minute.
 func (p *progress) due() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if time.Since(p.notified) < sayAgain {
+	if time.Since(p.loggedAt) < logEvery {
 		return false
 	}
-	p.notified = time.Now()
+	p.loggedAt = time.Now()
 	return true
 }
 
-// trouble is what is wrong, empty when nothing is. commits says whether a commit is to
-// be expected of what was fetched.
+// trouble returns what is wrong, or an empty text. commits is set if fetched records must
+// be committed.
 func (p *progress) trouble(commits bool) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.failing.IsZero() && time.Since(p.failing) > failingAfter {
 		return fmt.Sprintf("fails for %s: %s", time.Since(p.failing).Round(time.Second), p.reason)
 	}
+
 	if commits && !p.waiting.IsZero() && time.Since(p.waiting) > stalledAfter {
 		return fmt.Sprintf("no progress for %s at offset %d", time.Since(p.waiting).Round(time.Second), p.fetched)
 	}
 	return ""
 }
 
-// Trouble is why a consumer group of this process does not do its work: it cannot be
-// joined, a partition cannot be read, or nothing was committed for a minute although
-// records are there; the last only of a group that commits. It is empty while all is well.
+// Trouble returns why a consumer group of this process does not do its work, or an empty
+// text if it does: the group cannot be joined, a partition cannot be read, or nothing was
+// committed for a minute although there are records. The last is only checked if commits is
+// set, for a group that commits.
 func (c *Client) Trouble(group string, commits bool) string {
+	// This process need not be a member.
 	c.mu.Lock()
 	m := c.groups[group]
 	c.mu.Unlock()
 	if m == nil {
 		return ""
 	}
+
 	var found []string
 	if text := m.state.trouble(false); text != "" {
 		found = append(found, "group "+group+" "+text)
 	}
+
+	// Sort the partitions, so that the text does not change at random.
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, p := range m.parts {

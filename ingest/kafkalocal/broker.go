@@ -1,9 +1,8 @@
 // Package kafkalocal is the embedded Kafka: franz-go's broker kfake in this
 // process, on loopback, with its data on disk.
 //
-// It promises that a record that was acknowledged is there after kill -9: every
-// batch is synced to disk before it is acknowledged. It is one broker on one
-// machine; whoever needs more uses a Kafka cluster.
+// An acknowledged record survives kill -9: every batch is synced to disk before it
+// is acknowledged. It is one broker on one machine; for more, use a Kafka cluster.
 package kafkalocal
 
 import (
@@ -26,7 +25,7 @@ import (
 )
 
 // SegmentBytes is the size of segment files. A restart reads each segment
-// whole, so they are small.
+// completely into memory, so they are small.
 const SegmentBytes = 16 << 20
 
 // portFile has the port of the last run.
@@ -38,32 +37,43 @@ type Broker struct {
 	lock    *os.File
 }
 
-// ErrInUse says that another process has the data.
+// ErrInUse means that another process uses the data.
 var ErrInUse = errors.New("another tenantwatch uses this folder: stop it, or set another folder")
 
-// Start starts a broker with its data in dir, which it makes when it is missing.
-// It listens on the port it had before, when that is still free. Nobody else on the
-// machine may read the data; kfake leaves the mode of its files to the process's
-// umask, so that is set, and what is there already is tightened.
+// Start starts a broker with its data in dir, which it creates if it is missing. The broker
+// listens on the port of its last run, if that is still free. Damaged segments are reported
+// in the log and repaired: see repair.
 //
-// Damaged segments are named in the log and mended: see mend.
+// Other users of the machine may not read the data. kfake creates its files by the umask
+// of the process, so Start sets that, and restricts the files that exist.
 func Start(dir string, log *slog.Logger) (*Broker, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("embedded Kafka: %w", err)
 	}
 	syscall.Umask(0o077)
+
+	// From here on, no other process changes the files.
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
 	}
-	if err := tighten(dir); err != nil {
+	broker, err := start(dir, lock, log)
+	if err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
 	}
-	if err := mend(dir, log); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
+	return broker, nil
+}
+
+// start is Start in a folder that is locked.
+func start(dir string, lock *os.File, log *slog.Logger) (*Broker, error) {
+	if err := restrict(dir); err != nil {
+		return nil, err
 	}
+	if err := repair(dir, log); err != nil {
+		return nil, err
+	}
+
 	file := filepath.Join(dir, portFile)
 	opts := []kfake.Opt{
 		kfake.NumBrokers(1),
@@ -73,36 +83,41 @@ func Start(dir string, log *slog.Logger) (*Broker, error) {
 		kfake.WithLogger(logger{log}),
 		kfake.BrokerConfigs(map[string]string{
 			"message.max.bytes": strconv.Itoa(schema.MaxMessage),
-			// No other member is waited for: there is none.
+			// Consumer groups have one member: do not wait for others.
 			"group.initial.rebalance.delay.ms": "0",
 		}),
 	}
+
+	// Prefer the port of the last run, so that clients need not look it up again.
 	cluster, err := kfake.NewCluster(append(opts, kfake.Ports(readPort(file)))...)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		cluster, err = kfake.NewCluster(append(opts, kfake.Ports(0))...)
 	}
 	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
+		return nil, err
 	}
+
+	// Check every fetch before kfake answers it.
 	verifier := newVerifier(dir)
 	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		return verifier.fetch(req)
 	})
-	b := &Broker{cluster: cluster, lock: lock}
-	if err := writePort(file, b.Addrs()[0]); err != nil {
-		b.Close()
-		return nil, fmt.Errorf("embedded Kafka in %s: %w", dir, err)
+
+	// Other processes find the broker by this file.
+	broker := &Broker{cluster: cluster, lock: lock}
+	if err := writePort(file, broker.Addrs()[0]); err != nil {
+		cluster.Close()
+		return nil, err
 	}
-	return b, nil
+	return broker, nil
 }
 
-// Addrs are the addresses to connect to, host:port.
+// Addrs returns the addresses to connect to, host:port.
 func (b *Broker) Addrs() []string { return b.cluster.ListenAddrs() }
 
-// Running returns the address of the broker that another process runs in dir;
-// empty when none does.
+// Running returns the address of the broker that another process runs in dir, or an empty
+// text if there is none.
 func Running(dir string) (string, error) {
 	lock, err := lockDir(dir)
 	switch {
@@ -113,9 +128,11 @@ func Running(dir string) (string, error) {
 	case !errors.Is(err, ErrInUse):
 		return "", fmt.Errorf("embedded Kafka in %s: %w", dir, err)
 	}
+
+	// The file is written once the broker runs.
 	port := readPort(filepath.Join(dir, portFile))
 	if port == 0 {
-		return "", fmt.Errorf("embedded Kafka in %s: another tenantwatch is just starting it; try again", dir)
+		return "", fmt.Errorf("embedded Kafka in %s: another tenantwatch is starting it; try again", dir)
 	}
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil
 }
@@ -126,12 +143,14 @@ func (b *Broker) Close() {
 	b.lock.Close()
 }
 
-// tighten takes the rights of others from a folder and what is in it.
-func tighten(dir string) error {
+// restrict removes the permissions of other users from a folder and its files.
+func restrict(dir string) error {
 	return filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
+
+		// chmod would follow a symbolic link.
 		info, err := entry.Info()
 		if err != nil || entry.Type()&fs.ModeSymlink != 0 || info.Mode().Perm()&0o077 == 0 {
 			return err
@@ -140,24 +159,25 @@ func tighten(dir string) error {
 	})
 }
 
-// lockDir keeps a second broker out of the folder. The kernel drops the lock
-// when this process ends, however it ends.
+// lockDir locks a folder against a second broker. The kernel releases the lock when this
+// process ends, however it ends.
 func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		file.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, ErrInUse
 		}
 		return nil, err
 	}
-	return f, nil
+	return file, nil
 }
 
-// readPort is the port of the last run, 0 for any.
+// readPort returns the port of the last run, or 0 for any port.
 func readPort(file string) int {
 	var port int
 	data, err := os.ReadFile(file)
@@ -165,7 +185,7 @@ func readPort(file string) int {
 		err = json.Unmarshal(data, &port)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0 // only a convenience: any port will do
+		return 0 // the file is only a convenience
 	}
 	return port
 }
@@ -175,7 +195,7 @@ func writePort(file, addr string) error {
 	return os.WriteFile(file, []byte(port+"\n"), 0o600)
 }
 
-// logger has kfake's warnings in our log.
+// logger writes the warnings of kfake to our log.
 type logger struct{ log *slog.Logger }
 
 func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {

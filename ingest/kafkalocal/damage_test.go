@@ -227,7 +227,7 @@ func TestDamageAtRest(t *testing.T) {
 			d.start()
 			d.produce(all-10, all)
 			d.check("read", d.read(all-1), all, 20+length/20)
-			if !strings.Contains(d.log.String(), "is damaged") && !strings.Contains(d.log.String(), "never finished") ||
+			if !strings.Contains(d.log.String(), "is damaged") && !strings.Contains(d.log.String(), "unfinished batch") ||
 				!strings.Contains(d.log.String(), d.segment()) || !strings.Contains(d.log.String(), "from_offset=") {
 				t.Errorf("the log does not name it:\n%s", d.log)
 			}

@@ -14,9 +14,10 @@ import (
 	"time"
 )
 
-// writeCertificates makes an authority, and a key store for brokers on
-// 127.0.0.1 that it signed.
+// writeCertificates writes the certificate of an authority, and a key store for brokers on
+// 127.0.0.1 that it has signed.
 func writeCertificates(caFile, keystore string) error {
+	// The authority signs itself.
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -30,10 +31,13 @@ func writeCertificates(caFile, keystore string) error {
 	if err != nil {
 		return err
 	}
+
+	// Clients check the address of the broker.
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
+
 	broker := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "kafkatest broker"},
 		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
@@ -43,15 +47,18 @@ func writeCertificates(caFile, keystore string) error {
 	if err != nil {
 		return err
 	}
+
+	// Kafka reads the key, and then the chain of certificates, from one file.
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
 	}
+
 	caPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
 	if err := os.WriteFile(caFile, caPEM, 0o600); err != nil {
 		return err
 	}
-	return os.WriteFile(keystore, slices.Concat(
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), caPEM), 0o600)
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return os.WriteFile(keystore, slices.Concat(keyPEM, certPEM, caPEM), 0o600)
 }

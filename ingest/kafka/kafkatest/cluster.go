@@ -1,8 +1,8 @@
-// Package kafkatest gives tests a real Apache Kafka: one broker or three, each
-// a process of its own on loopback that can be killed and started again.
+// Package kafkatest runs a real Apache Kafka for tests: one broker or three, each a
+// separate process on loopback that can be killed and restarted.
 //
-// It promises that the brokers answer when they are handed out, and that none
-// of them outlives the test process, however that ends.
+// Start returns once the brokers answer. No broker outlives the test process, however
+// that ends.
 package kafkatest
 
 import (
@@ -27,29 +27,29 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 )
 
-// Version is that of Apache Kafka. deploy/fetch-kafka reads it here.
+// Version is the version of Apache Kafka. deploy/fetch-kafka reads it here.
 const Version = "4.1.1"
 
-// requiredVar set to 1 makes a missing Kafka a failure.
+// requiredVar is the variable that makes a missing Kafka a failure if it is 1.
 const requiredVar = "TENANTWATCH_TEST_KAFKA"
 
-// The one who may log in, where Config.SASL is set.
+// The only user, if Config.SASL is set.
 const (
 	User     = "tenantwatch"
 	Password = "kafkatest-secret"
 )
 
-// patience bounds the wait for brokers; only a failing test uses it up.
+// patience bounds the wait for brokers. Only a failing test needs all of it.
 const patience = time.Minute
 
-// Config is what kind of cluster a test wants.
+// Config configures a cluster.
 type Config struct {
-	Brokers int    // 1, or 3: then everything is there three times, and two have to acknowledge
-	TLS     bool   // whether clients must use TLS, see Cluster.CAFile
-	SASL    string // how clients must log in: PLAIN, SCRAM-SHA-512 or both with a comma; empty for not at all
+	Brokers int    // 1, or 3: then there are three replicas, and two must acknowledge
+	TLS     bool   // clients must use TLS, see Cluster.CAFile
+	SASL    string // PLAIN, SCRAM-SHA-512 or both with a comma; empty for no login
 }
 
-// Cluster is a running cluster, as one test sees it. One goroutine uses it.
+// Cluster is one test's view of a running cluster. One goroutine uses it.
 type Cluster struct {
 	tb    testing.TB
 	cfg   Config
@@ -58,7 +58,7 @@ type Cluster struct {
 	args  []string // of run-kafka, the same for all nodes
 }
 
-// node is one broker, which may be running.
+// node is one broker, running or not.
 type node struct {
 	dir                       string
 	client, internal, control int // ports
@@ -66,18 +66,17 @@ type node struct {
 	done                      chan struct{} // closed when the process has ended
 }
 
-// Start starts a cluster that ends with the test. Without the jars of
-// deploy/fetch-kafka the test is skipped, unless TENANTWATCH_TEST_KAFKA=1 says
-// that they must be there.
+// Start starts a cluster that stops at the end of the test. Without the jars of
+// deploy/fetch-kafka the test is skipped, or fails if TENANTWATCH_TEST_KAFKA=1.
 func Start(tb testing.TB, cfg Config) *Cluster {
 	tb.Helper()
-	c := Launch(tb, cfg)
-	tb.Cleanup(c.Close)
-	return c.With(tb)
+	cluster := Launch(tb, cfg)
+	tb.Cleanup(cluster.Close)
+	return cluster.With(tb)
 }
 
-// Launch is Start for a cluster that several tests use: each through a view of
-// its own, which With gives. Close ends it.
+// Launch starts a cluster for several tests. Each uses its own view, see With. The caller
+// must call Close.
 func Launch(tb testing.TB, cfg Config) *Cluster {
 	tb.Helper()
 	root, libs := Find(tb)
@@ -85,20 +84,23 @@ func Launch(tb testing.TB, cfg Config) *Cluster {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c := &Cluster{tb: tb, cfg: cfg, dir: dir}
-	if err = c.prepare(root, libs); err == nil {
-		err = c.start(c.all()...)
+
+	cluster := &Cluster{tb: tb, cfg: cfg, dir: dir}
+	if err = cluster.prepare(root, libs); err == nil {
+		err = cluster.start(cluster.all()...)
 	}
+
+	// The brokers' logs are deleted with the cluster, so show them before.
 	if err != nil {
-		c.logTo(tb, make([]int64, len(c.nodes)))
-		c.Close()
+		cluster.logTo(tb, make([]int64, len(cluster.nodes)))
+		cluster.Close()
 		tb.Fatal(err)
 	}
-	return c
+	return cluster
 }
 
-// Find is the module's folder and that of Kafka's jars. Without those, or
-// without Java, the test is skipped or fails, as with Start.
+// Find returns the module's folder and that of Kafka's jars. Without the jars, or without
+// Java, the test is skipped or fails, as with Start.
 func Find(tb testing.TB) (root, libs string) {
 	tb.Helper()
 	root = moduleRoot(tb)
@@ -107,26 +109,30 @@ func Find(tb testing.TB) (root, libs string) {
 	if missing == nil {
 		_, missing = exec.LookPath("java")
 	}
+
 	if missing != nil {
 		if os.Getenv(requiredVar) == "1" {
-			tb.Fatalf("no Apache Kafka, make kafka-jars fetches it: %v", missing)
+			tb.Fatalf("no Apache Kafka; run make kafka-jars: %v", missing)
 		}
-		tb.Skipf("no Apache Kafka, make kafka-jars fetches it: %v", missing)
+		tb.Skipf("no Apache Kafka; run make kafka-jars: %v", missing)
 	}
 	return root, libs
 }
 
-// With is the cluster for another test, which hears of its failures and shows
-// what the brokers logged meanwhile when it failed.
+// With returns a view of the cluster for another test. That test gets the errors of its
+// methods and, if it fails, shows the brokers' logs since the call.
 func (c *Cluster) With(tb testing.TB) *Cluster {
 	view := *c
 	view.tb = tb
+
+	// Note the current ends of the logs.
 	from := make([]int64, len(c.nodes))
-	for i, n := range c.nodes {
-		if info, err := os.Stat(n.log()); err == nil {
+	for i, broker := range c.nodes {
+		if info, err := os.Stat(broker.log()); err == nil {
 			from[i] = info.Size()
 		}
 	}
+
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			view.logTo(tb, from)
@@ -135,64 +141,68 @@ func (c *Cluster) With(tb testing.TB) *Cluster {
 	return &view
 }
 
-// Close ends all brokers and removes their data.
+// Close kills all brokers and deletes their data.
 func (c *Cluster) Close() {
-	for _, n := range c.nodes {
-		n.signal(syscall.SIGKILL)
-		n.wait()
+	for _, broker := range c.nodes {
+		broker.signal(syscall.SIGKILL)
+		broker.wait()
 	}
 	if err := os.RemoveAll(c.dir); err != nil {
 		c.tb.Log(err)
 	}
 }
 
-// Addrs are the addresses to connect to, host:port, in the order of the brokers.
+// Addrs returns the addresses to connect to, host:port, in the order of the brokers.
 func (c *Cluster) Addrs() []string {
 	var addrs []string
-	for _, n := range c.nodes {
-		addrs = append(addrs, address(n.client))
+	for _, broker := range c.nodes {
+		addrs = append(addrs, address(broker.client))
 	}
 	return addrs
 }
 
-// CAFile is the PEM file of the authority that signed the brokers' certificates.
+// CAFile returns the PEM file of the authority that has signed the brokers' certificates.
 func (c *Cluster) CAFile() string { return filepath.Join(c.dir, "ca.pem") }
 
-// PID is the process of a broker that runs.
+// PID returns the process id of a running broker.
 func (c *Cluster) PID(broker int) int { return c.nodes[broker].cmd.Process.Pid }
 
-// Segment is the file in which a broker keeps the beginning of a partition.
+// Segment returns the file of a broker with the start of a partition.
 func (c *Cluster) Segment(broker int, topic string, partition int) string {
-	return filepath.Join(c.nodes[broker].dir, "log", fmt.Sprintf("%s-%d", topic, partition), "00000000000000000000.log")
+	folder := fmt.Sprintf("%s-%d", topic, partition)
+	return filepath.Join(c.nodes[broker].dir, "log", folder, "00000000000000000000.log")
 }
 
-// Kill ends brokers as a power cut would. They are numbered from 0 on.
+// Kill kills brokers. They are numbered from 0 on.
 func (c *Cluster) Kill(brokers ...int) {
-	for _, i := range brokers {
-		c.nodes[i].signal(syscall.SIGKILL)
+	// Signal all before the first wait, so that they end together.
+	for _, number := range brokers {
+		c.nodes[number].signal(syscall.SIGKILL)
 	}
-	for _, i := range brokers {
-		c.nodes[i].wait()
+	for _, number := range brokers {
+		c.nodes[number].wait()
 	}
 }
 
-// Stop ends brokers in order: each hands its partitions over.
+// Stop stops brokers gracefully: each hands its partitions over.
 func (c *Cluster) Stop(brokers ...int) {
 	c.tb.Helper()
-	for _, i := range brokers {
-		c.nodes[i].signal(syscall.SIGTERM)
+	for _, number := range brokers {
+		c.nodes[number].signal(syscall.SIGTERM)
 	}
+
+	// A broker may be unable to stop without the others.
 	late := time.AfterFunc(patience, func() { c.Kill(brokers...) })
-	for _, i := range brokers {
-		c.nodes[i].wait()
+	for _, number := range brokers {
+		c.nodes[number].wait()
 	}
 	if !late.Stop() {
 		c.tb.Errorf("brokers %v did not stop within %s", brokers, patience)
 	}
 }
 
-// Restart starts brokers that were ended, with their ports and their data, and
-// waits until they answer.
+// Restart starts brokers that do not run, with their ports and their data, and waits until
+// they answer.
 func (c *Cluster) Restart(brokers ...int) {
 	c.tb.Helper()
 	if err := c.start(brokers...); err != nil {
@@ -200,6 +210,7 @@ func (c *Cluster) Restart(brokers ...int) {
 	}
 }
 
+// all returns the numbers of all brokers.
 func (c *Cluster) all() []int {
 	var all []int
 	for i := range c.nodes {
@@ -214,13 +225,19 @@ func (c *Cluster) prepare(root, libs string) error {
 	if err != nil {
 		return err
 	}
+
+	// Every broker is a controller too.
 	var controllers []string
 	for i := range c.cfg.Brokers {
-		n := &node{dir: filepath.Join(c.dir, strconv.Itoa(i)), client: ports[3*i], internal: ports[3*i+1], control: ports[3*i+2]}
-		c.nodes = append(c.nodes, n)
-		controllers = append(controllers, strconv.Itoa(n.control))
+		dir := filepath.Join(c.dir, strconv.Itoa(i))
+		added := &node{dir: dir, client: ports[3*i], internal: ports[3*i+1], control: ports[3*i+2]}
+		c.nodes = append(c.nodes, added)
+		controllers = append(controllers, strconv.Itoa(added.control))
 	}
-	c.args = []string{filepath.Join(root, "deploy", "run-kafka"), "--libs", libs, "--controllers", strings.Join(controllers, ",")}
+	c.args = []string{filepath.Join(root, "deploy", "run-kafka"),
+		"--libs", libs, "--controllers", strings.Join(controllers, ",")}
+
+	// A space in the name tests the quoting of the script.
 	if c.cfg.TLS {
 		keystore := filepath.Join(c.dir, "key store.pem")
 		if err := writeCertificates(c.CAFile(), keystore); err != nil {
@@ -228,6 +245,7 @@ func (c *Cluster) prepare(root, libs string) error {
 		}
 		c.args = append(c.args, "--keystore", keystore)
 	}
+
 	if c.cfg.SASL != "" {
 		users := filepath.Join(c.dir, "users")
 		if err := os.WriteFile(users, []byte(User+" "+Password+"\n"), 0o600); err != nil {
@@ -238,49 +256,51 @@ func (c *Cluster) prepare(root, libs string) error {
 	return nil
 }
 
-// start starts brokers and waits until every one that runs knows all of them.
+// start starts brokers and waits until each running one knows all running ones.
 func (c *Cluster) start(brokers ...int) error {
-	for _, i := range brokers {
-		if err := c.nodes[i].start(c.args, i+1); err != nil {
-			return fmt.Errorf("start broker %d: %w", i, err)
+	for _, number := range brokers {
+		if err := c.nodes[number].start(c.args, number+1); err != nil {
+			return fmt.Errorf("start broker %d: %w", number, err)
 		}
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	for _, n := range c.nodes {
-		if !n.running() {
+	for _, broker := range c.nodes {
+		if !broker.running() {
 			continue
 		}
-		if err := n.ready(ctx, c.running()); err != nil {
+		if err := broker.ready(ctx, c.running()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// running are the ids of the brokers that run.
+// running returns the node ids of the running brokers.
 func (c *Cluster) running() []int {
 	var ids []int
-	for i, n := range c.nodes {
-		if n.running() {
+	for i, broker := range c.nodes {
+		if broker.running() {
 			ids = append(ids, i+1)
 		}
 	}
 	return ids
 }
 
-// logTo shows what the brokers logged from given positions on, or the end of it.
+// logTo shows the brokers' logs from given positions on, or the end if that is too long.
 func (c *Cluster) logTo(tb testing.TB, from []int64) {
 	const most = 16 << 10
-	for i, n := range c.nodes {
-		text, err := os.ReadFile(n.log())
+	for i, broker := range c.nodes {
+		text, err := os.ReadFile(broker.log())
 		if err != nil {
 			tb.Log(err)
 			continue
 		}
+
 		text = text[min(from[i], int64(len(text))):]
 		text = bytes.TrimSpace(text[max(0, len(text)-most):])
-		tb.Logf("broker %d at %s logged:\n%s", i, address(n.client), text)
+		tb.Logf("broker %d at %s logged:\n%s", i, address(broker.client), text)
 	}
 }
 
@@ -290,24 +310,29 @@ func (n *node) log() string { return filepath.Join(n.dir, "kafka.log") }
 func (n *node) start(args []string, id int) error {
 	n.cmd = exec.Command("sh", append(slices.Clone(args), "--data", n.dir, "--node", strconv.Itoa(id),
 		"--port", strconv.Itoa(n.client), "--internal", strconv.Itoa(n.internal))...)
-	// The JVM does not live long enough for its better compiler.
+
+	// The JVM does not run long enough for its optimizing compiler to pay off.
 	n.cmd.Env = append(os.Environ(), "JAVA_OPTS=-XX:TieredStopAtLevel=1")
-	var stderr bytes.Buffer // only what the script says: the log takes over
+
+	// Only the script writes to stderr: the JVM writes to its log.
+	var stderr bytes.Buffer
 	n.cmd.Stderr = &stderr
-	// A group of its own keeps a Ctrl-C away, and lets us kill what the script runs.
+
+	// A separate process group does not receive a Ctrl-C, and can be killed with all its processes.
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+
 	n.done = make(chan struct{})
 	started := make(chan error)
 	go func(cmd *exec.Cmd, done chan struct{}) {
-		// The kernel sends Pdeathsig when the thread that forked ends, not the
-		// process: so this goroutine keeps its thread.
+		// The kernel sends Pdeathsig when the thread that has forked ends, not the process. So this
+		// goroutine keeps its thread.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(done)
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // the signal that ended it
+			_ = cmd.Wait() // the error is the signal that has ended it
 		}
 	}(n.cmd, n.done)
 	return <-started
@@ -337,7 +362,7 @@ func (n *node) wait() {
 	}
 }
 
-// ready asks the broker until it knows all of the given ids and takes clients.
+// ready waits until the broker knows all of the given ids and accepts clients.
 func (n *node) ready(ctx context.Context, ids []int) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -346,16 +371,18 @@ func (n *node) ready(ctx context.Context, ids []int) error {
 		if err == nil {
 			return nil
 		}
+
 		select {
 		case <-n.done:
-			return fmt.Errorf("the broker at %s ended: %s", address(n.client), n.cmd.Stderr)
+			return fmt.Errorf("broker at %s has ended: %s", address(n.client), n.cmd.Stderr)
 		case <-ctx.Done():
-			return fmt.Errorf("the broker at %s is not ready: %w", address(n.client), err)
+			return fmt.Errorf("broker at %s is not ready: %w", address(n.client), err)
 		case <-tick.C:
 		}
 	}
 }
 
+// answers returns nil if the broker knows all of the given ids and accepts clients.
 func (n *node) answers(ctx context.Context, ids []int) error {
 	conn, err := kafkago.DialContext(ctx, "tcp", address(n.internal))
 	if err != nil {
@@ -366,6 +393,8 @@ func (n *node) answers(ctx context.Context, ids []int) error {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return err
 	}
+
+	// The internal listener answers before the one for clients.
 	known, err := conn.Brokers()
 	if err != nil {
 		return err
@@ -375,6 +404,7 @@ func (n *node) answers(ctx context.Context, ids []int) error {
 			return fmt.Errorf("it knows the brokers %v, not all of %v", known, ids)
 		}
 	}
+
 	client, err := net.Dial("tcp", address(n.client))
 	if err != nil {
 		return err
@@ -384,18 +414,20 @@ func (n *node) answers(ctx context.Context, ids []int) error {
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// freePorts are below those that a kernel gives to connections: a broker that is
-// down must find its own again.
+// freePorts returns ports below those that the kernel uses for connections: a broker that is
+// down must find its ports free again.
 func freePorts(n int) ([]int, error) {
 	const lowest, count, attempts = 20_000, 12_000, 1000
 	var free []int
 	for range attempts {
 		port := lowest + rand.IntN(count)
-		l, err := net.Listen("tcp", address(port))
+
+		// A port is free if we can listen on it.
+		listener, err := net.Listen("tcp", address(port))
 		if err != nil {
 			continue
 		}
-		l.Close()
+		listener.Close()
 		if slices.Contains(free, port) {
 			continue
 		}
@@ -406,7 +438,7 @@ func freePorts(n int) ([]int, error) {
 	return nil, errors.New("no free ports for Kafka")
 }
 
-// moduleRoot is the folder of go.mod.
+// moduleRoot returns the folder of go.mod.
 func moduleRoot(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.Getwd()
