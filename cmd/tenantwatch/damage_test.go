@@ -54,7 +54,7 @@ func TestDamagedKafka(t *testing.T) {
 	overwrite(t, segment, size(t, segment)/2, 30_000)
 
 	chlocaltest.Start(t, engineDir)
-	p.waitFor("records in Kafka are damaged.*topic=tenantwatch.events.*from_offset=[0-9]+ to_offset=[0-9]+", line)
+	p.waitFor("skipped damaged records in Kafka.*topic=tenantwatch.events.*from_offset=[0-9]+ to_offset=[0-9]+", line)
 	p.waitFor("file="+segment+".*from_offset=[0-9]+", line)
 	clock.stop()
 	readyz(t, web[1])
