@@ -57,7 +57,10 @@ func (s *StoredDates) Odd(ctx context.Context, yield func(tenant, logID string))
 		}
 		yield(tenant, logID)
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("look up odd dates in ClickHouse: %w", err)
+	}
+	return nil
 }
 
 // dateSlack is the greatest difference of two forms of one date: a time zone.

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -197,8 +198,7 @@ func (c *Client) checkTopics(ctx context.Context, topics []schema.Topic) (warnin
 			case entry.ConfigName == "cleanup.policy":
 				warnings = append(warnings,
 					fmt.Sprintf("topic %s has cleanup.policy=%s, not %s: records can be lost", name, value, want))
-			// The values are numbers: a shorter one is less.
-			case entry.ConfigName == "max.message.bytes" && len(value) < len(want):
+			case entry.ConfigName == "max.message.bytes" && lessBytes(value, want):
 				warnings = append(warnings,
 					fmt.Sprintf("topic %s has max.message.bytes=%s, less than %s: a larger event stops the pull",
 						name, value, want))
@@ -206,6 +206,13 @@ func (c *Client) checkTopics(ctx context.Context, topics []schema.Topic) (warnin
 		}
 	}
 	return warnings, nil
+}
+
+// lessBytes reports whether a setting is a smaller number of bytes than another.
+func lessBytes(value, than string) bool {
+	bytes, err := strconv.ParseInt(value, 10, 64)
+	least, leastErr := strconv.ParseInt(than, 10, 64)
+	return err == nil && leastErr == nil && bytes < least
 }
 
 // waitTopics waits until new topics are visible.
@@ -216,7 +223,7 @@ func (c *Client) waitTopics(ctx context.Context, topics []schema.Topic) error {
 			return nil
 		}
 		if attempt == 50 {
-			return fmt.Errorf("topics were created on %s but are not visible: %v", c.brokers(), err)
+			return errors.Join(fmt.Errorf("topics were created on %s but are not visible", c.brokers()), err)
 		}
 		if !wait(ctx, 100*time.Millisecond) {
 			return ctx.Err()

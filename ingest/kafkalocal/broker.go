@@ -184,8 +184,8 @@ func readPort(file string) int {
 	if err == nil {
 		err = json.Unmarshal(data, &port)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0 // the file is only a convenience
+	if err != nil {
+		return 0 // without the file, any port does
 	}
 	return port
 }
