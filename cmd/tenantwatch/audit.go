@@ -31,6 +31,8 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+
+	// A time in the future cannot be audited yet.
 	if until.After(now) {
 		until = now
 	}
@@ -43,6 +45,7 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 
+	// The settings name the tenants, if they name any; a running instance knows its own.
 	return withRequests(ctx, a, func(ctx context.Context, q *requests) error {
 		tenants, err := q.tenants(ctx, c, u.Tenant)
 		if err != nil {
@@ -76,6 +79,7 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 		return err
 	}
 
+	// The hours may lie partly outside the range, so the sums come from the answers.
 	var all ingest.Tally
 	var behind []string
 	for _, checkpoint := range done {
@@ -88,6 +92,7 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 			fmt.Fprintf(a.stdout, "%s: compared with what Auth0 still has, from %s to %s\n",
 				checkpoint.Tenant, from.Format(time.RFC3339), to.Format(time.RFC3339))
 		}
+		// Compare in the tenant's time.
 		ahead := time.Duration(checkpoint.Ahead * float64(time.Second)) // ids hold the tenant's time
 		if until.Add(-ahead).Sub(to) > maxLag {
 			behind = append(behind, fmt.Sprintf("%s is pulled up to %s only; later events are not stored yet",
@@ -96,9 +101,12 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 	}
 
 	if u.Output == "table" {
-		fmt.Fprintf(a.stdout, "%s expected, %s stored, %s dead letters, %s missing, %s healed\n", thousands(all.Expected),
-			thousands(all.Stored), thousands(all.Dead), thousands(all.Missing), thousands(all.Healed))
+		fmt.Fprintf(a.stdout, "%s expected, %s stored, %s dead letters, %s missing, %s healed\n",
+			thousands(all.Expected), thousands(all.Stored), thousands(all.Dead), thousands(all.Missing),
+			thousands(all.Healed))
 	}
+
+	// A pull that is behind has not stored everything, although nothing that was pulled is missing.
 	switch {
 	case all.Missing == 0 && len(behind) > 0:
 		return foundError(strings.Join(behind, "; "))
@@ -115,15 +123,16 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 const maxLag = 5 * time.Minute
 
 // printHours prints the coverage of the hours in the range.
-func (u *auditCmd) printHours(ctx context.Context, a *app, c *Config, tenants []string, since, until time.Time) error {
+func (u *auditCmd) printHours(ctx context.Context, a *app, c *Config, tenants []string,
+	since, until time.Time) error {
 	conn, end, err := connectReader(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer end()
 
-	rows, err := newPrinter(a.stdout, u.Output, []string{"tenant", "hour", "expected", "stored", "dead_letters", "missing",
-		"healed", "checked_from", "checked_to", "checked_at"})
+	rows, err := newPrinter(a.stdout, u.Output, []string{"tenant", "hour", "expected", "stored", "dead_letters",
+		"missing", "healed", "checked_from", "checked_to", "checked_at"})
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,8 @@ type backend struct {
 
 // startBackend starts or connects to Kafka and ClickHouse, creates the topics and migrates the tables. After
 // an error nothing keeps running.
-func startBackend(ctx context.Context, c *Config, log *slog.Logger, reg prometheus.Registerer) (_ *backend, err error) {
+func startBackend(ctx context.Context, c *Config, log *slog.Logger,
+	reg prometheus.Registerer) (_ *backend, err error) {
 	b := &backend{
 		topics: schema.NewTopics(c.Kafka.Prefix), log: log,
 		damaged: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
@@ -83,6 +84,7 @@ func (b *backend) startKafka(ctx context.Context, c *Config) error {
 			return err
 		}
 		b.onClose(broker.Close)
+		// A restart reads a segment whole, so the embedded broker has small ones.
 		b.brokers, segment = broker.Addrs(), kafkalocal.SegmentBytes
 	}
 
@@ -92,6 +94,7 @@ func (b *backend) startKafka(ctx context.Context, c *Config) error {
 	})
 	b.onClose(b.kafka.Close)
 
+	// A broker may accept connections before it can create topics.
 	return retryStart(ctx, b.log, "Kafka", func() error {
 		warnings, err := b.kafka.EnsureTopics(ctx, b.topics.All(segment))
 		for _, warning := range warnings {
@@ -127,6 +130,8 @@ func (b *backend) startClickHouse(ctx context.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
+
+	// The writer has its own connections. They are opened when the first chunk is inserted.
 	b.store = ingest.NewStore(opts)
 	b.onClose(b.store.Close)
 
@@ -144,6 +149,7 @@ func (b *backend) connect(ctx context.Context, c *Config, dsn string) error {
 		return err
 	}
 
+	// If we stop between two migrations, the next start applies the rest.
 	applied, err := schema.Migrate(ctx, conn)
 	if err == nil {
 		err = schema.SetRetention(ctx, conn, c.retention)
@@ -201,7 +207,8 @@ func retryStart(ctx context.Context, log *slog.Logger, server string, f func() e
 		}
 		if !logged {
 			logged = true
-			log.Warn("server cannot be reached yet; retrying", "server", server, "timeout", connectTimeout, "err", err)
+			log.Warn("server cannot be reached yet; retrying",
+				"server", server, "timeout", connectTimeout, "err", err)
 		}
 
 		select {
@@ -239,11 +246,14 @@ func startEngine(ctx context.Context, c *Config, log *slog.Logger) (*chlocal.Ser
 	if err != nil {
 		return nil, err
 	}
+
+	// Kafka, which starts at the same time, may have created it already.
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
 
 	return chlocal.Start(ctx, chlocal.Config{
-		Dir: filepath.Join(c.DataDir, clickhouseDir), Engine: engine, Tenants: c.tenantNames(), Bounds: c.sqlBounds, Log: log,
+		Dir: filepath.Join(c.DataDir, clickhouseDir), Engine: engine, Log: log,
+		Tenants: c.tenantNames(), Bounds: c.sqlBounds,
 	})
 }

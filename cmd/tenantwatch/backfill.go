@@ -38,6 +38,8 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
+
+		// One request a tenant, all with one name.
 		name := newRequestName()
 		var list []ingest.Checkpoint
 		for _, tenant := range tenants {
@@ -80,6 +82,8 @@ func (p chainProgress) add(c ingest.Checkpoint, seconds float64) pullStatus {
 	p[c.Tenant+"/"+c.Chain] = c
 
 	var status pullStatus
+
+	// What is left of a chain is the time from its position to its end.
 	var left float64
 	for _, chain := range p {
 		status.done += chain.Events

@@ -111,6 +111,7 @@ func (c *Config) checkKafka(wrong *faults) {
 		wrong.add("KAFKA_TOPIC_PREFIX", "%q: want letters, digits, dots, dashes and underscores", k.Prefix)
 	}
 	if useTLS || k.CAFile != "" {
+		// A file of authorities implies TLS.
 		c.kafkaTLS = newTLSConfig("KAFKA_CA_FILE", k.CAFile, wrong)
 	}
 	c.checkSASL(wrong)
@@ -119,6 +120,7 @@ func (c *Config) checkKafka(wrong *faults) {
 // checkSASL sets the mechanism of Kafka's login.
 func (c *Config) checkSASL(wrong *faults) {
 	k := &c.Kafka
+	// A user without a mechanism would not be sent, and a mechanism without a user cannot work.
 	if k.Mechanism == "" && (k.Username != "" || k.Password != "") {
 		wrong.add("KAFKA_SASL_MECHANISM", "is not set; want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
 	}
@@ -127,6 +129,7 @@ func (c *Config) checkSASL(wrong *faults) {
 	}
 
 	var err error
+	// The names of mechanisms are not case-sensitive here.
 	switch strings.ToUpper(k.Mechanism) {
 	case "":
 	case "PLAIN":
@@ -164,6 +167,8 @@ func newTLSConfig(variable, caFile string, wrong *faults) *tls.Config {
 
 func (c *Config) checkClickHouse(wrong *faults) {
 	var err error
+
+	// Below 64 MiB hardly any query could run.
 	bounds := &c.sqlBounds
 	if bounds.MaxMemory, err = humanize.ParseBytes(c.SQLMemory); err != nil || bounds.MaxMemory < 64<<20 {
 		wrong.add("TENANTWATCH_SQL_MAX_MEMORY", "%q: want a size of at least 64MiB, such as 4GiB", c.SQLMemory)
@@ -175,11 +180,13 @@ func (c *Config) checkClickHouse(wrong *faults) {
 	caFile := c.ClickHouse.CAFile
 	if c.ClickHouse.DSN == "" {
 		if caFile != "" {
-			wrong.add("CLICKHOUSE_CA_FILE", "has no effect without CLICKHOUSE_DSN: the embedded ClickHouse is on loopback")
+			wrong.add("CLICKHOUSE_CA_FILE",
+				"has no effect without CLICKHOUSE_DSN: the embedded ClickHouse is on loopback")
 		}
 		return
 	}
 
+	// trimValues leaves secrets alone; white space around an address is a mistake.
 	c.ClickHouse.DSN = Secret(strings.TrimSpace(string(c.ClickHouse.DSN)))
 	checkDSN(string(c.ClickHouse.DSN), wrong)
 	if caFile != "" {
@@ -238,10 +245,12 @@ func (c *Config) checkProcess(wrong *faults) {
 	c.probeEvery = every
 
 	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
-		wrong.add("HTTP_ADDR", "%q: want host:port, such as 127.0.0.1:8080; port 0 picks a free one", c.HTTPAddr)
+		wrong.add("HTTP_ADDR",
+			"%q: want host:port, such as 127.0.0.1:8080; port 0 picks a free one", c.HTTPAddr)
 	}
 	if _, _, err := net.SplitHostPort(c.Receive.Addr); err != nil {
-		wrong.add("RECEIVE_ADDR", "%q: want host:port, such as 127.0.0.1:8090; port 0 picks a free one", c.Receive.Addr)
+		wrong.add("RECEIVE_ADDR",
+			"%q: want host:port, such as 127.0.0.1:8090; port 0 picks a free one", c.Receive.Addr)
 	}
 
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
@@ -251,6 +260,7 @@ func (c *Config) checkProcess(wrong *faults) {
 		wrong.add("TENANTWATCH_LOG_FORMAT", "%q: want text or json", c.LogFormat)
 	}
 
+	// The folder may not exist yet. Its path is made absolute, since it is printed and passed on.
 	if info, err := os.Stat(c.DataDir); err == nil && !info.IsDir() {
 		wrong.add("TENANTWATCH_DATA_DIR", "%s is not a folder", c.DataDir)
 	}

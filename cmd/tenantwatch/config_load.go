@@ -55,12 +55,14 @@ func loadConfig(environ []string, required need) (*Config, error) {
 		}
 	}
 
+	// Clean the variables before they are parsed, so that each fault is reported once.
 	names, secrets := settingNames(reflect.TypeFor[Config](), "", vars)
 	trimValues(vars, names, secrets, &wrong)
 	readSecretFiles(vars, secrets, &wrong)
 	reportUnknown(vars, names, secrets, &wrong)
 	cfg.parse(vars, &wrong)
 
+	// Every check runs, whatever the others found: all faults are reported at once.
 	cfg.checkTenants(vars, required, &wrong)
 	cfg.checkPull(&wrong)
 	cfg.checkKafka(&wrong)
@@ -68,6 +70,7 @@ func loadConfig(environ []string, required need) (*Config, error) {
 	cfg.checkProcess(&wrong)
 
 	if len(wrong) > 0 {
+		// Some checks go through maps; the order of the faults must not change from run to run.
 		slices.Sort(wrong)
 		return nil, wrong.withoutConsequences()
 	}
@@ -86,6 +89,8 @@ func (c *Config) parse(vars map[string]string, wrong *faults) {
 		wrong.add("settings", "%v", err)
 		return
 	}
+
+	// One fault for each variable that cannot be parsed.
 	for _, err := range several.Errors {
 		wrong.add("settings", "%v", err)
 	}
@@ -102,6 +107,7 @@ func settingNames(t reflect.Type, prefix string, vars map[string]string) (names,
 	for i := range t.NumField() {
 		field := t.Field(i)
 
+		// A nested struct, or a list of them.
 		if nested, ok := field.Tag.Lookup("envPrefix"); ok {
 			if field.Type.Kind() != reflect.Slice {
 				add(field.Type, prefix+nested)
@@ -117,6 +123,7 @@ func settingNames(t reflect.Type, prefix string, vars map[string]string) (names,
 			continue
 		}
 
+		// A single variable. Fields without a tag are not settings.
 		name, ok := field.Tag.Lookup("env")
 		if !ok {
 			continue
@@ -178,6 +185,8 @@ func readSecretFiles(vars map[string]string, secrets []string, wrong *faults) {
 		if !ok {
 			continue
 		}
+
+		// Which of the two is meant cannot be known.
 		if _, both := vars[name]; both {
 			wrong.add(name+"_FILE", "%s is set too; keep one of them", name)
 			continue
@@ -213,12 +222,15 @@ func reportUnknown(vars map[string]string, names, secrets []string, wrong *fault
 		if !slices.ContainsFunc(settingPrefixes[:], hasPrefix) || serviceVar.MatchString(name) {
 			continue
 		}
+
+		// NAME_FILE is a setting for each secret NAME.
 		secret, isFile := strings.CutSuffix(name, "_FILE")
 		secretFile := isFile && slices.Contains(secrets, secret)
 		if secretFile || slices.Contains(names, name) || slices.Contains(testVars[:], name) {
 			continue
 		}
 
+		// Probably a typo.
 		if near := nearest(name, names); near != "" {
 			wrong.add(name, "unknown setting; did you mean %s?", near)
 		} else {

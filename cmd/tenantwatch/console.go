@@ -31,6 +31,7 @@ func (c *console) Write(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	if c.bar != nil {
 		_ = c.bar.Clear()
+		// Draw the bar again below the lines.
 		defer func() { _ = c.bar.RenderBlank() }()
 	}
 	return c.w.Write(p)
@@ -85,6 +86,7 @@ func (p *progress) show(s pullStatus, first uint64) {
 		eta = formatSeconds(spent * (1 - s.share) / s.share)
 	}
 
+	// The share of the rate limit shows whether the pull could be faster.
 	text := fmt.Sprintf("%s %s events, %s/s, ", p.title, thousands(s.done), thousands(uint64(rate)))
 	if s.rate > 0 {
 		text += fmt.Sprintf("%.0f %% of our limit, ", min(100*s.calls/s.rate, 100))
@@ -92,6 +94,7 @@ func (p *progress) show(s pullStatus, first uint64) {
 	text += eta + " left"
 
 	p.c.mu.Lock()
+	// Set renders the bar, so it needs the lock that Write holds.
 	bar := p.c.bar
 	if bar != nil {
 		bar.Describe(text)
@@ -99,6 +102,7 @@ func (p *progress) show(s pullStatus, first uint64) {
 	}
 	p.c.mu.Unlock()
 
+	// Without a terminal, print a line now and then.
 	if bar == nil && time.Now().After(p.due) {
 		p.due = time.Now().Add(lineInterval)
 		p.c.printf("%s, %.0f %%", text, 100*s.share)

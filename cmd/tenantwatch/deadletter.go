@@ -32,7 +32,8 @@ type deadletterListCmd struct {
 // Run lists the dead letters, oldest first.
 func (l *deadletterListCmd) Run(ctx context.Context, a *app) error {
 	return withDeadLetters(ctx, a, func(_ *deadLetters, list []schema.DeadLetter) error {
-		rows, err := newPrinter(a.stdout, l.Output, []string{"id", "tenant", "source", "fetched_at", "bytes", "reason"})
+		columns := []string{"id", "tenant", "source", "fetched_at", "bytes", "reason"}
+		rows, err := newPrinter(a.stdout, l.Output, columns)
 		if err != nil {
 			return err
 		}
@@ -87,6 +88,7 @@ func (r *deadletterRetryCmd) Run(ctx context.Context, a *app) error {
 
 	return withDeadLetters(ctx, a, func(letters *deadLetters, list []schema.DeadLetter) error {
 		var chosen []schema.DeadLetter
+		// An unknown id is refused before anything is sent.
 		for _, id := range r.IDs {
 			d, err := findDeadLetter(list, id)
 			if err != nil {
@@ -117,13 +119,16 @@ func findDeadLetter(list []schema.DeadLetter, id string) (schema.DeadLetter, err
 			found = append(found, d)
 		}
 	}
+
+	// A beginning of an id must be unique.
 	switch len(found) {
 	case 0:
 		return schema.DeadLetter{}, fmt.Errorf("no dead letter %s: run tenantwatch deadletter list to see all", id)
 	case 1:
 		return found[0], nil
 	}
-	return schema.DeadLetter{}, usageError(fmt.Sprintf("%d dead letters start with %s; give more of the id", len(found), id))
+	return schema.DeadLetter{}, usageError(fmt.Sprintf("%d dead letters start with %s; give more of the id",
+		len(found), id))
 }
 
 // deadLetters reads and retries the records of the topic deadletter.
@@ -148,9 +153,11 @@ func withDeadLetters(ctx context.Context, a *app, f func(*deadLetters, []schema.
 	if len(brokers) == 0 {
 		dir := filepath.Join(c.DataDir, kafkaDir)
 		if _, err := os.Stat(dir); err != nil {
-			return fmt.Errorf("there is no data in %s: set TENANTWATCH_DATA_DIR to the folder of the instance, or KAFKA_BROKERS",
-				c.DataDir)
+			return fmt.Errorf("there is no data in %s: "+
+				"set TENANTWATCH_DATA_DIR to the folder of the instance, or KAFKA_BROKERS", c.DataDir)
 		}
+
+		// Its log would only disturb the output.
 		broker, err := kafkalocal.Start(dir, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
@@ -159,6 +166,7 @@ func withDeadLetters(ctx context.Context, a *app, f func(*deadLetters, []schema.
 		brokers = broker.Addrs()
 	}
 
+	// From here on it makes no difference whose broker it is.
 	log := newLogger(a.stderr, c)
 	client := c.newKafka(brokers, log)
 	defer client.Close()
@@ -178,6 +186,8 @@ func (l *deadLetters) read(ctx context.Context) ([]schema.DeadLetter, error) {
 	err := l.kafka.ReadAll(ctx, l.topics.DeadLetter, func(r schema.Record) error {
 		d := schema.DeadLetterOf(&r)
 		k := key{d.Tenant, d.ID}
+		// The topic holds a dead letter, then perhaps a note that it was retried, then perhaps the dead letter
+		// again.
 		if _, known := found[k]; d.Retried {
 			delete(found, k)
 		} else if !known {
@@ -189,6 +199,7 @@ func (l *deadLetters) read(ctx context.Context) ([]schema.DeadLetter, error) {
 		return nil, err
 	}
 
+	// The order of the map is random: sort by time, and by id for those of the same time.
 	list := slices.Collect(maps.Values(found))
 	slices.SortFunc(list, func(a, b schema.DeadLetter) int {
 		return cmp.Or(a.FetchedAt.Compare(b.FetchedAt), cmp.Compare(a.ID, b.ID))

@@ -39,6 +39,8 @@ type demoScript struct {
 
 // Run watches a simulated tenant until ctx ends.
 func (d *demoCmd) Run(ctx context.Context, a *app) error {
+	// Load the settings twice: the data folder holds the script, which determines the tenant, whose settings
+	// are then added.
 	environ := demoEnviron(a.environ)
 	c, err := loadConfig(environ, need{})
 	if err != nil {
@@ -55,17 +57,20 @@ func (d *demoCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer tenant.close()
 	environ = append(environ, tenant.environ()...)
+	// Fast enough to see the outage, and without mercy for the simulated tenant's limit.
 	environ = append(environ, "PROBE_INTERVAL=3s", "TENANTWATCH_RATE_SHARE=1")
 	if c, err = loadConfig(environ, need{tenant: true}); err != nil {
 		return err
 	}
 
+	// Tell people what to expect before the engines start, which takes seconds.
 	out := newConsole(a.stdout)
 	if len(script.Starts) == 1 {
-		out.printf("demo: a simulated tenant with %s events of the last 24 hours, then %.0f a second, attacks and an outage",
-			thousands(uint64(script.Events)), script.Rate)
+		out.printf("demo: a simulated tenant with %s events of the last 24 hours, "+
+			"then %.0f a second, attacks and an outage", thousands(uint64(script.Events)), script.Rate)
 	} else {
-		out.printf("demo: run %d of the tenant in %s; remove that folder to start over", len(script.Starts), c.DataDir)
+		out.printf("demo: run %d of the tenant in %s; remove that folder to start over",
+			len(script.Starts), c.DataDir)
 	}
 	out.printf("tenant:     %s", tenant.url)
 
@@ -82,6 +87,7 @@ func (d *demoCmd) Run(ctx context.Context, a *app) error {
 	}
 	p.printAddresses(out)
 
+	// The throughput is printed until the pipeline has ended.
 	liveCtx, stop := context.WithCancel(ctx)
 	var live sync.WaitGroup
 	live.Go(func() { p.showLive(liveCtx, seen, c) })
@@ -125,6 +131,7 @@ func (d *demoCmd) script(dir string) (*demoScript, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("read the demo's script: %w", err)
 	default:
+		// There is no script. A folder with data then belongs to a real tenant.
 		for _, part := range []string{kafkaDir, clickhouseDir} {
 			if _, err := os.Stat(filepath.Join(dir, part)); err == nil {
 				return nil, usageError(fmt.Sprintf("%s contains the data of another tenant: "+
@@ -175,6 +182,7 @@ func (s *demoScript) tenant() auth0sim.Config {
 	for i, start := range s.Starts {
 		from := start.Sub(s.Anchor)
 		until := from + attackPeriod
+		// The next start ends it earlier.
 		if i+1 < len(s.Starts) {
 			until = min(until, s.Starts[i+1].Sub(s.Anchor))
 		}
@@ -226,6 +234,7 @@ func (s *seenFamilies) Notify(_ context.Context, a *schema.Alert) error {
 		if family != "probe" {
 			return nil
 		}
+		// Of resolved alerts only that of the probe counts: the outage is over.
 		family = probeRecovered
 	}
 

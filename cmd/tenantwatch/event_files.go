@@ -40,6 +40,7 @@ func eachEvent(ctx context.Context, name string, in io.Reader, yield func(ev *sc
 	g, ctx := errgroup.WithContext(ctx)
 
 	g.Go(func() error {
+		// The parser: sends full batches, and at the end the rest. When the consumer fails, ctx ends it.
 		defer close(batches)
 		batch := make([]fileEvent, 0, batchSize)
 		send := func() error {
@@ -61,6 +62,7 @@ func eachEvent(ctx context.Context, name string, in io.Reader, yield func(ev *sc
 	})
 
 	g.Go(func() error {
+		// The consumer.
 		for batch := range batches {
 			for i := range batch {
 				ev := &batch[i]
@@ -79,12 +81,15 @@ func eachEvent(ctx context.Context, name string, in io.Reader, yield func(ev *sc
 // readEvents calls yield for each event of a file until that returns an error.
 func readEvents(ctx context.Context, name string, in io.Reader, yield func(fileEvent) error) error {
 	r := bufio.NewReaderSize(in, 1<<20)
+
+	// The first byte tells the format; a read error is reported below.
 	if first, err := firstByte(r); err == nil && first == '[' {
 		return readArray(ctx, name, r, yield)
 	}
 
 	for line := 1; ctx.Err() == nil; line++ {
 		text, err := r.ReadBytes('\n')
+		// The last line may lack its line feed: text and io.EOF come together.
 		if text = bytes.TrimSpace(text); len(text) > 0 {
 			if err := yield(newFileEvent(text, "%s:%d", name, line)); err != nil {
 				return err
@@ -109,6 +114,7 @@ func readArray(ctx context.Context, name string, r io.Reader, yield func(fileEve
 		if value, err = dec.ReadValue(); err != nil {
 			break
 		}
+		// The decoder reuses the memory of the value.
 		if err := yield(newFileEvent(bytes.Clone(value), "%s[%d]", name, n)); err != nil {
 			return err
 		}
@@ -124,6 +130,7 @@ func readArray(ctx context.Context, name string, r io.Reader, yield func(fileEve
 		}
 	}
 	if err != nil {
+		// The events before the fault have been passed on.
 		return yield(fileEvent{place: name, err: err})
 	}
 	return ctx.Err()
@@ -144,6 +151,8 @@ func newFileEvent(text []byte, placeFormat, name string, n int) fileEvent {
 		ev.Raw = logstream.Unwrap(fmt.Appendf(nil, `{"log_id":%s,"data":%s}`, id, ev.Raw))
 		ev.err = ev.Identify()
 	}
+
+	// A file does not tell when an event was pulled: it counts as pulled at once.
 	ev.FetchedAt = ev.Date
 	return ev
 }

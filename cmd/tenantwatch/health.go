@@ -19,6 +19,7 @@ func (p *pipeline) runHistory(ctx context.Context, part *kafka.Partition) error 
 		return ctx.Err()
 	}
 
+	// One that fails ends the other; then the group is joined again after a pause.
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.history.Run(ctx) })
 	g.Go(func() error { return p.health.Run(ctx) })
@@ -35,8 +36,11 @@ func (p *pipeline) makeHealth() *health.Monitor {
 		tenants = append(tenants, tenant)
 	}
 
-	sources := health.Sources{Store: p.seenNow, Checkpoints: p.tails, DeadLetters: p.followDeadLetters, Roles: p.problem}
-	return health.New(tenants, sources, p.producer(p.backend.topics.Events), p.log.With("part", "health"), p.reg)
+	sources := health.Sources{
+		Store: p.seenNow, Checkpoints: p.tails, DeadLetters: p.followDeadLetters, Roles: p.problem,
+	}
+	events := p.producer(p.backend.topics.Events)
+	return health.New(tenants, sources, events, p.log.With("part", "health"), p.reg)
 }
 
 // seenNow is seen by the tenants' clocks, which may be ahead of ours.
@@ -46,6 +50,7 @@ func (p *pipeline) seenNow(ctx context.Context) (map[string]health.Seen, error) 
 		p.log.Warn("read checkpoints failed; assuming that the tenants' clocks agree with ours", "err", err)
 	}
 
+	// One query for all tenants allows for the clock that is furthest ahead.
 	var ahead time.Duration
 	for _, tail := range newest {
 		ahead = max(ahead, -tail.Ahead)
@@ -58,7 +63,8 @@ func (p *pipeline) seenNow(ctx context.Context) (map[string]health.Seen, error) 
 // any date.
 const seenQuery = `SELECT tenant,
 		minIf(date, source NOT IN ('self', 'probe')), maxIf(date, source NOT IN ('self', 'probe')),
-		countIf(source NOT IN ('self', 'probe') AND toHour(date) = toHour(now('UTC'))), maxIf(date, type = 'tenantwatch_probe')
+		countIf(source NOT IN ('self', 'probe') AND toHour(date) = toHour(now('UTC'))),
+		maxIf(date, type = 'tenantwatch_probe')
 	FROM events_stored
 	WHERE date > now() - INTERVAL 7 DAY AND date < now() + INTERVAL 5 MINUTE + toIntervalSecond(?)
 	GROUP BY tenant`

@@ -58,7 +58,9 @@ func handler(reg *prometheus.Registry, checks []check, logins map[string]verdict
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, true, "OK") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { serveReady(w, r, checks) })
 
+	// Polled by Pingdom, New Relic and the like: 200 with OK, or 503 with the reasons.
 	mux.HandleFunc("GET /health/auth0", func(w http.ResponseWriter, _ *http.Request) {
+		// Without a probe nothing proves that login works.
 		if len(logins) == 0 {
 			answer(w, false, "no probe: set PROBE_CLIENT_ID, PROBE_USERNAME and PROBE_PASSWORD")
 			return
@@ -86,6 +88,7 @@ func serveReady(w http.ResponseWriter, r *http.Request, checks []check) {
 	defer cancel()
 
 	ready, lines := true, []string{}
+	// All checks run, so that the answer names every role that does not work.
 	for _, c := range checks {
 		problem := c.problem(ctx)
 		ready = ready && problem == ""

@@ -15,7 +15,7 @@ type investigateCmd struct {
 	Name        string `arg:"" optional:"" help:"The investigation. Default: list them."`
 	Value       string `placeholder:"TEXT" help:"The user_id, address or other value to look for."`
 	Tenant      string `help:"Name of the tenant. Default: all."`
-	Since       string `default:"24h" help:"Start of the range: a duration ago (24h, 7d) or a time (2026-11-20T10:00:00Z)."`
+	Since       string `default:"24h" help:"Start of the range: a duration ago (24h, 7d) or a time in RFC 3339."`
 	Until       string `help:"End of the range, in the same form. Default: now."`
 	SQL         bool   `name:"sql" help:"Print the query instead of running it."`
 	rowsOutput  `embed:""`
@@ -41,6 +41,7 @@ func (v *investigateCmd) Run(ctx context.Context, a *app) error {
 		return usageError(fmt.Sprintf("investigate %s is about the whole tenant; remove --value", v.Name))
 	}
 
+	// --since has a default here, unlike in span.
 	since, until, err := (&span{Since: v.Since, Until: v.Until}).times(time.Now())
 	if err != nil {
 		return err
@@ -55,6 +56,7 @@ func (v *investigateCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer end()
 
+	// Values are passed as parameters, never as a part of the query.
 	const layout = "2006-01-02 15:04:05.000"
 	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{
 		"tenant": v.Tenant,

@@ -38,13 +38,13 @@ const description = "Keeps an Auth0 tenant's logs for good and watches them. " +
 // cli is the commands and their flags. Settings come from the environment.
 type cli struct {
 	Run         runCmd         `cmd:"" help:"Pull, store, scan and probe the configured tenants until interrupted."`
-	Demo        demoCmd        `cmd:"" help:"Run against a simulated tenant with history, live traffic, attacks and an outage."`
+	Demo        demoCmd        `cmd:"" help:"Run against a simulated tenant with attacks and an outage."`
 	Backfill    backfillCmd    `cmd:"" help:"Pull a time range again, through a running instance or without one."`
 	Audit       auditCmd       `cmd:"" help:"Compare the stored events with the tenant's log, hour by hour."`
-	DeadLetter  deadletterCmd  `cmd:"" name:"deadletter" help:"List, show and retry events that could not be stored."`
+	DeadLetter  deadletterCmd  `cmd:"" name:"deadletter" help:"List or retry events that could not be stored."`
 	SQL         sqlCmd         `cmd:"" name:"sql" help:"Run one read-only query over the stored data."`
 	Investigate investigateCmd `cmd:"" help:"Run a saved query, such as everything that a user or an address did."`
-	Rules       rulesCmd       `cmd:"" help:"List, check, test and explain the detection rules, or run them over files."`
+	Rules       rulesCmd       `cmd:"" help:"List, check, test, explain and run the detection rules."`
 	Sim         simCmd         `cmd:"" help:"Serve the simulated tenant alone."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
@@ -116,6 +116,7 @@ func execute(ctx context.Context, args []string, a *app) int {
 		return exitUsage
 	}
 
+	// The commands print their results; errors are printed here.
 	err = command.Run()
 	interrupted := errors.Is(err, context.Canceled) && ctx.Err() != nil
 	if err == nil || interrupted {
@@ -157,6 +158,7 @@ func newLogger(w io.Writer, c *Config) *slog.Logger {
 		level = slog.LevelInfo
 	}
 
+	// loadConfig has checked both settings.
 	opts := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
 		return slog.New(newThrottle(slog.NewJSONHandler(w, opts)))
@@ -182,6 +184,8 @@ func version() string {
 	if tag := info.Main.Version; tag != "" && tag != "(devel)" {
 		return strings.TrimPrefix(tag, "v")
 	}
+
+	// A build from source has no version.
 	for _, setting := range info.Settings {
 		if setting.Key == "vcs.revision" {
 			return setting.Value[:min(len(setting.Value), 12)]

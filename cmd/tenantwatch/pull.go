@@ -18,7 +18,7 @@ const (
 	groupPuller   = "puller"
 	groupWriter   = "writer"
 	groupScanner  = "scanner"
-	groupHistory  = "history" // of the topic alerts; the member with partition 0 runs the rules with long windows
+	groupHistory  = "history" // of the topic alerts; see runHistory
 	groupNotifier = "notifier"
 )
 
@@ -38,9 +38,12 @@ func (p *pipeline) makePullers(ctx context.Context, requestsOnly bool) error {
 		return err
 	}
 
+	// All tenants share the producers. The checkpoints of a tenant go to one partition, that of its leader.
 	events := p.producer(topics.Events)
 	byTenant := func(key []byte) []byte { return []byte(ingest.TenantOf(key)) }
 	checkpoints := p.keep(p.backend.kafka.NewProducerBy(topics.Checkpoints, byTenant))
+
+	// An audit reads what is stored once the writer has drained.
 	archive := ingest.NewArchive(p.backend.conn,
 		func(ctx context.Context) error {
 			return p.backend.kafka.Settled(ctx, topics.Events, c.group(groupWriter), drainTimeout)
@@ -53,7 +56,8 @@ func (p *pipeline) makePullers(ctx context.Context, requestsOnly bool) error {
 	for _, t := range c.Tenants {
 		tenant, err := auth0.New(auth0.Config{
 			BaseURL: t.baseURL, Audience: t.Audience, ClientID: t.ClientID,
-			ClientSecret: string(t.ClientSecret), PrivateKey: string(t.PrivateKey), UserAgent: "tenantwatch/" + version(),
+			ClientSecret: string(t.ClientSecret), PrivateKey: string(t.PrivateKey),
+			UserAgent: "tenantwatch/" + version(),
 		})
 		if err != nil {
 			return err
@@ -62,7 +66,8 @@ func (p *pipeline) makePullers(ctx context.Context, requestsOnly bool) error {
 			Tenant: t.Name, Domain: t.baseURL.Host, Backfill: c.backfill, Poll: c.poll, OrdersOnly: requestsOnly,
 			Retention: c.retention, Log: p.log.With("part", "pull", "tenant", t.Name), Metrics: metrics,
 		}
-		p.pulls = append(p.pulls, ingest.NewPuller(cfg, tenant, ingest.NewPacer(c.rateShare), events, checkpoints, archive))
+		pacer := ingest.NewPacer(c.rateShare)
+		p.pulls = append(p.pulls, ingest.NewPuller(cfg, tenant, pacer, events, checkpoints, archive))
 	}
 	p.reg.MustRegister(ingest.NewCollector(p.pulls))
 	return nil
@@ -84,6 +89,8 @@ func (p *pipeline) lead(ctx context.Context, part *kafka.Partition) error {
 			led = append(led, pull)
 		}
 	}
+
+	// Keep the assignment, so that the group does not rebalance.
 	if len(led) == 0 {
 		<-ctx.Done()
 		return ctx.Err()
@@ -98,6 +105,7 @@ func (p *pipeline) lead(ctx context.Context, part *kafka.Partition) error {
 		return err
 	}
 
+	// A puller that fails ends the others; then the group is joined again after a pause.
 	g, ctx := errgroup.WithContext(ctx)
 	requests := map[string]chan ingest.Checkpoint{}
 	for _, pull := range led {
@@ -133,6 +141,7 @@ func forwardRequests(ctx context.Context, part *kafka.Partition, requests map[st
 			continue // not a request; readCheckpoints logs it at the next start
 		}
 		queue, ours := requests[c.Tenant]
+		// Most records are checkpoints of our own.
 		if !ours || !c.Order {
 			continue
 		}
@@ -231,8 +240,9 @@ func (p *pipeline) showBackfill(ctx context.Context) error {
 			closeBar()
 			rounds = s.rounds
 			spent, pulled := time.Since(started), s.done-min(first, s.done)
-			p.out.printf("backfill done: %s events in %s, %s events/s", thousands(s.done), spent.Round(100*time.Millisecond),
-				thousands(uint64(float64(pulled)/max(spent.Seconds(), 0.001))))
+			rate := float64(pulled) / max(spent.Seconds(), 0.001)
+			p.out.printf("backfill done: %s events in %s, %s events/s", thousands(s.done),
+				spent.Round(100*time.Millisecond), thousands(uint64(rate)))
 			first = 0
 		default: // none, or another process continues it
 			closeBar()

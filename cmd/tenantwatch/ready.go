@@ -19,6 +19,7 @@ const minDisk = 64 << 20
 func (p *pipeline) checks() []check {
 	var list []check
 	add := func(role string, parts ...func(ctx context.Context) string) {
+		// A full disk is the cause of many other problems, so it is reported first.
 		parts = append([]func(context.Context) string{p.diskProblem, p.kafkaProblem}, parts...)
 		list = append(list, check{role, func(ctx context.Context) string {
 			for _, part := range parts {
@@ -74,6 +75,8 @@ func (p *pipeline) kafkaProblem(ctx context.Context) string {
 	if err := p.backend.kafka.Ping(ctx); err != nil {
 		return "Kafka does not answer: " + err.Error()
 	}
+
+	// The brokers answer, but may refuse what we produce.
 	for _, producer := range p.producers {
 		if problem := producer.Trouble(); problem != "" {
 			return problem

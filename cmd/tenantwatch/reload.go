@@ -94,6 +94,7 @@ func (r *ruleFiles) publish(report *rules.Report) {
 		}
 	}
 
+	// Set every status, so that one which no longer occurs goes to zero.
 	for _, status := range []rules.Status{rules.StatusEnabled, rules.StatusTuned, rules.StatusWaiting,
 		rules.StatusDisabled, rules.StatusRefused, rules.StatusReplaced, rules.StatusOtherSource} {
 		r.byStatus.WithLabelValues(string(status)).Set(float64(report.Count(status)))
@@ -112,6 +113,7 @@ const reloadInterval = 2 * time.Second
 
 // watch reloads the rules when a file has changed, and on SIGHUP, until ctx ends.
 func (r *ruleFiles) watch(ctx context.Context, apply func(*rules.Set)) error {
+	// SIGHUP reloads at once, also when nothing has changed.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -151,6 +153,7 @@ func (r *ruleFiles) reload(apply func(*rules.Set)) {
 
 	r.publish(report)
 	r.reloads.WithLabelValues("done").Inc()
+	// Each partition rebuilds its windows for the new rules; firing alerts continue.
 	apply(set)
 }
 

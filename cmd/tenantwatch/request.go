@@ -74,7 +74,8 @@ func (c *Config) checkTenant(name string) error {
 	if brokers, err := c.runningBrokers(); err != nil || len(brokers) > 0 {
 		return err
 	}
-	return usageError("no tenant: set AUTH0_DOMAIN as for run, or TENANTWATCH_DATA_DIR to the folder of a running instance")
+	return usageError("no tenant: set AUTH0_DOMAIN as for run, " +
+		"or TENANTWATCH_DATA_DIR to the folder of a running instance")
 }
 
 func (c *Config) tenantNames() []string {
@@ -96,10 +97,12 @@ func (q *requests) tenants(ctx context.Context, c *Config, name string) ([]strin
 		return names, nil
 	}
 
+	// A running instance may pull other tenants than those of our settings, which may name none.
 	found, err := tails(ctx, q.kafka, q.topic)
 	if err != nil {
 		return nil, err
 	}
+	// A tenant with a tail is pulled, or was pulled once.
 	pulled := slices.Sorted(maps.Keys(found))
 	choices := strings.Join(pulled, ", ")
 	switch {
@@ -114,6 +117,8 @@ func (q *requests) tenants(ctx context.Context, c *Config, name string) ([]strin
 	if len(names) == 0 {
 		return nil, usageError("no tenant is pulled yet")
 	}
+
+	// Without any tail the instance has just started, and will answer.
 	for _, tenant := range names {
 		if len(pulled) > 0 && !slices.Contains(pulled, tenant) {
 			return nil, usageError(fmt.Sprintf("--tenant %s: no instance pulls it; pulled are %s", tenant, choices))
@@ -125,7 +130,9 @@ func (q *requests) tenants(ctx context.Context, c *Config, name string) ([]strin
 // tails returns the newest checkpoint of each tenant's tail. Damaged checkpoints are skipped: the pull logs
 // them when it starts.
 func tails(ctx context.Context, k *kafka.Client, topic string) (map[string]ingest.Checkpoint, error) {
-	readAll := func(ctx context.Context, yield func(schema.Record) error) error { return k.ReadAll(ctx, topic, yield) }
+	readAll := func(ctx context.Context, yield func(schema.Record) error) error {
+		return k.ReadAll(ctx, topic, yield)
+	}
 	all, err := ingest.ReadCheckpoints(ctx, readAll, func(error) {})
 
 	found := map[string]ingest.Checkpoint{}
@@ -148,6 +155,7 @@ func (c *Config) checkNames(known map[string]ingest.Checkpoint) error {
 		}
 		domain := tenant.baseURL.Host
 		for _, other := range slices.Sorted(maps.Keys(known)) {
+			// A tenant that is still configured under its own name may share the domain.
 			if known[other].Domain != domain || slices.Contains(c.tenantNames(), other) {
 				continue
 			}
@@ -201,6 +209,7 @@ func withRequests(ctx context.Context, a *app, f func(context.Context, *requests
 	}
 	log := newLogger(a.stderr, c)
 
+	// An instance that runs must serve the request: two that pull one tenant would share its rate limit.
 	err = c.askInstance(ctx, log, f)
 	if !errors.Is(err, errNoInstance) {
 		return err
@@ -235,6 +244,9 @@ func (c *Config) askInstance(ctx context.Context, log *slog.Logger, f func(conte
 	if err != nil {
 		return err
 	}
+
+	// The group is empty. An external Kafka runs without us; an embedded one belongs to a process that has the
+	// data folder, so we cannot use it.
 	if members == 0 && external {
 		return errNoInstance
 	}
@@ -251,6 +263,8 @@ func (c *Config) askInstance(ctx context.Context, log *slog.Logger, f func(conte
 	}
 	topic := schema.NewTopics(c.Kafka.Prefix).Checkpoints
 	err = f(waitCtx, &requests{kafka: client, topic: topic, log: log})
+
+	// The request may be half done. What is stored already stays single, so it can be served again.
 	if err != nil && errors.Is(context.Cause(waitCtx), errNoInstance) {
 		return errNoInstance
 	}
@@ -273,6 +287,7 @@ func watchGroup(ctx context.Context, k *kafka.Client, group string, cancel conte
 		}
 
 		members, err := k.Members(ctx, group)
+		// A broker that does not answer says nothing about the group.
 		if err != nil || members > 0 {
 			seen = time.Now()
 		} else if time.Since(seen) > absenceTimeout {
@@ -297,6 +312,8 @@ func (c *Config) serveAlone(ctx context.Context, log *slog.Logger, f func(contex
 	defer stop()
 	waitCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+
+	// A pipeline that fails cancels the wait for its answers.
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -311,6 +328,7 @@ func (c *Config) serveAlone(ctx context.Context, log *slog.Logger, f func(contex
 		err = p.backend.kafka.Settled(waitCtx, topics.Events, c.group(groupWriter), writeTimeout)
 	}
 	stop()
+	// The pipeline stops in order before the result is printed.
 	<-ended
 
 	// A failure of the pipeline is the cause of the error of f.
@@ -367,6 +385,7 @@ func (q *requests) submitOne(ctx context.Context, request ingest.Checkpoint) ([]
 			return nil
 		}
 		select {
+		// Never block on the reminder, which is asleep most of the time.
 		case answered <- struct{}{}:
 		default:
 		}
@@ -378,6 +397,7 @@ func (q *requests) submitOne(ctx context.Context, request ingest.Checkpoint) ([]
 		}
 		q.mu.Unlock()
 
+		// The requested chain answers before its slices are done.
 		if _, known := chains[request.Chain]; !known {
 			return nil
 		}
@@ -431,7 +451,8 @@ func (q *requests) remind(ctx context.Context, tenant string, answered <-chan st
 			return
 		case <-answered:
 		case <-timer.C:
-			q.log.Warn("no progress of the instance that pulls the tenant; still waiting, see its log", "tenant", tenant)
+			q.log.Warn("no progress of the instance that pulls the tenant; still waiting, see its log",
+				"tenant", tenant)
 		}
 		timer.Reset(remindInterval)
 	}

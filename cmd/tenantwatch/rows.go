@@ -40,7 +40,7 @@ const tableLimit = 1000
 
 // rowsOutput is the flags for the output of a query.
 type rowsOutput struct {
-	Output string `enum:"table,json,ndjson,csv" default:"table" help:"table, json (array), ndjson or csv (with header)."`
+	Output string `enum:"table,json,ndjson,csv" default:"table" help:"table, json (array), ndjson or csv (header)."`
 	Limit  int    `default:"-1" placeholder:"N" help:"Maximum rows, 0 for all. Default: 1,000 for table, else all."`
 }
 
@@ -53,6 +53,8 @@ func (o *rowsOutput) print(a *app, rows driver.Rows) error {
 			limit = tableLimit
 		}
 	}
+
+	// A negative limit is the default: a table is for reading, the other formats are for programs.
 	out, err := newPrinter(a.stdout, o.Output, rows.Columns())
 	if err != nil {
 		return err
@@ -66,6 +68,7 @@ func (o *rowsOutput) print(a *app, rows driver.Rows) error {
 			continue
 		}
 		cells := make([]any, len(types))
+		// Scan needs a variable of each column's type.
 		for i, column := range types {
 			cells[i] = reflect.New(column.ScanType()).Interface()
 		}
@@ -102,6 +105,7 @@ func plainValue(v reflect.Value) any {
 		v = v.Elem()
 	}
 
+	// Decimals, addresses and UUIDs have a String method.
 	switch x := v.Interface().(type) {
 	case time.Time:
 		return x.UTC().Format("2006-01-02T15:04:05.999Z07:00")
@@ -134,6 +138,7 @@ func text(v any) string {
 	case string:
 		return x
 	case []any, map[string]any:
+		// Arrays and maps.
 		out, err := json.Marshal(x)
 		if err != nil {
 			return fmt.Sprint(x)
@@ -165,6 +170,7 @@ func (j *jsonRows) row(values []any) error {
 
 	b.WriteString("{")
 	for i, v := range values {
+		// A map would lose the order of the columns.
 		name, err := json.Marshal(j.names[i])
 		if err != nil {
 			return err
@@ -235,6 +241,7 @@ func (t *tableRows) startSection() {
 	t.t.SetStyle(table.StyleLight)
 	t.t.Style().Format.Header = 0 // names as they are
 
+	// Each section repeats the header.
 	header := table.Row{}
 	for _, name := range t.names {
 		header = append(header, name)
@@ -262,6 +269,7 @@ func (t *tableRows) end() error {
 		t.t.Render()
 	}
 
+	// The number of rows tells an empty answer from a missing one.
 	summary := thousands(uint64(t.n)) + " rows"
 	if t.n == 1 {
 		summary = "1 row"

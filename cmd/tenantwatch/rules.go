@@ -35,7 +35,7 @@ func (rulesCmd) AfterApply() error {
 type ruleSources struct {
 	Rules   []string          `placeholder:"DIR" help:"Folders with Sigma rules, in addition to TENANTWATCH_RULES."`
 	Builtin bool              `default:"true" negatable:"" help:"Load the built-in rules."`
-	Var     map[string]string `placeholder:"NAME=VALUE,…" mapsep:"none" help:"Set a variable of the rules to values."`
+	Var     map[string]string `placeholder:"NAME=VALUE,…" mapsep:"none" help:"Variable of the rules and its values."`
 
 	AllLogSources bool `help:"Also run rules for other products than Auth0."`
 }
@@ -51,6 +51,8 @@ func (s *ruleSources) sources(a *app) (rules.Settings, []fs.FS, error) {
 	if s.Builtin {
 		sources = append(sources, builtin.FS())
 	}
+
+	// Later folders replace rules of earlier ones.
 	for _, dir := range append(c.Rules, s.Rules...) {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 			return rules.Settings{}, nil, usageError(fmt.Sprintf("--rules: %s is not a folder", dir))
@@ -58,8 +60,10 @@ func (s *ruleSources) sources(a *app) (rules.Settings, []fs.FS, error) {
 		sources = append(sources, os.DirFS(dir))
 	}
 
+	// Flags extend the settings of the environment.
 	settings := c.ruleSettings()
 	for name, values := range s.Var {
+		// A flag replaces the variable of the settings.
 		settings.Vars[name] = strings.Split(values, ",")
 	}
 	settings.AllLogSources = settings.AllLogSources || s.AllLogSources
@@ -93,11 +97,13 @@ func (l *rulesListCmd) Run(a *app) error {
 	}
 
 	for _, doc := range report.Documents {
+		// A rule that runs may still have warnings.
 		reason := doc.Reason
 		if reason == "" {
 			reason = strings.Join(doc.Warnings, "; ")
 		}
-		if err := rows.row([]any{string(doc.Status), doc.Kind, doc.ID, doc.Title, doc.File, doc.Line, reason}); err != nil {
+		values := []any{string(doc.Status), doc.Kind, doc.ID, doc.Title, doc.File, doc.Line, reason}
+		if err := rows.row(values); err != nil {
 			return err
 		}
 	}
@@ -121,6 +127,7 @@ func warnNotRunning(w io.Writer, report *rules.Report) error {
 		}
 	}
 
+	// A rule that is disabled on purpose is no error.
 	refused, waiting := report.Count(rules.StatusRefused), report.Count(rules.StatusWaiting)
 	switch {
 	case refused > 0 && waiting > 0:

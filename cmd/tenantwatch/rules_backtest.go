@@ -20,7 +20,7 @@ type rulesBacktestCmd struct {
 	span
 	Rule       []string `placeholder:"RULE" help:"Ids, names or titles of rules. Default: all."`
 	Tenant     string   `help:"Name of the tenant. Default: all."`
-	MaxPerWeek int      `default:"7" placeholder:"N" help:"Maximum acceptable alerts per week; see below."`
+	MaxPerWeek int      `default:"7" placeholder:"N" help:"Maximum acceptable alerts per week. Default: 7."`
 	Against    string   `placeholder:"DIR" help:"Folder with another version of the rules, to compare by their ids."`
 	Output     string   `enum:"table,json" default:"table" help:"table, or json (one array)."`
 }
@@ -104,10 +104,13 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	// Only rules that alert have an outcome.
 	chosen, err := chooseRules(set, report, c.Rule)
 	if err != nil {
 		return err
 	}
+
+	// The other version replaces the folders of --rules only.
 	var other *rules.Set
 	if c.Against != "" {
 		older := ruleSources{Rules: []string{c.Against}, Builtin: c.Builtin, Var: c.Var}
@@ -126,11 +129,13 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer end()
 
+	// The events are read from ClickHouse.
 	run := &backtest{
 		cmd: c, store: history.NewStore(conn), bar: newConsole(a.stderr).startProgress("backtest"),
 		span: history.Span{Tenant: c.Tenant, Since: since, Until: until},
 	}
 	defer run.bar.done()
+	// The bar must be gone before results or errors are printed.
 	list, err := run.all(ctx, set.Select(func(r *rules.Rule) bool { return slices.Contains(chosen, r.ID) }), other)
 	run.bar.done()
 	if err != nil {
@@ -152,9 +157,10 @@ func (c *rulesBacktestCmd) print(w io.Writer, list []*backtestResult) error {
 		return nil
 	}
 
-	rows := newTableRows(w, []string{"rule", "level", "alerts", "a week", "groups", "p50", "p95", "highest", "threshold",
-		fmt.Sprintf("for %d a week", c.MaxPerWeek)})
+	rows := newTableRows(w, []string{"rule", "level", "alerts", "a week", "groups", "p50", "p95", "highest",
+		"threshold", fmt.Sprintf("for %d a week", c.MaxPerWeek)})
 	for _, r := range list {
+		// A nil cell is empty.
 		threshold, suggested := any(nil), any(nil)
 		if r.Threshold != nil {
 			threshold = *r.Threshold
@@ -224,6 +230,7 @@ func (b *backtest) all(ctx context.Context, set, other *rules.Set) ([]*backtestR
 	for _, r := range results {
 		row := b.newResult(r, weeks)
 		if row.PerWeek > float64(b.cmd.MaxPerWeek) && history.Raisable(r.Rule) {
+			// Search the threshold with this rule alone.
 			single := set.Select(func(rule *rules.Rule) bool { return rule.ID == r.Rule.ID })
 			maxAlerts := int(float64(b.cmd.MaxPerWeek) * weeks)
 			threshold, alerts, err := b.store.Threshold(ctx, single, b.span, r, maxAlerts)
@@ -248,8 +255,8 @@ func (b *backtest) run(ctx context.Context, set *rules.Set) ([]*history.Result, 
 }
 
 // runOther runs the other versions of the rules in results, and returns their results by id.
-func (b *backtest) runOther(ctx context.Context, other *rules.Set, results []*history.Result) (map[string]*history.Result,
-	error) {
+func (b *backtest) runOther(ctx context.Context, other *rules.Set,
+	results []*history.Result) (map[string]*history.Result, error) {
 	older, err := b.run(ctx, other.Select(func(rule *rules.Rule) bool {
 		return slices.ContainsFunc(results, func(r *history.Result) bool { return r.Rule.ID == rule.ID })
 	}))
@@ -275,6 +282,7 @@ func (b *backtest) newResult(r *history.Result, weeks float64) *backtestResult {
 		row.Threshold = &r.Rule.Correlation.Bounds[0].Than
 	}
 
+	// Count the alerts by day and by group.
 	perDay, perGroup := map[string]int{}, map[string]int{}
 	for _, alert := range r.Alerts {
 		perDay[alert.Starts.Format(time.DateOnly)]++
@@ -288,6 +296,8 @@ func (b *backtest) newResult(r *history.Result, weeks float64) *backtestResult {
 		date := start.Format(time.DateOnly)
 		row.Days = append(row.Days, backtestDay{date, perDay[date]})
 	}
+
+	// Groups are sorted by their highest value.
 	for _, g := range r.Groups[:min(len(r.Groups), maxListed)] {
 		alerts := perGroup[groupText(g.Tenant, g.Group)]
 		row.TopGroups = append(row.TopGroups, backtestGroup{g.Tenant, groupMap(g.Group), g.Value, alerts})
@@ -368,7 +378,8 @@ func (r *backtestResult) print(w io.Writer) {
 	line("%s to %s", r.Since.Format(time.RFC3339), r.Until.Format(time.RFC3339))
 	line("")
 	line("alerts     %d, %v a week, of %d groups", r.Alerts, round(r.PerWeek), r.AlertGroups)
-	line("groups     %d; highest values: p50 %v, p95 %v, all %v", r.Groups, short(r.P50), short(r.P95), short(r.Highest))
+	line("groups     %d; highest values: p50 %v, p95 %v, all %v",
+		r.Groups, short(r.P50), short(r.P95), short(r.Highest))
 	if r.Threshold != nil {
 		line("threshold  %v", *r.Threshold)
 	}
@@ -376,6 +387,7 @@ func (r *backtestResult) print(w io.Writer) {
 		line("           %v would have given %d alerts: at most %d a week", s.Threshold, s.Alerts, s.MaxPerWeek)
 	}
 
+	// A bar for each day, relative to the day with most alerts.
 	highest := 1
 	for _, day := range r.Days {
 		highest = max(highest, day.Alerts)
@@ -394,7 +406,8 @@ func (r *backtestResult) print(w io.Writer) {
 	}
 
 	if v := r.Against; v != nil {
-		line("\nthe other version: %d alerts; %d in both, %d only there, %d only here", v.Alerts, v.Both, len(v.Gone), len(v.New))
+		line("\nthe other version: %d alerts; %d in both, %d only there, %d only here",
+			v.Alerts, v.Both, len(v.Gone), len(v.New))
 		printAlerts(w, "-", v.Gone)
 		printAlerts(w, "+", v.New)
 	}

@@ -53,6 +53,7 @@ func (c *rulesConvertCmd) query(now time.Time) (rules.SQLQuery, error) {
 		}
 	}
 
+	// A mix of a time and a duration is checked for now, although the query may run later.
 	start, end := resolveSQLTime(q.Since, now), resolveSQLTime(q.Until, now)
 	if !start.Before(end) {
 		return q, usageError(fmt.Sprintf("--since %s is not before --until %s",

@@ -24,7 +24,7 @@ import (
 type rulesExplainCmd struct {
 	ruleSources
 	Rule   string   `required:"" placeholder:"RULE" help:"Id, name or title of the rule."`
-	Event  string   `required:"" placeholder:"LOG_ID" help:"The event's log_id, or its place such as events.ndjson:7."`
+	Event  string   `required:"" placeholder:"LOG_ID" help:"Log_id of the event, or its place (events.ndjson:7)."`
 	File   []string `sep:"none" placeholder:"FILE" help:"File of events; - for standard input. Default: ClickHouse."`
 	Tenant string   `help:"Tenant of the event, if several have its log_id."`
 	Output string   `enum:"table,json" default:"table" help:"table, or json (one object)."`
@@ -121,6 +121,7 @@ func (c *rulesExplainCmd) fromFiles(ctx context.Context, a *app, set *rules.Set,
 
 	x := scanner.NewExplainer(set, rule, scanner.Config{}, found)
 	if x.Needs() {
+		// What cannot be read has been reported the first time.
 		if err := readFiles(ctx, files, x.Keep, func(string, error) {}); err != nil {
 			return nil, err
 		}
@@ -136,6 +137,7 @@ func (c *rulesExplainCmd) findEvent(ctx context.Context, a *app, files []seekabl
 	unreadable int, err error) {
 	keep := func(ev *schema.Event) {
 		if found == nil && ev.LogID == c.Event {
+			// The event is valid during the call only.
 			kept := *ev
 			kept.Raw = bytes.Clone(ev.Raw)
 			found = &kept
@@ -213,6 +215,8 @@ func (c *rulesExplainCmd) fromClickHouse(ctx context.Context, a *app, set *rules
 		return nil, err
 	}
 	x := scanner.NewExplainer(set, rule, scanner.Config{}, found)
+
+	// Alerts that were recorded tell what the scanner saw, for example before a restart.
 	past, err := storedAlerts(ctx, conn, x, rule, found.Tenant)
 	if err != nil {
 		return nil, err
@@ -264,7 +268,8 @@ func (c *rulesExplainCmd) findStored(ctx context.Context, conn driver.Conn) (*sc
 
 	slices.Sort(tenants)
 	if tenants = slices.Compact(tenants); len(tenants) > 1 {
-		return nil, usageError("several tenants have this event, choose one with --tenant: " + strings.Join(tenants, ", "))
+		return nil, usageError("several tenants have this event, choose one with --tenant: " +
+			strings.Join(tenants, ", "))
 	}
 	return &found[0], nil
 }
@@ -288,6 +293,7 @@ func eachStored(ctx context.Context, conn driver.Conn, query string, yield func(
 	rows, err := conn.Query(clickhouse.Context(ctx, clickhouse.WithSettings(smallBlocks)), query)
 	var refused *proto.Exception
 	if errors.As(err, &refused) && refused.Code == readOnlyCode {
+		// Without the setting a large answer takes more memory, no more.
 		rows, err = conn.Query(ctx, query)
 	}
 	if err != nil {
@@ -325,6 +331,7 @@ func storedAlerts(ctx context.Context, conn driver.Conn, x *scanner.Explainer, r
 		fingerprints[i] = schema.Literal(fingerprint)
 	}
 
+	// Transitions after the explained time do not count.
 	_, until := x.Span()
 	query := fmt.Sprintf(transitionsQuery, schema.Literal(tenant), schema.Literal(rule.ID),
 		strings.Join(fingerprints, ", "), until.Format("2006-01-02 15:04:05.000"), maxTransitions)

@@ -26,12 +26,14 @@ func printExplanation(w io.Writer, e *scanner.Explanation) error {
 	}
 	fmt.Fprintf(&b, "\n\n%s\n\n", e.Reason)
 
+	// The tree: the rule, what it counts, and the groups with their windows and alerts.
 	tree := list.NewWriter()
 	tree.SetStyle(list.StyleConnectedLight)
 	drawState(tree, &e.State, "")
 	b.WriteString(tree.Render())
 	b.WriteString("\n")
 
+	// What is known beside the event.
 	if len(e.Levels) > 1 {
 		var levels []string
 		for _, level := range e.Levels {
@@ -72,6 +74,7 @@ func drawState(tree list.Writer, s *scanner.State, note string) {
 		tree.AppendItem(fmt.Sprintf("%s%s, %s%s: %s within %s",
 			mark(s.Occurs), s.Title, s.Type, note, s.Condition, duration(time.Duration(s.Timespan))))
 		tree.Indent()
+		// The rules that the correlation counts, or only looks at.
 		for i := range s.Counts {
 			role := ", counted"
 			if s.Counts[i].OnlyLookedAt {
@@ -97,6 +100,7 @@ func drawMatch(tree list.Writer, e *rules.Explanation, file string) {
 		label = append(label, e.Search+":")
 	}
 
+	// A test shows both values, and/or/not their operator.
 	switch e.Op {
 	case rules.OpField:
 		label = append(label, e.Field, "is", e.Got()+", wanted is", e.Want())
@@ -141,6 +145,7 @@ func drawGroup(tree list.Writer, g *scanner.Group) {
 			key = append(key, name+" absent")
 		}
 	}
+	// A rule without group-by.
 	if len(key) == 0 {
 		key = []string{"all events of the tenant"}
 	}
@@ -185,7 +190,8 @@ func drawWindow(tree list.Writer, w *scanner.Window) {
 		tree.AppendItem(fmt.Sprintf("%q, %d times, last at %s", value.Text, value.Times, rfc3339(value.Last)))
 	}
 	tree.AppendItem(fmt.Sprintf("%d events: %s", w.Events, strings.Join(w.LogIDs, " ")))
-	tree.AppendItem(fmt.Sprintf("its first event leaves at %s, this one at %s", rfc3339(w.FirstLeave), rfc3339(w.LastsUntil)))
+	tree.AppendItem(fmt.Sprintf("its first event leaves at %s, this one at %s",
+		rfc3339(w.FirstLeave), rfc3339(w.LastsUntil)))
 }
 
 // drawSource draws one of the rules of a temporal correlation.

@@ -36,10 +36,12 @@ func findRule(set *rules.Set, report *rules.Report, name string) (*rules.Documen
 	var all []*rules.Document
 	for i := range report.Documents {
 		if doc := &report.Documents[i]; doc.ID != "" && doc.Kind != "filter" {
+			// A filter is no rule of its own.
 			all = append(all, doc)
 		}
 	}
 
+	// Prefer in two steps; a step that would leave none is skipped.
 	found := namedRules(all, name)
 	alerts := func(doc *rules.Document) bool {
 		return slices.ContainsFunc(set.Rules(), func(r *rules.Rule) bool { return r.ID == doc.ID && r.Alert != nil })
@@ -62,11 +64,13 @@ func findRule(set *rules.Set, report *rules.Report, name string) (*rules.Documen
 		return nil, usageError(message)
 	}
 
+	// Ids are unique, unlike names and titles.
 	var list []string
 	for _, doc := range found {
 		list = append(list, fmt.Sprintf("%s (%s:%d)", doc.ID, doc.File, doc.Line))
 	}
-	return nil, usageError(fmt.Sprintf("--rule: several rules are named %q; give the id: %s", name, strings.Join(list, ", ")))
+	return nil, usageError(fmt.Sprintf("--rule: several rules are named %q; give the id: %s",
+		name, strings.Join(list, ", ")))
 }
 
 // namedRules returns the documents with an id; if there is none, those with a name, else those with a title.
@@ -109,6 +113,7 @@ func similarRules(all []*rules.Document, name string) []string {
 		c := candidate{text: fmt.Sprintf("%q (%s)", doc.Title, doc.ID)}
 		for _, known := range []string{doc.ID, doc.Name, doc.Title} {
 			known = strings.ToLower(known)
+			// A typo, or a part of the name.
 			c.score = max(c.score, levenshtein.Similarity(name, known, nil))
 			if name != "" && strings.Contains(known, name) {
 				c.score = max(c.score, partSimilar)

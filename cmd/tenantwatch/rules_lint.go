@@ -9,7 +9,7 @@ import (
 
 type rulesLintCmd struct {
 	ruleSources
-	Schemas   string `placeholder:"DIR" help:"Folder json-schema of SigmaHQ/sigma-specification, to validate the files."`
+	Schemas   string `placeholder:"DIR" help:"Folder json-schema of SigmaHQ/sigma-specification, to validate files."`
 	Output    string `enum:"table,json,csv" default:"table" help:"table, json (one array) or csv (with a header)."`
 	FailLevel string `enum:"error,warning" default:"error" help:"Least severity for exit code 3: error or warning."`
 }
@@ -28,11 +28,13 @@ func (c *rulesLintCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	rows, err := newPrinter(a.stdout, c.Output, []string{"severity", "check", "file", "line", "id", "title", "finding"})
+	columns := []string{"severity", "check", "file", "line", "id", "title", "finding"}
+	rows, err := newPrinter(a.stdout, c.Output, columns)
 	if err != nil {
 		return err
 	}
 
+	// All findings are printed; --fail-level only decides about the exit code.
 	failing := 0
 	for _, f := range settings.Lint(schemas, sources...) {
 		if f.Severity.AtLeast(rules.Severity(c.FailLevel)) {

@@ -18,7 +18,7 @@ import (
 type rulesScanCmd struct {
 	ruleSources
 	Output    string   `enum:"table,json" default:"table" help:"table, or json (one object a line)."`
-	FailLevel string   `enum:"informational,low,medium,high,critical" default:"low" help:"Least level for exit code 3."`
+	FailLevel string   `enum:"informational,low,medium,high,critical" default:"low" help:"Level for exit code 3."`
 	Files     []string `arg:"" name:"file" help:"Files of events; - for standard input."`
 }
 
@@ -73,6 +73,7 @@ func (c *rulesScanCmd) Run(ctx context.Context, a *app) error {
 	}
 
 	s := &scan{cmd: c, batch: scanner.NewBatch(set, maxScanSamples), warn: a.stderr}
+	// Buffered: there may be a line for each event.
 	out := bufio.NewWriter(a.stdout)
 	if c.Output == "json" {
 		s.json = json.NewEncoder(out)
@@ -87,6 +88,8 @@ func (c *rulesScanCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
+
+	// Alerts come last: their windows are evaluated in event time, over all files together.
 	if err := s.alerts(); err != nil {
 		return err
 	}
@@ -106,10 +109,12 @@ func (s *scan) outcome(notRunning error) error {
 	if n := s.batch.Timeouts(); n > 0 {
 		fmt.Fprintf(s.warn, "%d times a regular expression took too long and counted as no match\n", n)
 	}
+
+	// A rule that panicked was skipped; the others continued.
 	broken := s.batch.Broken()
 	for _, id := range slices.Sorted(maps.Keys(broken)) {
-		fmt.Fprintf(s.warn, "rule %s failed and was skipped from then on; this is a bug in tenantwatch, please report it: %s\n",
-			id, broken[id])
+		fmt.Fprintf(s.warn, "rule %s failed and was skipped from then on; "+
+			"this is a bug in tenantwatch, please report it: %s\n", id, broken[id])
 	}
 
 	switch {

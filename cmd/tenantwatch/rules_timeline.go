@@ -31,6 +31,7 @@ func (c *rulesTestCmd) Run(a *app) error {
 		all = append(all, results...)
 	}
 
+	// Passing cases are only counted.
 	files, failed := map[string]bool{}, 0
 	for _, result := range all {
 		files[result.File] = true

@@ -49,8 +49,9 @@ type runCmd struct {
 
 // Help describes the roles.
 func (*runCmd) Help() string {
-	return "Roles: pull (tenant to Kafka), write (Kafka to ClickHouse), scan (rules to alerts), probe (synthetic login), " +
-		"notify (alerts to people), web (metrics and health), receive (Auth0's log streams; not a default). " +
+	return "Roles: pull (tenant to Kafka), write (Kafka to ClickHouse), scan (rules to alerts), " +
+		"probe (synthetic login), notify (alerts to people), web (metrics and health), " +
+		"receive (Auth0's log streams; not a default). " +
 		"Processes with the same Kafka and ClickHouse share the work of a role."
 }
 
@@ -71,13 +72,17 @@ func (r *runCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 
+	// A role that this process lacks would need another process, which cannot reach the embedded engines.
 	lacksRole := func(role string) bool { return !slices.Contains(r.Roles, role) }
 	if cfg.needsOneProcess() && slices.ContainsFunc(allRoles, lacksRole) {
-		return usageError("--roles needs KAFKA_BROKERS and CLICKHOUSE_DSN: the embedded engines serve one process only")
+		return usageError("--roles needs KAFKA_BROKERS and CLICKHOUSE_DSN: " +
+			"the embedded engines serve one process only")
 	}
+
+	// The simulated tenant's events must not be mixed with a real one's.
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, demoFile)); err == nil {
-		return usageError(fmt.Sprintf("%s contains the demo's data: set TENANTWATCH_DATA_DIR to another folder, or remove it",
-			cfg.DataDir))
+		return usageError(fmt.Sprintf("%s contains the demo's data: "+
+			"set TENANTWATCH_DATA_DIR to another folder, or remove it", cfg.DataDir))
 	}
 
 	out := newConsole(a.stdout)
@@ -133,7 +138,8 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 			p.close()
 		}
 	}()
-	p.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	p.reg.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	// Listen first: a port in use is better reported before the engines start.
 	if err := p.listen(); err != nil {
@@ -142,10 +148,12 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 
 	var set *rules.Set
 	if p.has(roleScan) {
+		// Rules are compiled before the engines start as well: their warnings come first in the log.
 		p.rules = newRuleFiles(c, log.With("part", "rules"), p.reg)
 		set = p.rules.load()
 	}
 
+	// From here on close stops the engines.
 	if p.backend, err = startBackend(ctx, c, log, p.reg); err != nil {
 		return nil, err
 	}
@@ -155,7 +163,8 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 		}
 	}
 	if p.has(roleWrite) {
-		p.write = ingest.NewWriter(p.backend.store, p.producer(p.backend.topics.DeadLetter), log.With("part", "write"), p.reg)
+		deadLetters := p.producer(p.backend.topics.DeadLetter)
+		p.write = ingest.NewWriter(p.backend.store, deadLetters, log.With("part", "write"), p.reg)
 		p.write.KeepFirstDates(ingest.NewStoredDates(p.backend.conn))
 	}
 	if p.has(roleScan) {
@@ -195,10 +204,12 @@ func (p *pipeline) makeScanners(set *rules.Set) {
 	past := func(ctx context.Context, yield func(schema.Record) error) error {
 		return p.backend.kafka.ReadAll(ctx, topic, yield)
 	}
+	// Both engines restore their open alerts from the topic.
 	alerts := p.producer(topic)
 
 	p.scan = scanner.NewStream(streamRules(set), scanner.Config{}, past, alerts, p.log.With("part", "scan"), p.reg)
-	p.history = history.NewLive(history.NewStore(p.backend.conn), set, past, alerts, p.log.With("part", "history"), p.reg)
+	store := history.NewStore(p.backend.conn)
+	p.history = history.NewLive(store, set, past, alerts, p.log.With("part", "history"), p.reg)
 	p.health = p.makeHealth()
 }
 
@@ -245,9 +256,10 @@ func (p *pipeline) makeProbes() {
 			continue
 		}
 		cfg := probe.Config{
-			Tenant: tenant.Name, BaseURL: tenant.baseURL, ClientID: login.ClientID, ClientSecret: string(login.ClientSecret),
-			Username: login.Username, Password: string(login.Password), Realm: login.Realm, Audience: login.Audience,
-			Interval: p.cfg.probeEvery, Log: p.log.With("part", "probe", "tenant", tenant.Name), Metrics: metrics,
+			Tenant: tenant.Name, BaseURL: tenant.baseURL, Interval: p.cfg.probeEvery,
+			ClientID: login.ClientID, ClientSecret: string(login.ClientSecret), Realm: login.Realm,
+			Username: login.Username, Password: string(login.Password), Audience: login.Audience,
+			Log: p.log.With("part", "probe", "tenant", tenant.Name), Metrics: metrics,
 		}
 		p.probes = append(p.probes, probe.New(cfg, p.producer(p.backend.topics.Events)))
 	}
@@ -270,12 +282,14 @@ func (p *pipeline) run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
+	// The stages in the order in which they stop.
 	stages := [3]*stage{newStage(ctx, fail), newStage(ctx, fail), newStage(ctx, fail)}
 	p.startSources(stages[0])
 	p.startConsumers(stages[1])
 	p.startServices(stages[2])
 
 	<-ctx.Done()
+	// If a stage hangs here, a second signal ends the process, which loses nothing.
 	for _, s := range stages {
 		s.end()
 	}
@@ -302,20 +316,17 @@ func (p *pipeline) startSources(s *stage) {
 func (p *pipeline) startConsumers(s *stage) {
 	topics := p.backend.topics
 	if p.write != nil {
-		s.start(roleWrite, p.consumer(topics.Events, groupWriter, func(ctx context.Context, part *kafka.Partition) error {
-			return p.write.Consume(ctx, part)
-		}))
+		consume := func(ctx context.Context, part *kafka.Partition) error { return p.write.Consume(ctx, part) }
+		s.start(roleWrite, p.consumer(topics.Events, groupWriter, consume))
 	}
 	if p.scan != nil {
-		s.start(roleScan, p.consumer(topics.Events, groupScanner, func(ctx context.Context, part *kafka.Partition) error {
-			return p.scan.Consume(ctx, part)
-		}))
+		consume := func(ctx context.Context, part *kafka.Partition) error { return p.scan.Consume(ctx, part) }
+		s.start(roleScan, p.consumer(topics.Events, groupScanner, consume))
 		s.start("history", p.consumer(topics.Alerts, groupHistory, p.runHistory))
 	}
 	if p.notify != nil {
-		s.start(roleNotify, p.consumer(topics.Alerts, groupNotifier, func(ctx context.Context, part *kafka.Partition) error {
-			return p.notify.Consume(ctx, part)
-		}))
+		consume := func(ctx context.Context, part *kafka.Partition) error { return p.notify.Consume(ctx, part) }
+		s.start(roleNotify, p.consumer(topics.Alerts, groupNotifier, consume))
 	}
 }
 
@@ -361,6 +372,7 @@ func newStage(parent context.Context, fail context.CancelCauseFunc) *stage {
 // start runs a part. A part that returns before the stage stops has failed.
 func (s *stage) start(name string, run func(context.Context) error) {
 	s.g.Go(func() error {
+		// An error after the stop is its consequence.
 		err := run(s.ctx)
 		if s.ctx.Err() != nil {
 			return nil
@@ -384,6 +396,7 @@ const closeGrace = 2 * time.Second
 
 // close closes the producers, the engines and the listeners.
 func (p *pipeline) close() {
+	// Producers first: they need the broker, which may be embedded.
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -399,6 +412,8 @@ func (p *pipeline) close() {
 	if p.backend != nil {
 		p.backend.close()
 	}
+
+	// A server that ran has closed its listener already; closing it again does no harm.
 	for _, w := range []*web{p.web, p.receive} {
 		if w != nil {
 			_ = w.listener.Close()
@@ -414,6 +429,8 @@ func (p *pipeline) printAddresses(out *console) {
 	if p.receive != nil {
 		out.printf("log stream: http://%s/logs/TENANT", p.receive.addr())
 	}
+
+	// The embedded engines are open to any client on this machine.
 	if engine := p.backend.engine; engine != nil {
 		access := engine.Access
 		out.printf("ClickHouse: any client, native %s or http://%s/play, user %s, password in %s",

@@ -45,6 +45,7 @@ func (s *simCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer server.close()
 
+	// The output can be pasted into a shell.
 	out := newConsole(a.stdout)
 	out.printf("simulated tenant %s at %s; settings for tenantwatch or any other client:", s.Name, server.url)
 	out.printf("")
@@ -69,6 +70,7 @@ func startSim(addr string, cfg auth0sim.Config) (*sim, error) {
 		return nil, fmt.Errorf("simulated tenant: %w: choose another --addr", err)
 	}
 
+	// The port may have been 0, so the address is the listener's.
 	s := &sim{
 		tenant: auth0sim.New(cfg),
 		url:    &url.URL{Scheme: "http", Host: listener.Addr().String()},

@@ -25,8 +25,9 @@ type sqlCmd struct {
 
 // Help describes the bounds.
 func (*sqlCmd) Help() string {
-	return "In the embedded ClickHouse, a query has 1m and 1GiB by default. --max-time and --max-memory ask for more, " +
-		"up to TENANTWATCH_SQL_MAX_TIME and TENANTWATCH_SQL_MAX_MEMORY of the running instance."
+	return "In the embedded ClickHouse, a query has 1m and 1GiB by default. " +
+		"--max-time and --max-memory ask for more, up to TENANTWATCH_SQL_MAX_TIME and " +
+		"TENANTWATCH_SQL_MAX_MEMORY of the running instance."
 }
 
 // queryBounds is the flags for a query's limits.
@@ -53,6 +54,7 @@ func (b *queryBounds) apply(ctx context.Context) (context.Context, error) {
 		limits["max_memory_usage"] = limit
 	}
 
+	// Without flags the defaults of the server apply.
 	if len(limits) == 0 {
 		return ctx, nil
 	}
@@ -73,6 +75,7 @@ func (q *sqlCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 
+	// The connection cannot write, whatever the query is.
 	conn, end, err := connectReader(ctx, c)
 	if err != nil {
 		return err
@@ -127,6 +130,8 @@ func readerDSN(ctx context.Context, c *Config) (dsn string, stop func(), err err
 	}
 
 	dir := filepath.Join(c.DataDir, clickhouseDir)
+
+	// The running instance, or the last one, has left the engine's address and passwords here.
 	access, err := chlocal.ReadAccess(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil, fmt.Errorf("there is no data in %s: "+
@@ -143,17 +148,19 @@ func readerDSN(ctx context.Context, c *Config) (dsn string, stop func(), err err
 			return "", nil, err
 		}
 		quiet := slog.New(slog.DiscardHandler)
-		server, err := chlocal.Start(ctx, chlocal.Config{Dir: dir, Engine: engine, Bounds: c.sqlBounds, Log: quiet})
+		cfg := chlocal.Config{Dir: dir, Engine: engine, Bounds: c.sqlBounds, Log: quiet}
+		server, err := chlocal.Start(ctx, cfg)
 		if err != nil {
 			return "", nil, err
 		}
 		access, stop = server.Access, func() { _ = server.Close() }
 	}
 
+	// A login to a database that does not exist fails with an obscure error.
 	if ok, err := chlocal.HasDatabase(ctx, access, database); err != nil || !ok {
 		stop()
-		err = errors.Join(fmt.Errorf("there is no data in %s yet: try again once tenantwatch has started", c.DataDir), err)
-		return "", nil, err
+		noData := fmt.Errorf("there is no data in %s yet: try again once tenantwatch has started", c.DataDir)
+		return "", nil, errors.Join(noData, err)
 	}
 
 	// Where the kernel cannot confine the engine, it admits its owner only; openReader makes that session

@@ -90,9 +90,12 @@ func (c *Config) checkTenants(vars map[string]string, required need, wrong *faul
 	c.reportGaps(vars, wrong)
 
 	if len(c.Tenants) == 0 {
+		// AUTH0_… and the settings beside it make one tenant. Without a domain there is none, which is a fault
+		// only if the command requires one.
 		single := tenantConfig{
 			Name: c.Tenant, Domain: c.Auth0.Domain, Audience: c.Auth0.Audience, ClientID: c.Auth0.ClientID,
-			ClientSecret: c.Auth0.ClientSecret, PrivateKey: c.Auth0.PrivateKey, ReceiveToken: c.Receive.Token, Probe: c.Probe,
+			ClientSecret: c.Auth0.ClientSecret, PrivateKey: c.Auth0.PrivateKey,
+			ReceiveToken: c.Receive.Token, Probe: c.Probe,
 		}
 		single.check(required, wrong, singleVariable)
 		if single.Name != "" {
@@ -114,9 +117,10 @@ func (c *Config) checkTenants(vars map[string]string, required need, wrong *faul
 		tenant := &c.Tenants[i]
 		tenant.check(required, wrong, func(name string) string { return fmt.Sprintf("TENANTS_%d_%s", i, name) })
 
+		// Two tenants with one name would be stored as one.
 		if other, duplicate := seen[tenant.Name]; duplicate && tenant.Name != "" {
-			wrong.add(fmt.Sprintf("TENANTS_%d_NAME", i), "TENANTS_%d is named %s too; give each tenant a distinct name",
-				other, tenant.Name)
+			wrong.add(fmt.Sprintf("TENANTS_%d_NAME", i),
+				"TENANTS_%d is named %s too; give each tenant a distinct name", other, tenant.Name)
 		}
 		seen[tenant.Name] = i
 	}
@@ -142,13 +146,17 @@ func (c *Config) reportGaps(vars map[string]string, wrong *faults) {
 	seen := map[string]bool{}
 	for _, name := range slices.Sorted(keysOf(vars)) {
 		match := tenantVar.FindStringSubmatch(name)
-		reported := slices.ContainsFunc(*wrong, func(fault string) bool { return strings.HasPrefix(fault, name+": ") })
+		reported := slices.ContainsFunc(*wrong, func(fault string) bool {
+			return strings.HasPrefix(fault, name+": ")
+		})
 		if match == nil || seen[match[1]] || reported {
 			continue
 		}
 		if index, err := strconv.Atoi(match[1]); err == nil && index < len(c.Tenants) {
 			continue
 		}
+
+		// The first tenant may look like an addition to AUTH0_….
 		seen[match[1]] = true
 
 		if len(c.Tenants) == 0 && c.Auth0.Domain != "" {
@@ -204,6 +212,7 @@ func (t *tenantConfig) checkAPI(required need, wrong *faults, variable func(stri
 
 // checkCredentials checks the application that calls the Management API.
 func (t *tenantConfig) checkCredentials(required need, wrong *faults, variable func(string) string) {
+	// Calls need an application and one of two ways to prove who it is.
 	if t.ClientID == "" && required.tenant {
 		wrong.add(variable("CLIENT_ID"),
 			"is not set; want the id of a machine-to-machine application with the scope read:logs")
@@ -225,9 +234,11 @@ func (t *tenantConfig) checkCredentials(required need, wrong *faults, variable f
 // checkName derives the name from the domain when none is set. It reports false when that is impossible.
 func (t *tenantConfig) checkName(wrong *faults, variable func(string) string) bool {
 	t.nameVariable = variable("NAME")
+	// The name of an IPv6 address, for example, would be invalid.
 	if t.Name == "" && t.baseURL != nil {
 		if t.Name = defaultName(t.baseURL.Hostname()); !tenantName.MatchString(t.Name) {
-			wrong.add(variable("DOMAIN"), "%q: cannot derive the tenant's name from it; set %s", t.Domain, t.nameVariable)
+			wrong.add(variable("DOMAIN"),
+				"%q: cannot derive the tenant's name from it; set %s", t.Domain, t.nameVariable)
 			return false
 		}
 	}
@@ -278,6 +289,7 @@ func checkPrivateKey(text string) error {
 		return errors.New("is not a PEM file")
 	}
 
+	// The errors of the parsers could contain parts of the key.
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		if _, err := x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {

@@ -65,6 +65,7 @@ func (s *throttleState) admit(logger, message string) (times int, pass bool) {
 	defer s.mu.Unlock()
 	now := s.now()
 
+	// The first one passes.
 	entry := s.seen[logger][message]
 	if entry == nil {
 		if s.seen[logger] == nil {
@@ -74,6 +75,7 @@ func (s *throttleState) admit(logger, message string) (times int, pass bool) {
 		return 0, true
 	}
 
+	// A repeat within the period is counted only.
 	if now.Sub(entry.last) < throttlePeriod {
 		entry.times++
 		return 0, false
