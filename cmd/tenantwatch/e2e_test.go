@@ -540,7 +540,7 @@ func testEngineDies(t *testing.T, kafka ...string) {
 				t.Fatal(err)
 			}
 		}
-		_, line = p.waitFor("the embedded ClickHouse runs again", line)
+		_, line = p.waitFor("clickhouse restarted", line)
 	}
 	p.waitFor("backfill done", 0)
 	clock.stop()
