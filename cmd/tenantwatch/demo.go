@@ -57,7 +57,8 @@ func (d *demoCmd) Run(ctx context.Context, a *app) error {
 	}
 	defer tenant.close()
 	environ = append(environ, tenant.environ()...)
-	// Fast enough to see the outage, and without mercy for the simulated tenant's limit.
+
+	// Probe often enough to see the outage. No other client needs a share of the simulated tenant's limit.
 	environ = append(environ, "PROBE_INTERVAL=3s", "TENANTWATCH_RATE_SHARE=1")
 	if c, err = loadConfig(environ, need{tenant: true}); err != nil {
 		return err

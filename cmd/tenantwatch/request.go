@@ -264,7 +264,7 @@ func (c *Config) askInstance(ctx context.Context, log *slog.Logger, f func(conte
 	topic := schema.NewTopics(c.Kafka.Prefix).Checkpoints
 	err = f(waitCtx, &requests{kafka: client, topic: topic, log: log})
 
-	// The request may be half done. What is stored already stays single, so it can be served again.
+	// The request may be half done. Serving it again duplicates no events.
 	if err != nil && errors.Is(context.Cause(waitCtx), errNoInstance) {
 		return errNoInstance
 	}

@@ -36,16 +36,16 @@ func findRule(set *rules.Set, report *rules.Report, name string) (*rules.Documen
 	var all []*rules.Document
 	for i := range report.Documents {
 		if doc := &report.Documents[i]; doc.ID != "" && doc.Kind != "filter" {
-			// A filter is no rule of its own.
+			// A filter is not a rule.
 			all = append(all, doc)
 		}
 	}
 
-	// Prefer in two steps; a step that would leave none is skipped.
 	found := namedRules(all, name)
 	alerts := func(doc *rules.Document) bool {
 		return slices.ContainsFunc(set.Rules(), func(r *rules.Rule) bool { return r.ID == doc.ID && r.Alert != nil })
 	}
+	// Narrow in two steps; a step that would leave none is skipped.
 	for _, preferred := range []func(*rules.Document) bool{(*rules.Document).Runs, alerts} {
 		narrowed := slices.DeleteFunc(slices.Clone(found), func(doc *rules.Document) bool { return !preferred(doc) })
 		if len(narrowed) > 0 {

@@ -104,13 +104,13 @@ func (c *child) wait(started chan<- error) {
 
 // command returns the child: this program, which confines itself and becomes the engine.
 func command(engine Engine, dir string, at direct) (*exec.Cmd, error) {
-	_, tcp, _ := net.SplitHostPort(at.tcp)
-	_, http, _ := net.SplitHostPort(at.http)
+	_, tcpPort, _ := net.SplitHostPort(at.tcp)
+	_, httpPort, _ := net.SplitHostPort(at.http)
 	args := []string{
 		"--config-file=" + filepath.Join(dir, configFile),
 		"--path=" + filepath.Join(dir, storeDir),
 		"--log-level=warning",
-		"--listen_host=127.0.0.1", "--tcp_port=" + tcp, "--http_port=" + http,
+		"--listen_host=127.0.0.1", "--tcp_port=" + tcpPort, "--http_port=" + httpPort,
 		"--query=SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
 			"SELECT count() FROM file('/dev/stdin', LineAsString)",
 	}
