@@ -12,23 +12,31 @@ import (
 
 type auditCmd struct {
 	span
-	Repair bool   `help:"Pull what is missing, and wait until it is stored."`
-	Tenant string `help:"The tenant's name. Default: all of the settings, or the only one that is pulled."`
-	Hours  bool   `help:"List every hour, not only those where something is missing or was healed."`
-	Output string `enum:"table,json,csv" default:"table" help:"table, json (an array of objects) or csv (with a header); these two list every hour."`
+	Repair bool   `help:"Pull missing events, and wait until they are stored."`
+	Tenant string `help:"Name of the tenant. Default: all in the settings, or the only one that is pulled."`
+	Hours  bool   `help:"List every hour, not only those with missing or healed events."`
+	Output string `enum:"table,json,csv" default:"table" help:"table, json (one array) or csv (with a header)."`
 }
 
-// Run has the time audited by the running instance, or does it itself, and prints
-// what was found. Its error is a foundError while something is missing.
+// Help describes the output.
+func (*auditCmd) Help() string {
+	return "The running instance audits the time range; without one, this command does it. " +
+		"The exit code is 3 when events are missing. The formats json and csv list every hour."
+}
+
+// Run audits the time range and prints the result. Its error is a foundError while events are missing.
 func (u *auditCmd) Run(ctx context.Context, a *app) error {
 	now := time.Now()
 	since, until, err := u.times(now)
 	if err != nil {
 		return err
 	}
+
+	// A time in the future cannot be audited yet.
 	if until.After(now) {
 		until = now
 	}
+
 	c, err := loadConfig(a.environ, need{})
 	if err != nil {
 		return err
@@ -36,25 +44,27 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 	if err := c.checkTenant(u.Tenant); err != nil {
 		return err
 	}
-	return withOrders(ctx, a, func(ctx context.Context, o *orders) error {
-		tenants, err := o.tenants(ctx, c, u.Tenant)
+
+	// The settings name the tenants, if they name any; a running instance knows its own.
+	return withRequests(ctx, a, func(ctx context.Context, q *requests) error {
+		tenants, err := q.tenants(ctx, c, u.Tenant)
 		if err != nil {
 			return err
 		}
-		var list []ingest.Checkpoint
-		name := newOrderName()
-		end := until.Add(time.Second) // ids made from times are cut to seconds
-		if o.alone {
-			end = until // our own login, which is an event too, comes later
+
+		// Ids that are made from times are cut to seconds, so the range ends a second later. Without an
+		// instance it ends at until: our own login, which is an event too, comes after that.
+		end := until.Add(time.Second)
+		if q.alone {
+			end = until
 		}
+		name := newRequestName()
+		var list []ingest.Checkpoint
 		for _, tenant := range tenants {
 			list = append(list, ingest.AuditRequest(tenant, name, since, end, u.Repair))
 		}
-		bar := newConsole(a.stderr).startProgress("audit")
-		var seen chainProgress
-		o.update = func(c ingest.Checkpoint) { bar.show(seen.add(c, float64(len(tenants))*until.Sub(since).Seconds()), 0) }
-		done, err := o.give(ctx, list)
-		bar.done()
+
+		done, err := q.submitWithProgress(ctx, newConsole(a.stderr).startProgress("audit"), list, until.Sub(since))
 		if err != nil {
 			return err
 		}
@@ -62,20 +72,73 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 	})
 }
 
-// farBehind is how far a pull may be behind when all is well.
-const farBehind = 5 * time.Minute
+// report prints the hours and their sums.
+func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []string, since, until time.Time,
+	done []ingest.Checkpoint) error {
+	if err := u.printHours(ctx, a, c, tenants, since, until); err != nil {
+		return err
+	}
 
-// report prints the hours and what they add up to.
-func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []string, since, until time.Time, done []ingest.Checkpoint) error {
+	// The hours may lie partly outside the range, so the sums come from the answers.
+	var all ingest.Tally
+	var behind []string
+	for _, checkpoint := range done {
+		if checkpoint.Audit != nil {
+			all.Add(checkpoint.Audit)
+		}
+		from, _ := schema.IDTime(checkpoint.From)
+		to, _ := schema.IDTime(checkpoint.Until)
+		if u.Output == "table" {
+			fmt.Fprintf(a.stdout, "%s: compared with what Auth0 still has, from %s to %s\n",
+				checkpoint.Tenant, from.Format(time.RFC3339), to.Format(time.RFC3339))
+		}
+		// Compare in the tenant's time.
+		ahead := time.Duration(checkpoint.Ahead * float64(time.Second)) // ids hold the tenant's time
+		if until.Add(-ahead).Sub(to) > maxLag {
+			behind = append(behind, fmt.Sprintf("%s is pulled up to %s only; later events are not stored yet",
+				checkpoint.Tenant, to.Format(time.RFC3339)))
+		}
+	}
+
+	if u.Output == "table" {
+		fmt.Fprintf(a.stdout, "%s expected, %s stored, %s dead letters, %s missing, %s healed\n",
+			thousands(all.Expected), thousands(all.Stored), thousands(all.Dead), thousands(all.Missing),
+			thousands(all.Healed))
+	}
+
+	// A pull that is behind has not stored everything, although nothing that was pulled is missing.
+	switch {
+	case all.Missing == 0 && len(behind) > 0:
+		return foundError(strings.Join(behind, "; "))
+	case all.Missing == 0:
+		return nil
+	case u.Repair:
+		return foundError(fmt.Sprintf("%s events are still missing after the repair: "+
+			"see the log of the instance that pulls, and tenantwatch deadletter list", thousands(all.Missing)))
+	}
+	return foundError(fmt.Sprintf("%s events are missing: --repair pulls them", thousands(all.Missing)))
+}
+
+// maxLag is how far a healthy pull may be behind.
+const maxLag = 5 * time.Minute
+
+// printHours prints the coverage of the hours in the range.
+func (u *auditCmd) printHours(ctx context.Context, a *app, c *Config, tenants []string,
+	since, until time.Time) error {
 	conn, end, err := connectReader(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer end()
-	rows, err := newPrinter(a.stdout, u.Output, []string{"tenant", "hour", "expected", "stored", "dead_letters", "missing", "healed", "checked_from", "checked_to", "checked_at"})
+
+	rows, err := newPrinter(a.stdout, u.Output, []string{"tenant", "hour", "expected", "stored", "dead_letters",
+		"missing", "healed", "checked_from", "checked_to", "checked_at"})
 	if err != nil {
 		return err
 	}
+
+	stamp := func(at time.Time) string { return at.UTC().Format(time.RFC3339) }
+	everyHour := u.Hours || u.Output != "table"
 	listed := 0
 	for _, tenant := range tenants {
 		hours, err := ingest.ReadCoverage(ctx, conn, tenant, since.Truncate(time.Hour), until.Add(time.Second))
@@ -83,48 +146,20 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 			return err
 		}
 		for _, h := range hours {
-			if u.Output == "table" && !u.Hours && h.Missing == 0 && h.Healed == 0 {
+			if !everyHour && h.Missing == 0 && h.Healed == 0 {
 				continue
 			}
 			listed++
-			stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-			if err := rows.row([]any{h.Tenant, stamp(h.Hour), h.Expected, h.Stored, h.Dead, h.Missing, h.Healed, stamp(h.From), stamp(h.Until), stamp(h.CheckedAt)}); err != nil {
+			if err := rows.row([]any{h.Tenant, stamp(h.Hour), h.Expected, h.Stored, h.Dead, h.Missing, h.Healed,
+				stamp(h.From), stamp(h.Until), stamp(h.CheckedAt)}); err != nil {
 				return err
 			}
 		}
 	}
-	if listed > 0 || u.Output != "table" {
-		if err := rows.end(); err != nil {
-			return err
-		}
-	}
-	var all ingest.Tally
-	var behind []string
-	for _, c := range done {
-		if c.Audit != nil {
-			all.Add(c.Audit)
-		}
-		from, _ := schema.IDTime(c.From)
-		to, _ := schema.IDTime(c.Until)
-		if u.Output == "table" {
-			fmt.Fprintf(a.stdout, "%s: looked at what Auth0 still has, from %s to %s\n", c.Tenant, from.Format(time.RFC3339), to.Format(time.RFC3339))
-		}
-		ahead := time.Duration(c.Ahead * float64(time.Second)) // ids tell the tenant's time
-		if until.Add(-ahead).Sub(to) > farBehind {
-			behind = append(behind, fmt.Sprintf("%s has been pulled up to %s only; what came later is not stored yet", c.Tenant, to.Format(time.RFC3339)))
-		}
-	}
-	if u.Output == "table" {
-		fmt.Fprintf(a.stdout, "%s expected, %s stored, %s dead letters, %s missing, %s healed\n", thousands(all.Expected), thousands(all.Stored),
-			thousands(all.Dead), thousands(all.Missing), thousands(all.Healed))
-	}
-	switch {
-	case all.Missing == 0 && len(behind) > 0:
-		return foundError(strings.Join(behind, "; "))
-	case all.Missing == 0:
+
+	// An empty table would only distract from the sums.
+	if listed == 0 && u.Output == "table" {
 		return nil
-	case u.Repair:
-		return foundError(fmt.Sprintf("%s events are still missing after the repair: see the log of the instance that pulls, and tenantwatch deadletter list", thousands(all.Missing)))
 	}
-	return foundError(fmt.Sprintf("%s events are missing: --repair pulls them", thousands(all.Missing)))
+	return rows.end()
 }

@@ -10,10 +10,16 @@ import (
 
 type backfillCmd struct {
 	span
-	Tenant string `help:"The tenant's name. Default: all of the settings, or the only one that is pulled."`
+	Tenant string `help:"Name of the tenant. Default: all in the settings, or the only one that is pulled."`
 }
 
-// Run has a stretch of the past pulled again. What is kept already stays single.
+// Help describes the effect.
+func (*backfillCmd) Help() string {
+	return "The running instance pulls the time range; without one, this command does it. " +
+		"Events that are stored already are not duplicated."
+}
+
+// Run pulls a time range again.
 func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 	since, until, err := b.times(time.Now())
 	if err != nil {
@@ -26,55 +32,67 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 	if err := c.checkTenant(b.Tenant); err != nil {
 		return err
 	}
-	return withOrders(ctx, a, func(ctx context.Context, o *orders) error {
-		tenants, err := o.tenants(ctx, c, b.Tenant)
+
+	return withRequests(ctx, a, func(ctx context.Context, q *requests) error {
+		tenants, err := q.tenants(ctx, c, b.Tenant)
 		if err != nil {
 			return err
 		}
+
+		// One request a tenant, all with one name.
+		name := newRequestName()
 		var list []ingest.Checkpoint
-		name := newOrderName()
 		for _, tenant := range tenants {
 			list = append(list, ingest.BackfillRequest(tenant, name, since, until))
 		}
+
 		out := newConsole(a.stdout)
-		bar := out.startProgress("backfill")
-		began := time.Now()
-		var seen chainProgress
-		o.update = func(c ingest.Checkpoint) { bar.show(seen.add(c, float64(len(tenants))*until.Sub(since).Seconds()), 0) }
-		done, err := o.give(ctx, list)
-		bar.done()
+		started := time.Now()
+		done, err := q.submitWithProgress(ctx, out.startProgress("backfill"), list, until.Sub(since))
 		if err != nil {
 			return err
 		}
+
 		var events uint64
-		for _, c := range done {
-			events += c.Events
+		for _, checkpoint := range done {
+			events += checkpoint.Events
 		}
-		out.printf("backfill done: %s events from %s to %s in %s", thousands(events), since.Format(time.RFC3339), until.Format(time.RFC3339),
-			time.Since(began).Round(100*time.Millisecond))
+		out.printf("backfill done: %s events from %s to %s in %s", thousands(events), since.Format(time.RFC3339),
+			until.Format(time.RFC3339), time.Since(started).Round(100*time.Millisecond))
 		return nil
 	})
 }
 
-// chainProgress adds up what chains tell of themselves.
-type chainProgress struct{ chains map[string]ingest.Checkpoint }
-
-// add notes a chain; whole is the seconds of all chains together.
-func (p *chainProgress) add(c ingest.Checkpoint, whole float64) pullStatus {
-	if p.chains == nil {
-		p.chains = map[string]ingest.Checkpoint{}
+// submitWithProgress is submit with a progress bar. Each of the requests covers the time range.
+func (q *requests) submitWithProgress(ctx context.Context, bar *progress, list []ingest.Checkpoint,
+	timeRange time.Duration) ([]ingest.Checkpoint, error) {
+	chains := chainProgress{}
+	q.update = func(c ingest.Checkpoint) {
+		bar.show(chains.add(c, float64(len(list))*timeRange.Seconds()), 0)
 	}
-	p.chains[c.Tenant+"/"+c.Chain] = c
-	var s pullStatus
+	defer bar.done()
+	return q.submit(ctx, list)
+}
+
+// chainProgress is the newest checkpoint of each chain, by tenant and chain.
+type chainProgress map[string]ingest.Checkpoint
+
+// add records a checkpoint and returns the progress of all chains, which cover so many seconds together.
+func (p chainProgress) add(c ingest.Checkpoint, seconds float64) pullStatus {
+	p[c.Tenant+"/"+c.Chain] = c
+
+	var status pullStatus
+
+	// What is left of a chain is the time from its position to its end.
 	var left float64
-	for _, c := range p.chains {
-		s.done += c.Events
-		if !c.Done {
-			at, _ := schema.IDTime(c.LogID)
-			end, _ := schema.IDTime(c.Until)
+	for _, chain := range p {
+		status.done += chain.Events
+		if !chain.Done {
+			at, _ := schema.IDTime(chain.LogID)
+			end, _ := schema.IDTime(chain.Until)
 			left += max(end.Sub(at).Seconds(), 0)
 		}
 	}
-	s.share = min(max(1-left/whole, 0), 1)
-	return s
+	status.share = min(max(1-left/seconds, 0), 1)
+	return status
 }

@@ -25,7 +25,7 @@ func TestConfigDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(c.Tenants) != 1 || c.Tenants[0].baseURL.String() != "https://acme.eu.auth0.com" || c.Tenants[0].Name != "acme" || c.backfill >= 0 || c.rateShare != 0.3 ||
-		c.poll != time.Second || c.retention != 0 || c.probeEvery != time.Minute || c.Tenants[0].Probe.on() || !filepath.IsAbs(c.DataDir) || c.HTTPAddr != "127.0.0.1:8080" {
+		c.poll != time.Second || c.retention != 0 || c.probeEvery != time.Minute || c.Tenants[0].Probe.enabled() || !filepath.IsAbs(c.DataDir) || c.HTTPAddr != "127.0.0.1:8080" {
 		t.Errorf("%+v", c)
 	}
 	if _, err := loadConfig(nil, need{}); err != nil {
@@ -75,21 +75,21 @@ func TestConfigFaults(t *testing.T) {
 		{wellSet("AUTH0_CLIENT_SECRET_FILE=" + empty), []string{"AUTH0_CLIENT_SECRET_FILE: AUTH0_CLIENT_SECRET is set too"}},
 		{[]string{"AUTH0_DOMAIN=a.b", "AUTH0_CLIENT_ID=a", "AUTH0_CLIENT_SECRET_FILE=" + empty}, []string{"AUTH0_CLIENT_SECRET_FILE: " + empty + " is empty"}},
 		{[]string{"AUTH0_DOMAIN=a.b", "AUTH0_CLIENT_ID=a", "AUTH0_CLIENT_SECRET_FILE=" + empty + "x"}, []string{"AUTH0_CLIENT_SECRET_FILE: open "}},
-		{wellSet("AUTH0_CLIENTID=x"), []string{"AUTH0_CLIENTID: there is no such setting"}},
-		{wellSet("TENANTWATCH_RATE=0.5"), []string{"TENANTWATCH_RATE: there is no such setting; did you mean TENANTWATCH_RATE_SHARE?"}},
+		{wellSet("AUTH0_CLIENTID=x"), []string{"AUTH0_CLIENTID: unknown setting"}},
+		{wellSet("TENANTWATCH_RATE=0.5"), []string{"TENANTWATCH_RATE: unknown setting; did you mean TENANTWATCH_RATE_SHARE?"}},
 		{wellSet("TENANTWATCH_TENANT=a b", "TENANTWATCH_BACKFILL=often", "TENANTWATCH_RATE_SHARE=2", "TENANTWATCH_POLL=1ms", "TENANTWATCH_RETENTION=1h",
 			"TENANTWATCH_LOG_LEVEL=loud", "TENANTWATCH_LOG_FORMAT=xml", "HTTP_ADDR=8080", "TENANTWATCH_RULES="+dir+"/none", "TENANTWATCH_DATA_DIR="+empty),
 			[]string{"TENANTWATCH_TENANT: ", "TENANTWATCH_BACKFILL: ", "TENANTWATCH_RATE_SHARE: ", "TENANTWATCH_POLL: ", "TENANTWATCH_RETENTION: ",
 				"TENANTWATCH_LOG_LEVEL: ", "TENANTWATCH_LOG_FORMAT: ", "HTTP_ADDR: ", "TENANTWATCH_RULES: ", "TENANTWATCH_DATA_DIR: "}},
 		{wellSet("TENANTWATCH_RATE_SHARE=NaN"), []string{"TENANTWATCH_RATE_SHARE: "}},
 		{wellSet("TENANTWATCH_RULES=" + empty), []string{"TENANTWATCH_RULES: " + empty + " is not a folder"}},
-		{wellSet("KAFKA_TLS=true", "KAFKA_USERNAME=u"), []string{"KAFKA_TLS: has no use without KAFKA_BROKERS", "KAFKA_USERNAME: has no use", "KAFKA_SASL_MECHANISM: is not set"}},
+		{wellSet("KAFKA_TLS=true", "KAFKA_USERNAME=u"), []string{"KAFKA_TLS: has no effect without KAFKA_BROKERS", "KAFKA_USERNAME: has no effect", "KAFKA_SASL_MECHANISM: is not set"}},
 		{wellSet("KAFKA_BROKERS=host", "KAFKA_SASL_MECHANISM=GSSAPI", "KAFKA_TOPIC_PREFIX=a/b"), []string{"KAFKA_BROKERS: ", "KAFKA_SASL_MECHANISM: ", "KAFKA_USERNAME: ", "KAFKA_TOPIC_PREFIX: "}},
 		{wellSet("KAFKA_TLS=perhaps"), []string{"KAFKA_TLS: \"perhaps\": want true or false"}},
 		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-3@"), []string{"CLICKHOUSE_DSN: want clickhouse://"}},
 		{wellSet("CLICKHOUSE_DSN=::hush-4"), []string{"CLICKHOUSE_DSN: want clickhouse://"}},
 		{wellSet("CLICKHOUSE_DSN=http://u:hush-5@host:8123/db"), []string{"CLICKHOUSE_DSN: inserts need the native protocol"}},
-		{wellSet("CLICKHOUSE_DSN=mysql://u:hush-6@host:9000/db"), []string{"CLICKHOUSE_DSN: it does not begin with clickhouse://"}},
+		{wellSet("CLICKHOUSE_DSN=mysql://u:hush-6@host:9000/db"), []string{"CLICKHOUSE_DSN: does not start with clickhouse://"}},
 		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-7@host/db"), []string{"CLICKHOUSE_DSN: \"host\" is not host:port"}},
 		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-8@host:8123/db"), []string{"CLICKHOUSE_DSN: \"host:8123\": this is the HTTP port"}},
 		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-9@host:9440/db"), []string{"CLICKHOUSE_DSN: \"host:9440\": this is the port for TLS"}},
@@ -99,9 +99,9 @@ func TestConfigFaults(t *testing.T) {
 		{[]string{"AUTH0_DOMAIN=\"acme.eu.auth0.com\"", "AUTH0_CLIENT_ID='abc'", "AUTH0_CLIENT_SECRET=hush"}, []string{"AUTH0_DOMAIN: \"acme.eu.auth0.com\" has quotes",
 			"AUTH0_CLIENT_ID: 'abc' has quotes"}},
 		{wellSet("AUTH0_DOMAIN=https://\"acme\".eu.auth0.com"), []string{"AUTH0_DOMAIN: "}},
-		{wellSet("AUTH0_DOMAIN=https://[2001:db8::1]"), []string{"AUTH0_DOMAIN: \"https://[2001:db8::1]\" makes no name for the tenant's data; set TENANTWATCH_TENANT"}},
+		{wellSet("AUTH0_DOMAIN=https://[2001:db8::1]"), []string{"AUTH0_DOMAIN: \"https://[2001:db8::1]\": cannot derive the tenant's name from it; set TENANTWATCH_TENANT"}},
 		{wellSet("TENANTWATCH_RULES=" + dir + "," + unreadable), []string{"TENANTWATCH_RULES: " + unreadable + " cannot be read: "}},
-		{wellSet("CLICKHOUSE_CA_FILE=" + empty), []string{"CLICKHOUSE_CA_FILE: has no use"}},
+		{wellSet("CLICKHOUSE_CA_FILE=" + empty), []string{"CLICKHOUSE_CA_FILE: has no effect"}},
 		{wellSet("PROBE_USERNAME=u", "PROBE_INTERVAL=1ms"), []string{"PROBE_CLIENT_ID: is not set", "PROBE_PASSWORD: is not set", "PROBE_INTERVAL: "}},
 	} {
 		_, err := loadConfig(tt.environ, need{tenant: true})

@@ -11,19 +11,18 @@ import (
 	"golang.org/x/term"
 )
 
-// console is the terminal that lines, log and progress bar share. Its Write
-// makes room for a line above the bar.
+// console is an output that lines, the log and a progress bar share. Write puts its lines above the bar.
 type console struct {
 	w        io.Writer
-	terminal bool // w is one
+	terminal bool // w is a terminal
 
 	mu  sync.Mutex // guards bar and writes
 	bar *progressbar.ProgressBar
 }
 
 func newConsole(w io.Writer) *console {
-	f, ok := w.(*os.File)
-	return &console{w: w, terminal: ok && term.IsTerminal(int(f.Fd()))}
+	file, ok := w.(*os.File)
+	return &console{w: w, terminal: ok && term.IsTerminal(int(file.Fd()))}
 }
 
 // Write prints whole lines.
@@ -32,6 +31,7 @@ func (c *console) Write(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	if c.bar != nil {
 		_ = c.bar.Clear()
+		// Draw the bar again below the lines.
 		defer func() { _ = c.bar.RenderBlank() }()
 	}
 	return c.w.Write(p)
@@ -42,61 +42,79 @@ func (c *console) printf(format string, args ...any) {
 	fmt.Fprintf(c, format+"\n", args...)
 }
 
-// progress shows how far a backfill is: a bar on a terminal, otherwise a line
-// every lineEvery.
+// progress shows the progress of a backfill: with a bar on a terminal, else with a line every lineInterval.
 type progress struct {
 	c     *console
-	what  string
+	title string
 	start time.Time
-	due   time.Time
+	due   time.Time // of the next line
 }
 
-const lineEvery = 10 * time.Second
+const lineInterval = 10 * time.Second
 
-func (c *console) startProgress(what string) *progress {
+// barSteps is the number of steps of a bar.
+const barSteps = 1000
+
+func (c *console) startProgress(title string) *progress {
 	now := time.Now()
-	p := &progress{c: c, what: what, start: now, due: now.Add(lineEvery)}
 	if c.terminal {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(c.w), progressbar.OptionSetWidth(30),
-			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionUseANSICodes(true),
-			progressbar.OptionSetDescription(what))
+		c.bar = progressbar.NewOptions(barSteps,
+			progressbar.OptionSetWriter(c.w),
+			progressbar.OptionSetWidth(30),
+			progressbar.OptionSetPredictTime(false),
+			progressbar.OptionSetElapsedTime(false),
+			progressbar.OptionUseANSICodes(true),
+			progressbar.OptionSetDescription(title))
 	}
-	return p
+	return &progress{c: c, title: title, start: now, due: now.Add(lineInterval)}
 }
 
-// show tells how far a backfill is that had pulled first events when the progress
-// began.
+// show updates the progress. When it started, first events had been pulled already, which do not count for
+// the rate.
 func (p *progress) show(s pullStatus, first uint64) {
 	spent := time.Since(p.start).Seconds()
 	rate := float64(s.done-min(s.done, first)) / max(spent, 0.001)
+
+	// The expected events give the better estimate, where they are known.
 	eta := "-"
 	switch {
 	case s.expected > 0 && rate > 0:
-		eta = time.Duration(s.expected / rate * float64(time.Second)).Round(time.Second).String()
+		eta = formatSeconds(s.expected / rate)
 	case s.share > 0.01:
-		eta = time.Duration(spent * (1 - s.share) / s.share * float64(time.Second)).Round(time.Second).String()
+		eta = formatSeconds(spent * (1 - s.share) / s.share)
 	}
-	text := fmt.Sprintf("%s %s events, %s/s, ", p.what, thousands(s.done), thousands(uint64(rate)))
+
+	// The share of the rate limit shows whether the pull could be faster.
+	text := fmt.Sprintf("%s %s events, %s/s, ", p.title, thousands(s.done), thousands(uint64(rate)))
 	if s.rate > 0 {
 		text += fmt.Sprintf("%.0f %% of our limit, ", min(100*s.calls/s.rate, 100))
 	}
 	text += eta + " left"
+
 	p.c.mu.Lock()
+	// Set renders the bar, so it needs the lock that Write holds.
 	bar := p.c.bar
 	if bar != nil {
 		bar.Describe(text)
-		_ = bar.Set(int(1000 * s.share))
+		_ = bar.Set(int(barSteps * s.share))
 	}
 	p.c.mu.Unlock()
+
+	// Without a terminal, print a line now and then.
 	if bar == nil && time.Now().After(p.due) {
-		p.due = time.Now().Add(lineEvery)
+		p.due = time.Now().Add(lineInterval)
 		p.c.printf("%s, %.0f %%", text, 100*s.share)
 	}
 }
 
-// done removes the bar.
+// formatSeconds formats a number of seconds as a duration.
+func formatSeconds(n float64) string {
+	return time.Duration(n * float64(time.Second)).Round(time.Second).String()
+}
+
+// done removes the bar. It may be called more than once.
 func (p *progress) done() {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
@@ -106,7 +124,7 @@ func (p *progress) done() {
 	}
 }
 
-// thousands writes a number with commas.
+// thousands formats a number with commas.
 func thousands(n uint64) string {
 	digits := fmt.Sprint(n)
 	for i := len(digits) - 3; i > 0; i -= 3 {

@@ -19,20 +19,21 @@ import (
 )
 
 type deadletterCmd struct {
-	List  deadletterListCmd  `cmd:"" help:"List what could not be stored, with the reasons."`
-	Show  deadletterShowCmd  `cmd:"" help:"Show one as it was received."`
-	Retry deadletterRetryCmd `cmd:"" help:"Hand some to the writer again, after what refused them has been mended."`
+	List  deadletterListCmd  `cmd:"" help:"List the events that could not be stored, with the reasons."`
+	Show  deadletterShowCmd  `cmd:"" help:"Show a dead letter as it was received."`
+	Retry deadletterRetryCmd `cmd:"" help:"Send dead letters to the writer again, after their cause is fixed."`
 }
 
 type deadletterListCmd struct {
-	Tenant string `help:"Only this tenant's."`
-	Output string `enum:"table,json,csv" default:"table" help:"table, json (an array of objects) or csv (with a header)."`
+	Tenant string `help:"Only dead letters of this tenant."`
+	Output string `enum:"table,json,csv" default:"table" help:"table, json (one array) or csv (with a header)."`
 }
 
 // Run lists the dead letters, oldest first.
 func (l *deadletterListCmd) Run(ctx context.Context, a *app) error {
 	return withDeadLetters(ctx, a, func(_ *deadLetters, list []schema.DeadLetter) error {
-		rows, err := newPrinter(a.stdout, l.Output, []string{"id", "tenant", "source", "fetched_at", "bytes", "reason"})
+		columns := []string{"id", "tenant", "source", "fetched_at", "bytes", "reason"}
+		rows, err := newPrinter(a.stdout, l.Output, columns)
 		if err != nil {
 			return err
 		}
@@ -40,7 +41,8 @@ func (l *deadletterListCmd) Run(ctx context.Context, a *app) error {
 			if l.Tenant != "" && d.Tenant != l.Tenant {
 				continue
 			}
-			if err := rows.row([]any{d.ID, d.Tenant, string(d.Source), d.FetchedAt.UTC().Format(time.RFC3339), len(d.Raw), d.Reason}); err != nil {
+			fetched := d.FetchedAt.UTC().Format(time.RFC3339)
+			if err := rows.row([]any{d.ID, d.Tenant, string(d.Source), fetched, len(d.Raw), d.Reason}); err != nil {
 				return err
 			}
 		}
@@ -49,8 +51,8 @@ func (l *deadletterListCmd) Run(ctx context.Context, a *app) error {
 }
 
 type deadletterShowCmd struct {
-	ID  string `arg:"" help:"Its id, or enough of the beginning."`
-	Raw bool   `help:"Only the bytes as received, to a file or another program."`
+	ID  string `arg:"" help:"Id of the dead letter, or its unique beginning."`
+	Raw bool   `help:"Print the received bytes only, unchanged."`
 }
 
 // Run prints one dead letter.
@@ -64,47 +66,52 @@ func (s *deadletterShowCmd) Run(ctx context.Context, a *app) error {
 			_, err := a.stdout.Write(d.Raw)
 			return err
 		}
-		_, err = fmt.Fprintf(a.stdout, "id:         %s\ntenant:     %s\nsource:     %s\nfetched at: %s\nreason:     %s\nbytes:      %d\n\n%s\n",
-			d.ID, d.Tenant, d.Source, d.FetchedAt.UTC().Format(time.RFC3339Nano), printable(d.Reason), len(d.Raw), printable(string(d.Raw)))
+		_, err = fmt.Fprintf(a.stdout,
+			"id:         %s\ntenant:     %s\nsource:     %s\nfetched at: %s\nreason:     %s\nbytes:      %d\n\n%s\n",
+			d.ID, d.Tenant, d.Source, d.FetchedAt.UTC().Format(time.RFC3339Nano), printable(d.Reason), len(d.Raw),
+			printable(string(d.Raw)))
 		return err
 	})
 }
 
 type deadletterRetryCmd struct {
-	IDs    []string `arg:"" optional:"" name:"id" help:"Their ids, or enough of the beginnings."`
-	All    bool     `help:"All of them."`
-	Tenant string   `help:"With --all: only this tenant's."`
+	IDs    []string `arg:"" optional:"" name:"id" help:"Ids of dead letters, or their unique beginnings."`
+	All    bool     `help:"All dead letters."`
+	Tenant string   `help:"With --all: only those of this tenant."`
 }
 
-// Run hands dead letters to the writer again. What it still cannot store becomes
-// a dead letter once more.
+// Run sends dead letters to the writer again. Those that it still cannot store become dead letters again.
 func (r *deadletterRetryCmd) Run(ctx context.Context, a *app) error {
 	if r.All == (len(r.IDs) > 0) {
-		return usageError("want the ids of some dead letters, or --all")
+		return usageError("want the ids of dead letters, or --all")
 	}
+
 	return withDeadLetters(ctx, a, func(letters *deadLetters, list []schema.DeadLetter) error {
-		var some []schema.DeadLetter
+		var chosen []schema.DeadLetter
+		// An unknown id is refused before anything is sent.
 		for _, id := range r.IDs {
 			d, err := findDeadLetter(list, id)
 			if err != nil {
 				return err
 			}
-			some = append(some, d)
+			chosen = append(chosen, d)
 		}
 		for _, d := range list {
 			if r.All && (r.Tenant == "" || d.Tenant == r.Tenant) {
-				some = append(some, d)
+				chosen = append(chosen, d)
 			}
 		}
-		if err := letters.retry(ctx, some); err != nil {
+
+		if err := letters.retry(ctx, chosen); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(a.stdout, "%d dead letters were handed to the writer again; those that it still cannot store are listed anew\n", len(some))
+		_, err := fmt.Fprintf(a.stdout, "%d dead letters were sent to the writer again; "+
+			"those that it still cannot store will be listed again\n", len(chosen))
 		return err
 	})
 }
 
-// findDeadLetter finds the one whose id begins so.
+// findDeadLetter returns the dead letter whose id starts with a text.
 func findDeadLetter(list []schema.DeadLetter, id string) (schema.DeadLetter, error) {
 	var found []schema.DeadLetter
 	for _, d := range list {
@@ -112,29 +119,33 @@ func findDeadLetter(list []schema.DeadLetter, id string) (schema.DeadLetter, err
 			found = append(found, d)
 		}
 	}
+
+	// A beginning of an id must be unique.
 	switch len(found) {
 	case 0:
-		return schema.DeadLetter{}, fmt.Errorf("there is no dead letter %s: tenantwatch deadletter list has those that there are", id)
+		return schema.DeadLetter{}, fmt.Errorf("no dead letter %s: run tenantwatch deadletter list to see all", id)
 	case 1:
 		return found[0], nil
 	}
-	return schema.DeadLetter{}, usageError(fmt.Sprintf("%d dead letters begin with %s; write more of the id", len(found), id))
+	return schema.DeadLetter{}, usageError(fmt.Sprintf("%d dead letters start with %s; give more of the id",
+		len(found), id))
 }
 
-// deadLetters is the deadletter topic.
+// deadLetters reads and retries the records of the topic deadletter.
 type deadLetters struct {
 	kafka  *kafka.Client
 	topics schema.Topics
 	log    *slog.Logger
 }
 
-// withDeadLetters reads the dead letters of the running instance, or of the
-// embedded Kafka, which it starts when none runs.
+// withDeadLetters calls f with the dead letters of the running instance. When none runs, it starts the
+// embedded Kafka for the time of the call.
 func withDeadLetters(ctx context.Context, a *app, f func(*deadLetters, []schema.DeadLetter) error) error {
 	c, err := loadConfig(a.environ, need{})
 	if err != nil {
 		return err
 	}
+
 	brokers, err := c.runningBrokers()
 	if err != nil {
 		return err
@@ -142,8 +153,11 @@ func withDeadLetters(ctx context.Context, a *app, f func(*deadLetters, []schema.
 	if len(brokers) == 0 {
 		dir := filepath.Join(c.DataDir, kafkaDir)
 		if _, err := os.Stat(dir); err != nil {
-			return fmt.Errorf("there is no data in %s: set TENANTWATCH_DATA_DIR to the folder of the instance, or KAFKA_BROKERS", c.DataDir)
+			return fmt.Errorf("there is no data in %s: "+
+				"set TENANTWATCH_DATA_DIR to the folder of the instance, or KAFKA_BROKERS", c.DataDir)
 		}
+
+		// Its log would only disturb the output.
 		broker, err := kafkalocal.Start(dir, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
@@ -151,10 +165,12 @@ func withDeadLetters(ctx context.Context, a *app, f func(*deadLetters, []schema.
 		defer broker.Close()
 		brokers = broker.Addrs()
 	}
+
+	// From here on it makes no difference whose broker it is.
 	log := newLogger(a.stderr, c)
-	k := c.newKafka(brokers, log)
-	defer k.Close()
-	letters := &deadLetters{kafka: k, topics: schema.NewTopics(c.Kafka.Prefix), log: log}
+	client := c.newKafka(brokers, log)
+	defer client.Close()
+	letters := &deadLetters{kafka: client, topics: schema.NewTopics(c.Kafka.Prefix), log: log}
 	list, err := letters.read(ctx)
 	if err != nil {
 		return err
@@ -162,14 +178,16 @@ func withDeadLetters(ctx context.Context, a *app, f func(*deadLetters, []schema.
 	return f(letters, list)
 }
 
-// read returns each dead letter once, oldest first, without those that were
-// handed to the writer again and have not come back.
+// read returns each dead letter once, oldest first. Those that were retried are left out, unless they have
+// become dead letters again.
 func (l *deadLetters) read(ctx context.Context) ([]schema.DeadLetter, error) {
 	type key struct{ tenant, id string }
 	found := map[key]schema.DeadLetter{}
 	err := l.kafka.ReadAll(ctx, l.topics.DeadLetter, func(r schema.Record) error {
 		d := schema.DeadLetterOf(&r)
 		k := key{d.Tenant, d.ID}
+		// The topic holds a dead letter, then perhaps a note that it was retried, then perhaps the dead letter
+		// again.
 		if _, known := found[k]; d.Retried {
 			delete(found, k)
 		} else if !known {
@@ -180,38 +198,44 @@ func (l *deadLetters) read(ctx context.Context) ([]schema.DeadLetter, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	// The order of the map is random: sort by time, and by id for those of the same time.
 	list := slices.Collect(maps.Values(found))
-	slices.SortFunc(list, func(x, y schema.DeadLetter) int {
-		return cmp.Or(x.FetchedAt.Compare(y.FetchedAt), cmp.Compare(x.ID, y.ID))
+	slices.SortFunc(list, func(a, b schema.DeadLetter) int {
+		return cmp.Or(a.FetchedAt.Compare(b.FetchedAt), cmp.Compare(a.ID, b.ID))
 	})
 	return list, nil
 }
 
-// retry produces dead letters as events, then notes that it has. If we die in
-// between, they are still listed, and a second retry does no harm.
+// retry produces dead letters as events, and then a note that each was retried.
 func (l *deadLetters) retry(ctx context.Context, list []schema.DeadLetter) error {
 	if len(list) == 0 {
 		return errors.New("there are no dead letters")
 	}
+
 	var events, notes []schema.Record
 	for i := range list {
 		d := &list[i]
-		e := schema.Event{Tenant: d.Tenant, Source: schema.Repair, FetchedAt: time.Now(), Raw: d.Raw}
-		if e.Identify() != nil {
-			e = schema.Event{Tenant: d.Tenant, Source: schema.Repair, FetchedAt: time.Now(), Raw: d.Raw}
+		plain := schema.Event{Tenant: d.Tenant, Source: schema.Repair, FetchedAt: time.Now(), Raw: d.Raw}
+		event := plain
+		if event.Identify() != nil { // it may have set some fields before it failed
+			event = plain
 		}
-		events = append(events, e.Record())
+		events = append(events, event.Record())
 		notes = append(notes, d.RetriedRecord())
 	}
-	for _, step := range []struct {
-		topic   string
-		records []schema.Record
-	}{{l.topics.Events, events}, {l.topics.DeadLetter, notes}} {
-		producer := l.kafka.NewProducer(step.topic)
-		err := producer.Produce(ctx, step.records, func(err error) { l.log.Warn("Kafka does not take them; trying again", "err", err) })
-		if err = errors.Join(err, producer.Close()); err != nil {
-			return err
-		}
+
+	if err := l.produce(ctx, l.topics.Events, events); err != nil {
+		return err
 	}
-	return nil
+	// If we stop here, the dead letters are still listed, and a second retry does no harm.
+	return l.produce(ctx, l.topics.DeadLetter, notes)
+}
+
+func (l *deadLetters) produce(ctx context.Context, topic string, records []schema.Record) error {
+	producer := l.kafka.NewProducer(topic)
+	err := producer.Produce(ctx, records, func(err error) {
+		l.log.Warn("produce dead letters failed; retrying", "err", err)
+	})
+	return errors.Join(err, producer.Close())
 }

@@ -273,7 +273,7 @@ func testBadInput(t *testing.T, kafka ...string) {
 	}
 
 	// They can be tried again, and an audit counts them for kept.
-	if code, stdout, stderr := command(t, environ, "deadletter", "retry", "--all"); code != exitOK || !strings.Contains(stdout, fmt.Sprintf("%d dead letters were handed", len(dead))) {
+	if code, stdout, stderr := command(t, environ, "deadletter", "retry", "--all"); code != exitOK || !strings.Contains(stdout, fmt.Sprintf("%d dead letters were sent", len(dead))) {
 		t.Errorf("exit %d: %s%s", code, stdout, stderr)
 	}
 	waitForLetters(t, letters, func(ids []string) bool { return len(ids) >= 3*len(dead) }) // also what was noted of the retry
@@ -540,7 +540,7 @@ func testEngineDies(t *testing.T, kafka ...string) {
 				t.Fatal(err)
 			}
 		}
-		_, line = p.waitFor("the embedded ClickHouse runs again", line)
+		_, line = p.waitFor("clickhouse restarted", line)
 	}
 	p.waitFor("backfill done", 0)
 	clock.stop()

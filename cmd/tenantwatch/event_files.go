@@ -17,51 +17,57 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// pieceSize is how many events are read before they are handed on.
-const pieceSize = 256
+// batchSize is how many events are read before they are passed on.
+const batchSize = 256
 
-// fileEvent is an event of a file, or why it cannot be read.
+// fileEvent is an event of a file, or the reason why it cannot be read.
 type fileEvent struct {
 	schema.Event
-	ownID string // empty where it has none, and LogID is its place
-	place string // where it cannot be read
+	ownID string // empty for an event without an id, whose LogID is its place
+	place string // of an event that cannot be read
 	err   error
 }
 
-// eachEvent calls yield for every event of a file, as rules scan takes them: an
-// object a line or an array of them, bare or in the envelope of a log stream. One
-// without an id is known by its place; logID is empty then. What cannot be read is
-// told to bad, and the rest is read; an error of yield ends it. Events are read while
-// yield works on those before.
-func eachEvent(ctx context.Context, name string, in io.Reader, yield func(ev *schema.Event, logID string) error, bad func(place string, err error)) error {
-	pieces := make(chan []fileEvent, 4)
+// eachEvent calls yield for every event of a file, and reject for what cannot be read. An error of yield ends
+// it.
+//
+// A file has one object a line, or one array of objects, each bare or in the envelope of a log stream. An
+// event without an id is identified by its place, such as events.ndjson:7; logID is empty then. The next
+// events are parsed while yield processes those before.
+func eachEvent(ctx context.Context, name string, in io.Reader, yield func(ev *schema.Event, logID string) error,
+	reject func(place string, err error)) error {
+	batches := make(chan []fileEvent, 4)
 	g, ctx := errgroup.WithContext(ctx)
+
 	g.Go(func() error {
-		defer close(pieces)
-		piece := make([]fileEvent, 0, pieceSize)
+		// The parser: sends full batches, and at the end the rest. When the consumer fails, ctx ends it.
+		defer close(batches)
+		batch := make([]fileEvent, 0, batchSize)
 		send := func() error {
 			select {
-			case pieces <- piece:
-				piece = make([]fileEvent, 0, pieceSize)
+			case batches <- batch:
+				batch = make([]fileEvent, 0, batchSize)
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		}
 		err := readEvents(ctx, name, in, func(ev fileEvent) error {
-			if piece = append(piece, ev); len(piece) < pieceSize {
+			if batch = append(batch, ev); len(batch) < batchSize {
 				return nil
 			}
 			return send()
 		})
 		return cmp.Or(err, send())
 	})
+
 	g.Go(func() error {
-		for piece := range pieces {
-			for i := range piece {
-				ev := &piece[i]
+		// The consumer.
+		for batch := range batches {
+			for i := range batch {
+				ev := &batch[i]
 				if ev.err != nil {
-					bad(ev.place, ev.err)
+					reject(ev.place, ev.err)
 				} else if err := yield(&ev.Event, ev.ownID); err != nil {
 					return err
 				}
@@ -72,16 +78,20 @@ func eachEvent(ctx context.Context, name string, in io.Reader, yield func(ev *sc
 	return g.Wait()
 }
 
-// readEvents calls yield for what a file has, until that returns an error.
+// readEvents calls yield for each event of a file until that returns an error.
 func readEvents(ctx context.Context, name string, in io.Reader, yield func(fileEvent) error) error {
 	r := bufio.NewReaderSize(in, 1<<20)
+
+	// The first byte tells the format; a read error is reported below.
 	if first, err := firstByte(r); err == nil && first == '[' {
 		return readArray(ctx, name, r, yield)
 	}
+
 	for line := 1; ctx.Err() == nil; line++ {
 		text, err := r.ReadBytes('\n')
+		// The last line may lack its line feed: text and io.EOF come together.
 		if text = bytes.TrimSpace(text); len(text) > 0 {
-			if err := yield(identified(text, "%s:%d", name, line)); err != nil {
+			if err := yield(newFileEvent(text, "%s:%d", name, line)); err != nil {
 				return err
 			}
 		}
@@ -95,52 +105,59 @@ func readEvents(ctx context.Context, name string, in io.Reader, yield func(fileE
 	return ctx.Err()
 }
 
-// readArray calls yield for the members of an array, which is all that a file has.
+// readArray calls yield for each member of the array that is the file's content.
 func readArray(ctx context.Context, name string, r io.Reader, yield func(fileEvent) error) error {
 	dec := jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	_, err := dec.ReadToken()
+	_, err := dec.ReadToken() // [
 	for n := 1; err == nil && dec.PeekKind() != ']' && ctx.Err() == nil; n++ {
 		var value jsontext.Value
 		if value, err = dec.ReadValue(); err != nil {
 			break
 		}
-		if err := yield(identified(bytes.Clone(value), "%s[%d]", name, n)); err != nil {
+		// The decoder reuses the memory of the value.
+		if err := yield(newFileEvent(bytes.Clone(value), "%s[%d]", name, n)); err != nil {
 			return err
 		}
 	}
+
+	// The array must end, and the file with it.
 	if err == nil && ctx.Err() == nil {
 		if _, err = dec.ReadToken(); err == nil {
 			if _, err = dec.ReadToken(); errors.Is(err, io.EOF) {
 				return nil
 			}
-			err = errors.New("there is more after the array, which is not read")
+			err = errors.New("unexpected content after the array; it is not read")
 		}
 	}
 	if err != nil {
+		// The events before the fault have been passed on.
 		return yield(fileEvent{place: name, err: err})
 	}
 	return ctx.Err()
 }
 
-// identified is the event of a text, whose place is the nth of a file.
-func identified(text []byte, place, name string, n int) fileEvent {
+// newFileEvent parses the nth event of a file. placeFormat formats its place from the file's name and n.
+func newFileEvent(text []byte, placeFormat, name string, n int) fileEvent {
 	ev := fileEvent{Event: schema.Event{Raw: logstream.Unwrap(text)}}
 	ev.err = ev.Identify()
 	ev.ownID = ev.LogID
 	if ev.err != nil {
-		ev.place = fmt.Sprintf(place, name, n)
+		ev.place = fmt.Sprintf(placeFormat, name, n)
 	}
+
+	// Give an event without an id its place as one, in the envelope of a log stream.
 	if errors.Is(ev.err, schema.ErrNoID) {
 		id, _ := json.Marshal(ev.place)
 		ev.Raw = logstream.Unwrap(fmt.Appendf(nil, `{"log_id":%s,"data":%s}`, id, ev.Raw))
 		ev.err = ev.Identify()
 	}
+
+	// A file does not tell when an event was pulled: it counts as pulled at once.
 	ev.FetchedAt = ev.Date
 	return ev
 }
 
-// firstByte is the first that is no white space; it and what follows are still to
-// be read.
+// firstByte returns the first byte that is not white space, without consuming it.
 func firstByte(r *bufio.Reader) (byte, error) {
 	for {
 		b, err := r.ReadByte()

@@ -13,32 +13,35 @@ import (
 
 type investigateCmd struct {
 	Name        string `arg:"" optional:"" help:"The investigation. Default: list them."`
-	Value       string `placeholder:"TEXT" help:"Whom or what it is about, such as a user_id or an address."`
-	Tenant      string `help:"The tenant's name. Default: all that there are."`
-	Since       string `default:"24h" help:"From when on: a time ago such as 24h or 7d, or a time such as 2026-11-20T10:00:00Z."`
-	Until       string `help:"Up to when, in the same way. Default: now."`
-	SQL         bool   `name:"sql" help:"Print the query instead."`
+	Value       string `placeholder:"TEXT" help:"The user_id, address or other value to look for."`
+	Tenant      string `help:"Name of the tenant. Default: all."`
+	Since       string `default:"24h" help:"Start of the range: a duration ago (24h, 7d) or a time in RFC 3339."`
+	Until       string `help:"End of the range, in the same form. Default: now."`
+	SQL         bool   `name:"sql" help:"Print the query instead of running it."`
 	rowsOutput  `embed:""`
 	queryBounds `embed:""`
 }
 
-// Run asks an investigation.
+// Run runs an investigation.
 func (v *investigateCmd) Run(ctx context.Context, a *app) error {
 	if v.Name == "" {
 		return v.list(a)
 	}
-	i, ok := schema.FindInvestigation(v.Name)
+
+	found, ok := schema.FindInvestigation(v.Name)
 	switch {
 	case !ok:
-		return usageError(fmt.Sprintf("there is no investigation %q; tenantwatch investigate lists them", v.Name))
+		return usageError(fmt.Sprintf("unknown investigation %q; run tenantwatch investigate to list them", v.Name))
 	case v.SQL:
-		_, err := fmt.Fprint(a.stdout, i.SQL)
+		_, err := fmt.Fprint(a.stdout, found.SQL)
 		return err
-	case len(i.Fields) > 0 && v.Value == "":
-		return usageError(fmt.Sprintf("investigate %s needs --value: %s", v.Name, strings.Join(i.Fields, " or ")))
-	case len(i.Fields) == 0 && v.Value != "":
-		return usageError(fmt.Sprintf("investigate %s is about the tenant; it has no use for --value", v.Name))
+	case len(found.Fields) > 0 && v.Value == "":
+		return usageError(fmt.Sprintf("investigate %s needs --value: %s", v.Name, strings.Join(found.Fields, " or ")))
+	case len(found.Fields) == 0 && v.Value != "":
+		return usageError(fmt.Sprintf("investigate %s is about the whole tenant; remove --value", v.Name))
 	}
+
+	// --since has a default here, unlike in span.
 	since, until, err := (&span{Since: v.Since, Until: v.Until}).times(time.Now())
 	if err != nil {
 		return err
@@ -52,13 +55,19 @@ func (v *investigateCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer end()
+
+	// Values are passed as parameters, never as a part of the query.
 	const layout = "2006-01-02 15:04:05.000"
 	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{
-		"tenant": v.Tenant, "value": v.Value, "since": since.UTC().Format(layout), "until": until.UTC().Format(layout)}))
+		"tenant": v.Tenant,
+		"value":  v.Value,
+		"since":  since.UTC().Format(layout),
+		"until":  until.UTC().Format(layout),
+	}))
 	if ctx, err = v.apply(ctx); err != nil {
 		return err
 	}
-	rows, err := conn.Query(ctx, i.SQL)
+	rows, err := conn.Query(ctx, found.SQL)
 	if err != nil {
 		return fmt.Errorf("investigate %s: %w", v.Name, explainBounds(err))
 	}
@@ -66,14 +75,14 @@ func (v *investigateCmd) Run(ctx context.Context, a *app) error {
 	return v.print(a, rows)
 }
 
-// list prints what there is.
+// list prints the investigations.
 func (v *investigateCmd) list(a *app) error {
 	rows, err := newPrinter(a.stdout, v.Output, []string{"name", "about", "value"})
 	if err != nil {
 		return err
 	}
-	for _, i := range schema.Investigations() {
-		if err := rows.row([]any{i.Name, i.About, strings.Join(i.Fields, " or ")}); err != nil {
+	for _, each := range schema.Investigations() {
+		if err := rows.row([]any{each.Name, each.About, strings.Join(each.Fields, " or ")}); err != nil {
 			return err
 		}
 	}

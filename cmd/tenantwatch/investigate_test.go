@@ -71,10 +71,10 @@ func TestInvestigate(t *testing.T) {
 	}{
 		{[]string{"investigate"}, "token_family", exitOK},
 		{[]string{"investigate", "ip", "--sql"}, "{value:String}", exitOK},
-		{[]string{"investigate", "nobody"}, `no investigation "nobody"`, exitUsage},
-		{[]string{"investigate", "../migrations/0001_events"}, "no investigation", exitUsage},
+		{[]string{"investigate", "nobody"}, `unknown investigation "nobody"`, exitUsage},
+		{[]string{"investigate", "../migrations/0001_events"}, "unknown investigation", exitUsage},
 		{[]string{"investigate", "user"}, "user_id or user_name", exitUsage},
-		{[]string{"investigate", "logins", "--value", "x"}, "no use for --value", exitUsage},
+		{[]string{"investigate", "logins", "--value", "x"}, "remove --value", exitUsage},
 		{[]string{"investigate", "logins", "--since", "soon"}, "--since", exitUsage},
 	} {
 		out, errs, code := run(c.args...)

@@ -23,36 +23,40 @@ import (
 const (
 	exitOK     = 0
 	exitFailed = 1
-	exitUsage  = 2
-	exitFound  = 3 // what was looked for: an audit found something missing
+	exitUsage  = 2 // wrong arguments or settings
+	exitFound  = 3 // the command found what it looks for, such as missing events
 )
 
-// memoryLimit is what the Go runtime is asked to stay below, so that a backlog
-// is worked off rather than held. Kafka and ClickHouse hold it.
+// memoryLimit is the soft limit of the Go heap. Under a backlog the collector works harder instead of the
+// heap growing: Kafka and ClickHouse hold the backlog.
 const memoryLimit = 88 << 20
 
-// cli is the commands and their flags. Settings are in the environment.
+// description heads the help.
+const description = "Keeps an Auth0 tenant's logs for good and watches them. " +
+	"Settings are read from the environment; the README lists them."
+
+// cli is the commands and their flags. Settings come from the environment.
 type cli struct {
-	Run         runCmd         `cmd:"" help:"Pull, keep, scan and probe the tenant of AUTH0_DOMAIN until interrupted."`
-	Demo        demoCmd        `cmd:"" help:"Do the same against a simulated tenant: history, live traffic, attacks and an outage."`
-	Backfill    backfillCmd    `cmd:"" help:"Pull a stretch of the past again; beside a running instance, or alone."`
-	Audit       auditCmd       `cmd:"" help:"Prove that nothing is missing: hold what is kept against the tenant, hour by hour."`
-	DeadLetter  deadletterCmd  `cmd:"" name:"deadletter" help:"What could not be stored."`
-	SQL         sqlCmd         `cmd:"" name:"sql" help:"Run one read-only query over what is kept."`
-	Investigate investigateCmd `cmd:"" help:"Ask one of the saved queries, such as what a user or an address did."`
-	Rules       rulesCmd       `cmd:"" help:"The detection rules: list them, run them over files."`
-	Sim         simCmd         `cmd:"" help:"Run the simulated tenant alone."`
+	Run         runCmd         `cmd:"" help:"Pull, store, scan and probe the configured tenants until interrupted."`
+	Demo        demoCmd        `cmd:"" help:"Run against a simulated tenant with attacks and an outage."`
+	Backfill    backfillCmd    `cmd:"" help:"Pull a time range again, through a running instance or without one."`
+	Audit       auditCmd       `cmd:"" help:"Compare the stored events with the tenant's log, hour by hour."`
+	DeadLetter  deadletterCmd  `cmd:"" name:"deadletter" help:"List or retry events that could not be stored."`
+	SQL         sqlCmd         `cmd:"" name:"sql" help:"Run one read-only query over the stored data."`
+	Investigate investigateCmd `cmd:"" help:"Run a saved query, such as everything that a user or an address did."`
+	Rules       rulesCmd       `cmd:"" help:"List, check, test, explain and run the detection rules."`
+	Sim         simCmd         `cmd:"" help:"Serve the simulated tenant alone."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
-// app is what commands need of the process.
+// app is the process as commands see it.
 type app struct {
 	stdout, stderr io.Writer
 	environ        []string
 }
 
-// logOutput is where the log goes: to stderr, but above the progress bar where
-// people see both.
+// logOutput returns the writer of the log: stderr, or the console when both are the terminal, so that log
+// lines appear above the progress bar.
 func (a *app) logOutput(out *console) io.Writer {
 	if out.terminal && newConsole(a.stderr).terminal {
 		return out
@@ -61,33 +65,34 @@ func (a *app) logOutput(out *console) io.Writer {
 }
 
 func main() {
-	closeToOthers()
+	protectProcess()
 	chlocal.Host() // does not return in the process that hosts the engine
 	debug.SetMemoryLimit(memoryLimit)
-	// The second signal ends us at once.
+
+	// After the first signal the default action is restored, so a second one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
+
 	code := execute(ctx, os.Args[1:], &app{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()})
 	stop()
 	os.Exit(code)
 }
 
-// closeToOthers keeps other users, and other programs of this user, from what this
-// process has: its files are for this user only, and its environment and memory,
-// where the secrets are, for nobody. Without it any program of this user could read
+// protectProcess makes new files readable for this user only, and the environment and memory, which hold
+// secrets, readable for no process. Without the second, any program of this user could read
 // /proc/PID/environ.
-func closeToOthers() {
+func protectProcess() {
 	syscall.Umask(0o077)
-	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // it cannot fail with these arguments
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // cannot fail with these arguments
 }
 
 // execute runs one command and returns the exit code.
 func execute(ctx context.Context, args []string, a *app) int {
-	var c cli
+	var commands cli
 	exited := -1
-	parser, err := kong.New(&c,
+	parser, err := kong.New(&commands,
 		kong.Name("tenantwatch"),
-		kong.Description("Keeps an Auth0 tenant's logs for good and watches them. Settings are read from the environment; the README lists them."),
+		kong.Description(description),
 		kong.Writers(a.stdout, a.stderr),
 		kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
@@ -97,6 +102,7 @@ func execute(ctx context.Context, args []string, a *app) int {
 		fmt.Fprintf(a.stderr, "tenantwatch: %v\n", err)
 		return exitFailed
 	}
+
 	command, err := parser.Parse(args)
 	if exited >= 0 { // --help
 		return exited
@@ -109,45 +115,55 @@ func execute(ctx context.Context, args []string, a *app) int {
 		}
 		return exitUsage
 	}
+
+	// The commands print their results; errors are printed here.
 	err = command.Run()
-	var wrong faults
+	interrupted := errors.Is(err, context.Canceled) && ctx.Err() != nil
+	if err == nil || interrupted {
+		return exitOK
+	}
+	fmt.Fprintf(a.stderr, "tenantwatch: %v\n", err)
+	return exitCode(err)
+}
+
+// exitCode returns the exit code of a failed command.
+func exitCode(err error) int {
+	var settings faults
 	var usage usageError
 	var found foundError
 	switch {
-	case err == nil, errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		return exitOK
-	case errors.As(err, &wrong), errors.As(err, &usage):
-		fmt.Fprintf(a.stderr, "tenantwatch: %v\n", err)
+	case errors.As(err, &settings), errors.As(err, &usage):
 		return exitUsage
 	case errors.As(err, &found):
-		fmt.Fprintf(a.stderr, "tenantwatch: %v\n", err)
 		return exitFound
 	}
-	fmt.Fprintf(a.stderr, "tenantwatch: %v\n", err)
 	return exitFailed
 }
 
-// foundError is for what a command was to look for.
+// foundError reports that a command found what it looks for.
 type foundError string
 
 func (e foundError) Error() string { return string(e) }
 
-// usageError is for arguments that make no sense.
+// usageError reports arguments that are invalid or contradict each other.
 type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// newLogger logs in the way the settings ask for, a warning once a minute.
+// newLogger returns a logger with the configured level and format that logs a repeated warning once a
+// minute.
 func newLogger(w io.Writer, c *Config) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		level = slog.LevelInfo
 	}
+
+	// loadConfig has checked both settings.
 	opts := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
-		return slog.New(newCalm(slog.NewJSONHandler(w, opts)))
+		return slog.New(newThrottle(slog.NewJSONHandler(w, opts)))
 	}
-	return slog.New(newCalm(slog.NewTextHandler(w, opts)))
+	return slog.New(newThrottle(slog.NewTextHandler(w, opts)))
 }
 
 type versionCmd struct{}
@@ -158,18 +174,21 @@ func (versionCmd) Run(a *app) error {
 	return err
 }
 
-// version is the module's, or the commit's for a build from source.
+// version returns the module's version, or the commit of a build from source.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return strings.TrimPrefix(v, "v")
+
+	if tag := info.Main.Version; tag != "" && tag != "(devel)" {
+		return strings.TrimPrefix(tag, "v")
 	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value[:min(len(s.Value), 12)]
+
+	// A build from source has no version.
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return setting.Value[:min(len(setting.Value), 12)]
 		}
 	}
 	return "devel"

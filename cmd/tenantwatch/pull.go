@@ -18,90 +18,119 @@ const (
 	groupPuller   = "puller"
 	groupWriter   = "writer"
 	groupScanner  = "scanner"
-	groupHistory  = "history" // of topic alerts: who has its first partition runs the rules with long windows
+	groupHistory  = "history" // of the topic alerts; see runHistory
 	groupNotifier = "notifier"
 )
 
 func (c *Config) group(name string) string { return c.Kafka.Prefix + name }
 
-// settlePatience is how long an audit waits for the writer before it says that it
-// waits.
-const settlePatience = time.Minute
+// drainTimeout is how long an audit waits for the writer to drain before it logs that it waits.
+const drainTimeout = time.Minute
 
-// makePullers makes a puller for each tenant. With ordersOnly they do what they
-// are asked for and nothing else.
-func (p *pipeline) makePullers(ordersOnly bool) error {
+// makePullers creates a puller for each tenant. With requestsOnly they serve requests and do nothing else.
+func (p *pipeline) makePullers(ctx context.Context, requestsOnly bool) error {
 	c, topics := p.cfg, p.backend.topics
+	known, err := tails(ctx, p.backend.kafka, topics.Checkpoints)
+	if err != nil {
+		return err
+	}
+	if err := c.checkNames(known); err != nil {
+		return err
+	}
+
+	// All tenants share the producers. The checkpoints of a tenant go to one partition, that of its leader.
 	events := p.producer(topics.Events)
-	checkpoints := p.keep(p.backend.kafka.NewProducerBy(topics.Checkpoints, func(key []byte) []byte { return []byte(ingest.TenantOf(key)) }))
+	byTenant := func(key []byte) []byte { return []byte(ingest.TenantOf(key)) }
+	checkpoints := p.keep(p.backend.kafka.NewProducerBy(topics.Checkpoints, byTenant))
+
+	// An audit reads what is stored once the writer has drained.
 	archive := ingest.NewArchive(p.backend.conn,
 		func(ctx context.Context) error {
-			return p.backend.kafka.Drained(ctx, topics.Events, c.group(groupWriter), settlePatience)
+			return p.backend.kafka.Drained(ctx, topics.Events, c.group(groupWriter), drainTimeout)
 		},
 		func(ctx context.Context, yield func(schema.Record) error) error {
 			return p.backend.kafka.ReadAll(ctx, topics.DeadLetter, yield)
 		})
 	metrics := ingest.NewPullMetrics(p.reg)
+
 	for _, t := range c.Tenants {
-		tenant, err := auth0.New(auth0.Config{BaseURL: t.baseURL, Audience: t.Audience, ClientID: t.ClientID,
-			ClientSecret: string(t.ClientSecret), PrivateKey: string(t.PrivateKey), UserAgent: "tenantwatch/" + version()})
+		tenant, err := auth0.New(auth0.Config{
+			BaseURL: t.baseURL, Audience: t.Audience, ClientID: t.ClientID,
+			ClientSecret: string(t.ClientSecret), PrivateKey: string(t.PrivateKey),
+			UserAgent: "tenantwatch/" + version(),
+		})
 		if err != nil {
 			return err
 		}
-		p.pulls = append(p.pulls, ingest.NewPuller(ingest.PullerConfig{Tenant: t.Name, Domain: t.baseURL.Host, Backfill: c.backfill, Poll: c.poll, RequestsOnly: ordersOnly,
-			Retention: c.retention, Log: p.log.With("part", "pull", "tenant", t.Name), Metrics: metrics},
-			tenant, ingest.NewPacer(c.rateShare), events, checkpoints, archive))
+		cfg := ingest.PullerConfig{
+			Tenant: t.Name, Domain: t.baseURL.Host, Backfill: c.backfill, Poll: c.poll, RequestsOnly: requestsOnly,
+			Retention: c.retention, Log: p.log.With("part", "pull", "tenant", t.Name), Metrics: metrics,
+		}
+		pacer := ingest.NewPacer(c.rateShare)
+		p.pulls = append(p.pulls, ingest.NewPuller(cfg, tenant, pacer, events, checkpoints, archive))
 	}
 	p.reg.MustRegister(ingest.NewCollector(p.pulls))
 	return nil
 }
 
-// lead pulls tenants for as long as their partition of the checkpoints topic is
-// ours. So each tenant is pulled by one process; when that dies, its partitions
-// go to another one. If we are cut off without noticing, two pull for a while,
-// which makes repeats and loses nothing.
+// lead pulls the tenants whose checkpoints are in a partition for as long as the partition is assigned to
+// this process. So one process pulls a tenant, and when it dies, another one gets the partition. While a
+// process that was cut off has not noticed it, two pull the same tenant: that causes repeats and loses
+// nothing.
 func (p *pipeline) lead(ctx context.Context, part *kafka.Partition) error {
 	topic := p.backend.topics.Checkpoints
-	var ours []*ingest.Puller
+	var led []*ingest.Puller
 	for _, pull := range p.pulls {
 		id, err := p.backend.kafka.PartitionOf(ctx, topic, []byte(pull.Tenant()))
 		if err != nil {
 			return err
 		}
 		if id == part.ID() {
-			ours = append(ours, pull)
+			led = append(led, pull)
 		}
 	}
-	if len(ours) == 0 {
+
+	// Keep the assignment, so that the group does not rebalance.
+	if len(led) == 0 {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	// From here on no order is missed: the checkpoints are read afterwards.
+
+	// Seek first, then read the checkpoints: a request that arrives in between is fetched, not missed.
 	if err := part.SeekEnd(ctx); err != nil {
 		return err
 	}
-	state, err := ingest.ReadCheckpoints(ctx, func(ctx context.Context, yield func(schema.Record) error) error {
-		return p.backend.kafka.ReadAll(ctx, topic, yield)
-	}, func(err error) {
-		p.log.Error("a checkpoint cannot be used; the chain continues from the one before it, audits find what is missing", "part", "pull", "err", err)
-	})
+	state, err := p.readCheckpoints(ctx)
 	if err != nil {
 		return err
 	}
+
+	// A puller that fails ends the others; then the group is joined again after a pause.
 	g, ctx := errgroup.WithContext(ctx)
-	orders := map[string]chan ingest.Checkpoint{}
-	for _, pull := range ours {
-		taken := make(chan ingest.Checkpoint)
-		orders[pull.Tenant()] = taken
+	requests := map[string]chan ingest.Checkpoint{}
+	for _, pull := range led {
+		queue := make(chan ingest.Checkpoint)
+		requests[pull.Tenant()] = queue
 		p.log.Info("this process pulls the tenant", "tenant", pull.Tenant())
-		g.Go(func() error { return pull.Run(ctx, state, taken) })
+		g.Go(func() error { return pull.Run(ctx, state, queue) })
 	}
-	g.Go(func() error { return takeOrders(ctx, part, orders) })
+	g.Go(func() error { return forwardRequests(ctx, part, requests) })
 	return g.Wait()
 }
 
-// takeOrders hands chains that other processes ask for to the pullers.
-func takeOrders(ctx context.Context, part *kafka.Partition, orders map[string]chan ingest.Checkpoint) error {
+// readCheckpoints reads the checkpoints of all chains.
+func (p *pipeline) readCheckpoints(ctx context.Context) (ingest.Checkpoints, error) {
+	readAll := func(ctx context.Context, yield func(schema.Record) error) error {
+		return p.backend.kafka.ReadAll(ctx, p.backend.topics.Checkpoints, yield)
+	}
+	return ingest.ReadCheckpoints(ctx, readAll, func(err error) {
+		p.log.Error("invalid checkpoint; the chain resumes from the one before, audits find missing events",
+			"part", "pull", "err", err)
+	})
+}
+
+// forwardRequests passes requests of other processes to the pullers of their tenants.
+func forwardRequests(ctx context.Context, part *kafka.Partition, requests map[string]chan ingest.Checkpoint) error {
 	for {
 		r, err := part.Fetch(ctx)
 		if err != nil {
@@ -109,34 +138,35 @@ func takeOrders(ctx context.Context, part *kafka.Partition, orders map[string]ch
 		}
 		c, err := ingest.ReadCheckpoint(&r)
 		if err != nil {
-			continue // no order that could be followed; who reads the checkpoints names it
+			continue // not a request; readCheckpoints logs it at the next start
 		}
-		taken, ours := orders[c.Tenant]
+		queue, ours := requests[c.Tenant]
+		// Most records are checkpoints of our own.
 		if !ours || !c.Requested {
 			continue
 		}
 		select {
-		case taken <- c:
+		case queue <- c:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// pullStatus is how the pulls of this process go, all tenants together.
+// pullStatus is the state of this process's pulls, for all tenants together.
 type pullStatus struct {
 	backfill    bool
-	rounds      int     // backfills that are done
-	events      uint64  // acked since this start
+	rounds      int     // finished backfills
+	events      uint64  // acknowledged by Kafka since the start
 	done        uint64  // events of the backfill
-	share       float64 // of the backfill that is done
-	expected    float64 // events that are still to come
-	calls, rate float64 // calls a second that are made, and that may be
+	share       float64 // finished part of the backfill, from 0 to 1
+	expected    float64 // events that the backfill has yet to pull
+	calls, rate float64 // calls a second: made, and allowed
 }
 
 func (p *pipeline) pullStatus() pullStatus {
 	var all pullStatus
-	var shares, serial float64
+	var shares, tenants float64
 	for _, pull := range p.pulls {
 		s := pull.Status()
 		all.backfill = all.backfill || s.Backfill
@@ -144,9 +174,11 @@ func (p *pipeline) pullStatus() pullStatus {
 		all.rounds += s.Slices.Rounds + s.Serial
 		all.calls += s.Use.Calls
 		all.rate += s.Use.Rate
+
+		// A tenant is backfilled in slices or, if it rejects synthetic ids, by one serial chain.
 		all.done += s.Slices.Events
 		if s.Slices.Rounds == 0 && s.Slices.Chains == 0 {
-			all.done += s.Total // of one chain
+			all.done += s.Total
 		}
 		switch {
 		case s.Slices.Chains > 0:
@@ -157,16 +189,17 @@ func (p *pipeline) pullStatus() pullStatus {
 		default:
 			shares++
 		}
-		serial++
+		tenants++
 	}
-	if serial > 0 {
-		all.share = shares / serial
+
+	if tenants > 0 {
+		all.share = shares / tenants
 	}
 	return all
 }
 
-// serialShare is how much of the time from the oldest event to the first start
-// one chain has pulled.
+// serialShare returns the part of the time from the oldest event to the first start that a serial chain has
+// pulled.
 func serialShare(s ingest.PullStatus) float64 {
 	whole := s.LiveFrom.Sub(s.Oldest)
 	if s.Oldest.IsZero() || whole <= 0 {
@@ -175,14 +208,25 @@ func serialShare(s ingest.PullStatus) float64 {
 	return min(max(float64(s.Position.Sub(s.Oldest))/float64(whole), 0), 1)
 }
 
-// showBackfill shows how far the backfill is, then says that it is done; and
-// again when there is one more.
+// backfillEvery is how often the progress of a backfill is updated.
+const backfillEvery = 200 * time.Millisecond
+
+// showBackfill shows the progress of each backfill, and its result when it is done, until ctx ends.
 func (p *pipeline) showBackfill(ctx context.Context) error {
-	tick := time.NewTicker(200 * time.Millisecond)
+	tick := time.NewTicker(backfillEvery)
 	defer tick.Stop()
+
 	var bar *progress
-	began := time.Now() // of the backfill at hand, or when we last looked before it
-	var first uint64
+	closeBar := func() {
+		if bar != nil {
+			bar.done()
+			bar = nil
+		}
+	}
+	defer closeBar()
+
+	started := time.Now() // of the running backfill; without one, the last tick
+	var first uint64      // events that were pulled when we began to show it
 	rounds := 0
 	for {
 		s := p.pullStatus()
@@ -192,36 +236,31 @@ func (p *pipeline) showBackfill(ctx context.Context) error {
 			bar = p.out.startProgress("backfill")
 		case s.backfill:
 			bar.show(s, first)
-		case s.rounds > rounds: // one may come and go between two looks
-			if bar != nil {
-				bar.done()
-				bar = nil
-			}
+		case s.rounds > rounds: // also one that began and ended between two ticks
+			closeBar()
 			rounds = s.rounds
-			spent, pulled := time.Since(began), s.done-min(first, s.done)
-			p.out.printf("backfill done: %s events in %s, %s events/s", thousands(s.done), spent.Round(100*time.Millisecond),
-				thousands(uint64(float64(pulled)/max(spent.Seconds(), 0.001))))
+			spent, pulled := time.Since(started), s.done-min(first, s.done)
+			rate := float64(pulled) / max(spent.Seconds(), 0.001)
+			p.out.printf("backfill done: %s events in %s, %s events/s", thousands(s.done),
+				spent.Round(100*time.Millisecond), thousands(uint64(rate)))
 			first = 0
-		case bar != nil: // another process goes on with it
-			bar.done()
-			bar = nil
+		default: // none, or another process continues it
+			closeBar()
 		}
 		if bar == nil {
-			began = time.Now()
+			started = time.Now()
 		}
+
 		select {
 		case <-ctx.Done():
-			if bar != nil {
-				bar.done()
-			}
 			return ctx.Err()
 		case <-tick.C:
 		}
 	}
 }
 
-// failing is why a puller's calls fail, of any tenant.
-func (p *pipeline) failing() string {
+// failingPull returns why the calls of a puller fail, for the first tenant that has failures.
+func (p *pipeline) failingPull() string {
 	for _, pull := range p.pulls {
 		if s := pull.Status(); s.Failing != "" {
 			return fmt.Sprintf("tenant %s: %s", s.Tenant, s.Failing)

@@ -368,7 +368,7 @@ func testDeadLetterCommand(t *testing.T, kafka ...string) {
 	if code, stdout, _ := command(t, environ, "deadletter", "show", "--raw", mended.ID); code != exitOK || stdout != string(mended.Raw) {
 		t.Errorf("exit %d: %q", code, stdout)
 	}
-	if code, _, stderr := command(t, environ, "deadletter", "show", "nothing"); code != exitFailed || !strings.Contains(stderr, "there is no dead letter nothing") {
+	if code, _, stderr := command(t, environ, "deadletter", "show", "nothing"); code != exitFailed || !strings.Contains(stderr, "no dead letter nothing") {
 		t.Errorf("exit %d:\n%s", code, stderr)
 	}
 	for _, args := range [][]string{{"deadletter", "retry"}, {"deadletter", "retry", "--all", all[0].ID}, {"deadletter", "list", "--output", "xml"}} {
@@ -378,7 +378,7 @@ func testDeadLetterCommand(t *testing.T, kafka ...string) {
 	}
 
 	// One is stored now, the other comes back.
-	if code, stdout, stderr := command(t, environ, "deadletter", "retry", "--all"); code != exitOK || !strings.Contains(stdout, "2 dead letters were handed") {
+	if code, stdout, stderr := command(t, environ, "deadletter", "retry", "--all"); code != exitOK || !strings.Contains(stdout, "2 dead letters were sent") {
 		t.Errorf("exit %d:\n%s%s", code, stdout, stderr)
 	}
 	eventually(t, environ, "SELECT source, raw FROM events WHERE log_id = 'mended'", `repair,"`+strings.ReplaceAll(string(mended.Raw), `"`, `""`)+`"`)
@@ -490,15 +490,15 @@ func TestTenantsFaults(t *testing.T) {
 	}{
 		{"nothing but a name", append(slices.Clone(one), "TENANTS_1_NAME=b"), false,
 			[]string{"TENANTS_1_CLIENT_ID: is not set", "TENANTS_1_CLIENT_SECRET: is not set", "TENANTS_1_DOMAIN: is not set"}},
-		{"a gap", append(slices.Clone(one), "TENANTS_2_DOMAIN=c.eu.auth0.com"), false, []string{"TENANTS_2_DOMAIN: there is no such setting"}},
+		{"a gap", append(slices.Clone(one), "TENANTS_2_DOMAIN=c.eu.auth0.com"), false, []string{"TENANTS_2_DOMAIN: unknown setting"}},
 		{"no first one", two, false, []string{"TENANTS_1_CLIENT_ID: TENANTS_0_DOMAIN is not set", "AUTH0_DOMAIN: is not set", "AUTH0_CLIENT_ID: is not set", "AUTH0_CLIENT_SECRET: is not set"}},
 		{"a single tenant in place of the first", append(slices.Clone(two), "AUTH0_DOMAIN=a.eu.auth0.com", "AUTH0_CLIENT_ID=a", "AUTH0_CLIENT_SECRET=hush"), false,
 			[]string{"TENANTS_1_CLIENT_ID: AUTH0_DOMAIN is set too, and TENANTS_0_DOMAIN is not"}},
-		{"the same name", append(slices.Clone(both), "TENANTS_1_NAME=a"), false, []string{"TENANTS_1_NAME: TENANTS_0 is called a too"}},
+		{"the same name", append(slices.Clone(both), "TENANTS_1_NAME=a"), false, []string{"TENANTS_1_NAME: TENANTS_0 is named a too"}},
 		{"a bad name", append(slices.Clone(both), "TENANTS_1_NAME=a/b"), false, []string{"TENANTS_1_NAME: \"a/b\": want letters"}},
 		{"one of the single tenant's", append(slices.Clone(both), "AUTH0_DOMAIN=c.eu.auth0.com", "TENANTWATCH_TENANT=x", "PROBE_CLIENT_ID=p"), false,
 			[]string{"AUTH0_DOMAIN: TENANTS_0_… is set too", "PROBE_CLIENT_ID: TENANTS_0_… is set too", "TENANTWATCH_TENANT: TENANTS_0_… is set too"}},
-		{"a typo", append(slices.Clone(both), "TENANTS_1_CLIENTID=x"), false, []string{"TENANTS_1_CLIENTID: there is no such setting"}},
+		{"a typo", append(slices.Clone(both), "TENANTS_1_CLIENTID=x"), false, []string{"TENANTS_1_CLIENTID: unknown setting"}},
 		{"two secrets", append(slices.Clone(both), "TENANTS_1_PRIVATE_KEY=hush"), false, []string{"TENANTS_1_CLIENT_SECRET: TENANTS_1_PRIVATE_KEY is set too"}},
 		{"half a probe", append(slices.Clone(both), "TENANTS_1_PROBE_USERNAME=u"), false,
 			[]string{"TENANTS_1_PROBE_CLIENT_ID: is not set", "TENANTS_1_PROBE_PASSWORD: is not set"}},

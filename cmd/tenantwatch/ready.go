@@ -9,34 +9,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leastDisk is the free space below which a disk is full: a segment of Kafka's and a
-// merge of ClickHouse's no longer fit.
-const leastDisk = 64 << 20
+// minDisk is the free space in bytes below which a disk counts as full: a segment of Kafka and a merge of
+// ClickHouse no longer fit.
+const minDisk = 64 << 20
 
-// checks are the readiness of the roles. A role is ready while it does its work: Kafka and
-// ClickHouse answer, what it reads and writes does not fail, and within a minute it gets on
-// with what there is to do.
+// checks returns the readiness checks of the roles. A role is ready while it does its work: Kafka and
+// ClickHouse answer, its reads and writes do not fail, and it has made progress within the last minute if
+// there was work to do.
 func (p *pipeline) checks() []check {
 	var list []check
-	add := func(role string, troubles ...func(ctx context.Context) string) {
+	add := func(role string, parts ...func(ctx context.Context) string) {
+		// A full disk is the cause of many other problems, so it is reported first.
+		parts = append([]func(context.Context) string{p.diskProblem, p.kafkaProblem}, parts...)
 		list = append(list, check{role, func(ctx context.Context) string {
-			for _, trouble := range append([]func(context.Context) string{p.diskTrouble, p.kafkaTrouble}, troubles...) {
-				if text := trouble(ctx); text != "" {
-					return text
+			for _, part := range parts {
+				if problem := part(ctx); problem != "" {
+					return problem
 				}
 			}
 			return ""
 		}})
 	}
+
+	// The pull has no offsets to commit: its progress is in checkpoints.
 	group := func(suffix string) func(context.Context) string {
 		return func(context.Context) string {
-			// The pull goes by checkpoints, not by offsets.
 			return p.backend.kafka.Trouble(p.cfg.group(suffix), suffix != groupPuller)
 		}
 	}
 
 	if p.has(rolePull) {
-		add(rolePull, func(context.Context) string { return p.failing() }, group(groupPuller))
+		add(rolePull, func(context.Context) string { return p.failingPull() }, group(groupPuller))
 	}
 	if p.write != nil {
 		add(roleWrite, func(context.Context) string { return p.write.Status().Failing }, group(groupWriter))
@@ -51,45 +54,47 @@ func (p *pipeline) checks() []check {
 		add(roleProbe)
 	}
 	if p.notify != nil {
-		add(roleNotify, p.clickhouseTrouble, group(groupNotifier))
+		add(roleNotify, p.clickhouseProblem, group(groupNotifier))
 	}
 	return list
 }
 
-// trouble is why roles of this process do not do their work, each with its reason; empty
-// when all do.
-func (p *pipeline) trouble(ctx context.Context) string {
+// problem returns the reasons why roles of this process do not work; empty when all do.
+func (p *pipeline) problem(ctx context.Context) string {
 	var found []string
 	for _, c := range p.checks() {
-		if text := c.trouble(ctx); text != "" {
-			found = append(found, c.role+": "+text)
+		if problem := c.problem(ctx); problem != "" {
+			found = append(found, c.role+": "+problem)
 		}
 	}
 	return strings.Join(found, "; ")
 }
 
-// kafkaTrouble is why Kafka cannot be used.
-func (p *pipeline) kafkaTrouble(ctx context.Context) string {
+// kafkaProblem returns why Kafka cannot be used.
+func (p *pipeline) kafkaProblem(ctx context.Context) string {
 	if err := p.backend.kafka.Ping(ctx); err != nil {
 		return "Kafka does not answer: " + err.Error()
 	}
+
+	// The brokers answer, but may refuse what we produce.
 	for _, producer := range p.producers {
-		if text := producer.Trouble(); text != "" {
-			return text
+		if problem := producer.Trouble(); problem != "" {
+			return problem
 		}
 	}
 	return ""
 }
 
-func (p *pipeline) clickhouseTrouble(ctx context.Context) string {
+// clickhouseProblem returns why ClickHouse cannot be used.
+func (p *pipeline) clickhouseProblem(ctx context.Context) string {
 	if err := p.backend.conn.Ping(ctx); err != nil {
 		return "ClickHouse does not answer: " + err.Error()
 	}
 	return ""
 }
 
-// diskTrouble is whether the disk of the embedded engines is full.
-func (p *pipeline) diskTrouble(context.Context) string {
+// diskProblem reports a full disk of the embedded engines.
+func (p *pipeline) diskProblem(context.Context) string {
 	if !p.cfg.needsOneProcess() {
 		return ""
 	}
@@ -97,7 +102,7 @@ func (p *pipeline) diskTrouble(context.Context) string {
 	if err := unix.Statfs(p.cfg.DataDir, &disk); err != nil {
 		return fmt.Sprintf("the data folder %s: %v", p.cfg.DataDir, err)
 	}
-	if free := disk.Bavail * uint64(disk.Bsize); free < leastDisk {
+	if free := disk.Bavail * uint64(disk.Bsize); free < minDisk {
 		return fmt.Sprintf("the disk is full: %s free in %s", humanize.IBytes(free), p.cfg.DataDir)
 	}
 	return ""

@@ -19,121 +19,148 @@ import (
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
 )
 
-// allLogSources has rules for other products run, too.
+// allLogSources is the setting that also runs rules for other products than Auth0.
 type allLogSources bool
 
-// UnmarshalText takes a setting.
+// UnmarshalText parses the setting.
 func (s *allLogSources) UnmarshalText(text []byte) error {
 	on, err := strconv.ParseBool(string(text))
 	if err != nil {
-		return fmt.Errorf("TENANTWATCH_ALL_LOG_SOURCES: %q is neither true nor false", text)
+		return fmt.Errorf("TENANTWATCH_ALL_LOG_SOURCES: %q: want true or false", text)
 	}
 	*s = allLogSources(on)
 	return nil
 }
 
-// ruleSettings is how rules are loaded.
+// ruleSettings returns the settings with which rules are loaded.
 func (c *Config) ruleSettings() rules.Settings {
 	return rules.Settings{Vars: c.ruleVars(), AllLogSources: bool(c.AllRules)}
 }
 
-// ruleFiles are the rules of a running instance and where they come from.
+// ruleFiles loads the rules of a running instance, and reloads them when their files change.
 type ruleFiles struct {
 	settings rules.Settings
-	sources  []fs.FS
+	sources  []fs.FS // the built-in rules first
 	log      *slog.Logger
-	byState  *prometheus.GaugeVec
+	byStatus *prometheus.GaugeVec
 	reloads  *prometheus.CounterVec
-	read     [sha256.Size]byte // what the sources were when last read
+	loaded   [sha256.Size]byte // digest of the files at the last load
 }
 
 func newRuleFiles(c *Config, log *slog.Logger, reg prometheus.Registerer) *ruleFiles {
-	f := promauto.With(reg)
-	r := &ruleFiles{settings: c.ruleSettings(), sources: []fs.FS{builtin.FS()}, log: log,
-		byState: f.NewGaugeVec(prometheus.GaugeOpts{Name: "tenantwatch_rules_documents", Help: "Documents of the rules' files, by what became of them; those that are refused do not run."}, []string{"status"}),
-		reloads: f.NewCounterVec(prometheus.CounterOpts{Name: "tenantwatch_rules_reloads_total", Help: "Times that the rules were read anew while running; refused ones left the old rules in force."}, []string{"result"})}
+	metrics := promauto.With(reg)
+	r := &ruleFiles{
+		settings: c.ruleSettings(), sources: []fs.FS{builtin.FS()}, log: log,
+		byStatus: metrics.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tenantwatch_rules_documents",
+			Help: "Number of documents in the rule files, by status. Refused documents do not run.",
+		}, []string{"status"}),
+		reloads: metrics.NewCounterVec(prometheus.CounterOpts{
+			Name: "tenantwatch_rules_reloads_total",
+			Help: "Total number of rule reloads, by result. A refused reload keeps the previous rules.",
+		}, []string{"result"}),
+	}
 	for _, dir := range c.Rules {
 		r.sources = append(r.sources, os.DirFS(dir))
 	}
+
+	// Start at zero, so that a missing series is not mistaken for one.
 	for _, result := range []string{"done", "refused"} {
 		r.reloads.WithLabelValues(result)
 	}
 	return r
 }
 
-// load compiles the built-in rules and those of TENANTWATCH_RULES. What cannot be
-// evaluated is said, and the rest runs.
+// load compiles the built-in rules and those of TENANTWATCH_RULES. Documents that cannot be evaluated are
+// logged, and the others run.
 func (r *ruleFiles) load() *rules.Set {
-	r.read = r.digest()
+	r.loaded = r.digest()
 	set, report := r.settings.Load(r.sources...)
-	r.tell(report)
+	r.publish(report)
 	return set
 }
 
-func (r *ruleFiles) tell(report *rules.Report) {
-	for _, d := range report.Documents {
-		if d.Status == rules.StatusRefused || d.Status == rules.StatusWaiting || d.Status == rules.StatusDisabled {
-			r.log.Warn("rule does not run", "status", d.Status, "file", d.File, "line", d.Line, "title", d.Title, "reason", d.Reason)
+// publish logs a load and sets its metrics.
+func (r *ruleFiles) publish(report *rules.Report) {
+	for _, doc := range report.Documents {
+		switch doc.Status {
+		case rules.StatusRefused, rules.StatusWaiting, rules.StatusDisabled:
+			r.log.Warn("rule does not run",
+				"status", doc.Status, "file", doc.File, "line", doc.Line, "title", doc.Title, "reason", doc.Reason)
 		}
-		if d.Kind == "filter" && len(d.Warnings) > 0 {
-			r.log.Warn("filter does not fit all of its rules", "file", d.File, "line", d.Line, "title", d.Title, "reasons", d.Warnings)
+		if doc.Kind == "filter" && len(doc.Warnings) > 0 {
+			r.log.Warn("filter does not apply to all of its rules",
+				"file", doc.File, "line", doc.Line, "title", doc.Title, "reasons", doc.Warnings)
 		}
 	}
-	for _, s := range []rules.Status{rules.StatusEnabled, rules.StatusTuned, rules.StatusWaiting, rules.StatusDisabled, rules.StatusRefused, rules.StatusReplaced, rules.StatusOtherSource} {
-		r.byState.WithLabelValues(string(s)).Set(float64(report.Count(s)))
+
+	// Set every status, so that one which no longer occurs goes to zero.
+	for _, status := range []rules.Status{rules.StatusEnabled, rules.StatusTuned, rules.StatusWaiting,
+		rules.StatusDisabled, rules.StatusRefused, rules.StatusReplaced, rules.StatusOtherSource} {
+		r.byStatus.WithLabelValues(string(status)).Set(float64(report.Count(status)))
 	}
-	r.log.Info("rules loaded", "enabled", report.Count(rules.StatusEnabled, rules.StatusTuned), "waiting", report.Count(rules.StatusWaiting),
-		"disabled", report.Count(rules.StatusDisabled, rules.StatusReplaced), "refused", report.Count(rules.StatusRefused), "other_log_source", report.Count(rules.StatusOtherSource))
+
+	r.log.Info("rules loaded",
+		"enabled", report.Count(rules.StatusEnabled, rules.StatusTuned),
+		"waiting", report.Count(rules.StatusWaiting),
+		"disabled", report.Count(rules.StatusDisabled, rules.StatusReplaced),
+		"refused", report.Count(rules.StatusRefused),
+		"other_log_source", report.Count(rules.StatusOtherSource))
 }
 
-// lookEvery is how often the files are looked at.
-const lookEvery = 2 * time.Second
+// reloadInterval is how often the files are checked for changes.
+const reloadInterval = 2 * time.Second
 
-// watch reads the rules anew when a file has changed, and on SIGHUP, until ctx
-// ends.
+// watch reloads the rules when a file has changed, and on SIGHUP, until ctx ends.
 func (r *ruleFiles) watch(ctx context.Context, apply func(*rules.Set)) error {
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGHUP)
-	defer signal.Stop(asked)
-	tick := time.NewTicker(lookEvery)
+	// SIGHUP reloads at once, also when nothing has changed.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	tick := time.NewTicker(reloadInterval)
 	defer tick.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-asked:
+		case <-hangup:
 			r.reload(apply)
 		case <-tick.C:
-			if r.digest() != r.read {
+			if r.digest() != r.loaded {
 				r.reload(apply)
 			}
 		}
 	}
 }
 
-// reload puts the rules in force as the files have them now: all of them, or, when
-// a document is refused, none. The old ones go on then.
+// reload applies the rules in the files. If a document is refused, nothing is applied, and the previous rules
+// keep running.
 func (r *ruleFiles) reload(apply func(*rules.Set)) {
-	r.read = r.digest()
+	r.loaded = r.digest()
 	set, report := r.settings.Load(r.sources...)
-	if refused := report.Count(rules.StatusRefused); refused > 0 {
-		for _, d := range report.Documents {
-			if d.Status == rules.StatusRefused {
-				r.log.Error("the rules are not read anew, the old ones stay in force: a rule is refused", "file", d.File, "line", d.Line, "reason", d.Reason)
+
+	if report.Count(rules.StatusRefused) > 0 {
+		for _, doc := range report.Documents {
+			if doc.Status == rules.StatusRefused {
+				r.log.Error("rule reload rejected; keeping the previous rules",
+					"file", doc.File, "line", doc.Line, "reason", doc.Reason)
 			}
 		}
 		r.reloads.WithLabelValues("refused").Inc()
 		return
 	}
-	r.tell(report)
+
+	r.publish(report)
 	r.reloads.WithLabelValues("done").Inc()
+	// Each partition rebuilds its windows for the new rules; firing alerts continue.
 	apply(set)
 }
 
-// digest tells one state of the files from another.
+// digest returns a hash of the files' names and content, or of the errors while reading them.
 func (r *ruleFiles) digest() (sum [sha256.Size]byte) {
 	h := sha256.New()
-	for _, source := range r.sources[1:] { // those that we ship do not change
+	for _, source := range r.sources[1:] { // the built-in rules do not change
 		err := rules.Walk(source, func(name string) error {
 			data, err := fs.ReadFile(source, name)
 			fmt.Fprintf(h, "%q %d\n%s", name, len(data), data)

@@ -36,11 +36,11 @@ func TestRulesReload(t *testing.T) {
 	_, line = p.waitFor("ALERT .*First of mine", line)
 
 	write("second.yml", rule("Second of mine")+"---\ntitle: broken\ndetection:\n  s: {a|like: b}\n  condition: s\n")
-	_, line = p.waitFor("the old ones stay in force.*second.yml.*unknown modifier", line)
+	_, line = p.waitFor("keeping the previous rules.*second.yml.*unknown modifier", line)
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	_, line = p.waitFor("the old ones stay in force.*second.yml.*unknown modifier", line)
+	_, line = p.waitFor("keeping the previous rules.*second.yml.*unknown modifier", line)
 
 	write("second.yml", rule("Second of mine"))
 	_, line = p.waitFor("rules loaded.*refused=0", line)

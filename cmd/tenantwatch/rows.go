@@ -15,13 +15,13 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 )
 
-// rowPrinter prints one form of output.
+// rowPrinter prints rows in one output format. end prints what follows the last row.
 type rowPrinter interface {
 	row(values []any) error
 	end() error
 }
 
-// newPrinter prints a table, json, ndjson or csv.
+// newPrinter returns a printer for table, json, ndjson or csv.
 func newPrinter(w io.Writer, output string, names []string) (rowPrinter, error) {
 	switch output {
 	case "json":
@@ -29,44 +29,48 @@ func newPrinter(w io.Writer, output string, names []string) (rowPrinter, error) 
 	case "ndjson":
 		return &jsonRows{w: w, names: names, between: "\n", last: "\n"}, nil
 	case "csv":
-		c := &csvRows{w: csv.NewWriter(w)}
-		return c, c.w.Write(names)
+		rows := &csvRows{w: csv.NewWriter(w)}
+		return rows, rows.w.Write(names)
 	}
 	return newTableRows(w, names), nil
 }
 
-// tableLimit is how many rows a table has when nothing else is asked for.
+// tableLimit is the default of --limit for a table.
 const tableLimit = 1000
 
-// rowsOutput is how a command prints rows.
+// rowsOutput is the flags for the output of a query.
 type rowsOutput struct {
-	Output string `enum:"table,json,ndjson,csv" default:"table" help:"table, json (an array of objects), ndjson (an object a line) or csv (with a header)."`
-	Limit  int    `default:"-1" placeholder:"N" help:"At most so many rows, 0 for all. Default: 1,000 in a table, all in the others."`
+	Output string `enum:"table,json,ndjson,csv" default:"table" help:"table, json (array), ndjson or csv (header)."`
+	Limit  int    `default:"-1" placeholder:"N" help:"Maximum rows, 0 for all. Default: 1,000 for table, else all."`
 }
 
-// print prints all rows, or says of how many it has printed some.
+// print prints the rows up to the limit, and the number of all rows if there are more.
 func (o *rowsOutput) print(a *app, rows driver.Rows) error {
-	most := o.Limit
-	if most < 0 {
-		most = 0
+	limit := o.Limit
+	if limit < 0 {
+		limit = 0
 		if o.Output == "table" {
-			most = tableLimit
+			limit = tableLimit
 		}
 	}
+
+	// A negative limit is the default: a table is for reading, the other formats are for programs.
 	out, err := newPrinter(a.stdout, o.Output, rows.Columns())
 	if err != nil {
 		return err
 	}
 
+	// Rows beyond the limit are read to be counted.
 	total := 0
 	types := rows.ColumnTypes()
 	for rows.Next() {
-		if total++; most > 0 && total > most {
-			continue // only counted
+		if total++; limit > 0 && total > limit {
+			continue
 		}
 		cells := make([]any, len(types))
-		for i, t := range types {
-			cells[i] = reflect.New(t.ScanType()).Interface()
+		// Scan needs a variable of each column's type.
+		for i, column := range types {
+			cells[i] = reflect.New(column.ScanType()).Interface()
 		}
 		if err := rows.Scan(cells...); err != nil {
 			return fmt.Errorf("read the answer: %w", err)
@@ -82,16 +86,17 @@ func (o *rowsOutput) print(a *app, rows driver.Rows) error {
 		return fmt.Errorf("query: %w", explainBounds(err))
 	}
 
-	printed := min(total, cmp.Or(most, total))
+	// Formats for programs have nothing but rows on stdout.
+	printed := min(total, cmp.Or(limit, total))
 	if t, ok := out.(*tableRows); ok {
 		t.total = total
-	} else if printed < total { // other forms are for programs, which read all of stdout
+	} else if printed < total {
 		fmt.Fprintf(a.stderr, "%s of %s rows; --limit\n", thousands(uint64(printed)), thousands(uint64(total)))
 	}
 	return out.end()
 }
 
-// plainValue is a value of ClickHouse as JSON knows it: times in RFC 3339.
+// plainValue converts a value of ClickHouse to one that JSON can hold. Times are in RFC 3339.
 func plainValue(v reflect.Value) any {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		if v.IsNil() {
@@ -99,12 +104,15 @@ func plainValue(v reflect.Value) any {
 		}
 		v = v.Elem()
 	}
+
+	// Decimals, addresses and UUIDs have a String method.
 	switch x := v.Interface().(type) {
 	case time.Time:
 		return x.UTC().Format("2006-01-02T15:04:05.999Z07:00")
 	case fmt.Stringer:
 		return x.String()
 	}
+
 	switch v.Kind() {
 	case reflect.Slice, reflect.Array:
 		list := make([]any, v.Len())
@@ -113,16 +121,16 @@ func plainValue(v reflect.Value) any {
 		}
 		return list
 	case reflect.Map:
-		m := map[string]any{}
-		for it := v.MapRange(); it.Next(); {
-			m[fmt.Sprint(plainValue(it.Key()))] = plainValue(it.Value())
+		object := map[string]any{}
+		for entry := v.MapRange(); entry.Next(); {
+			object[fmt.Sprint(plainValue(entry.Key()))] = plainValue(entry.Value())
 		}
-		return m
+		return object
 	}
 	return v.Interface()
 }
 
-// text is a value in a table or in CSV.
+// text formats a value for a table or for CSV.
 func text(v any) string {
 	switch x := v.(type) {
 	case nil:
@@ -130,6 +138,7 @@ func text(v any) string {
 	case string:
 		return x
 	case []any, map[string]any:
+		// Arrays and maps.
 		out, err := json.Marshal(x)
 		if err != nil {
 			return fmt.Sprint(x)
@@ -139,27 +148,36 @@ func text(v any) string {
 	return fmt.Sprint(v)
 }
 
-// jsonRows prints objects, one a line, columns in their order.
+// jsonRows prints an object for each row, one a line, with the columns in their order.
 type jsonRows struct {
 	w     io.Writer
 	names []string
-	n     int
+	n     int // rows printed
 
-	open, between, none, last string // before the first row, between rows, in place of all, after the last
+	open    string // before the first row
+	between string // between rows
+	none    string // instead of all, without rows
+	last    string // after the last row
 }
 
 func (j *jsonRows) row(values []any) error {
 	var b strings.Builder
-	b.WriteString(map[bool]string{true: j.open, false: j.between}[j.n == 0])
+	separator := j.between
+	if j.n == 0 {
+		separator = j.open
+	}
+	b.WriteString(separator)
+
 	b.WriteString("{")
 	for i, v := range values {
+		// A map would lose the order of the columns.
 		name, err := json.Marshal(j.names[i])
 		if err != nil {
 			return err
 		}
 		value, err := json.Marshal(v)
 		if err != nil {
-			value = []byte("null") // not a number, or infinite: JSON has neither
+			value = []byte("null") // NaN or infinite, which JSON does not have
 		}
 		if i > 0 {
 			b.WriteString(",")
@@ -169,13 +187,18 @@ func (j *jsonRows) row(values []any) error {
 		b.Write(value)
 	}
 	b.WriteString("}")
+
 	j.n++
 	_, err := io.WriteString(j.w, b.String())
 	return err
 }
 
 func (j *jsonRows) end() error {
-	_, err := io.WriteString(j.w, map[bool]string{true: j.none, false: j.last}[j.n == 0])
+	tail := j.last
+	if j.n == 0 {
+		tail = j.none
+	}
+	_, err := io.WriteString(j.w, tail)
 	return err
 }
 
@@ -194,29 +217,31 @@ func (c *csvRows) end() error {
 	return c.w.Error()
 }
 
-// tableRows prints a table for people, in pieces, so that a long answer does not
-// have to be held.
+// tableRows prints a table for people. A long one is printed in sections, so that it is not held in memory.
 type tableRows struct {
 	w     io.Writer
 	names []string
-	t     table.Writer
-	n     int // rows printed
-	total int // rows that there are, where that is more
+	t     table.Writer // the current section
+	n     int          // rows printed
+	total int          // rows of the answer, if more than were printed
 }
 
-const tablePiece = 10_000
+// sectionSize is the number of rows in a section of a table.
+const sectionSize = 10_000
 
 func newTableRows(w io.Writer, names []string) *tableRows {
 	t := &tableRows{w: w, names: names}
-	t.begin()
+	t.startSection()
 	return t
 }
 
-func (t *tableRows) begin() {
+func (t *tableRows) startSection() {
 	t.t = table.NewWriter()
 	t.t.SetOutputMirror(t.w)
 	t.t.SetStyle(table.StyleLight)
-	t.t.Style().Format.Header = 0
+	t.t.Style().Format.Header = 0 // names as they are
+
+	// Each section repeats the header.
 	header := table.Row{}
 	for _, name := range t.names {
 		header = append(header, name)
@@ -230,37 +255,40 @@ func (t *tableRows) row(values []any) error {
 		row = append(row, printable(text(v)))
 	}
 	t.t.AppendRow(row)
-	if t.n++; t.n%tablePiece == 0 {
+
+	if t.n++; t.n%sectionSize == 0 {
 		t.t.Render()
-		t.begin()
+		t.startSection()
 	}
 	return nil
 }
 
-// end prints what is left and how many rows there are.
+// end prints the last section and the number of rows.
 func (t *tableRows) end() error {
 	if t.t.Length() > 0 || t.n == 0 {
 		t.t.Render()
 	}
-	text := thousands(uint64(t.n)) + " rows"
+
+	// The number of rows tells an empty answer from a missing one.
+	summary := thousands(uint64(t.n)) + " rows"
 	if t.n == 1 {
-		text = "1 row"
+		summary = "1 row"
 	}
 	if t.total > t.n {
-		text = fmt.Sprintf("%s of %s rows; --limit, --output", thousands(uint64(t.n)), thousands(uint64(t.total)))
+		summary = fmt.Sprintf("%s of %s rows; --limit, --output", thousands(uint64(t.n)), thousands(uint64(t.total)))
 	}
-	_, err := fmt.Fprintln(t.w, text)
+	_, err := fmt.Fprintln(t.w, summary)
 	return err
 }
 
-// printable shows what would steer a terminal: an event may hold anything.
+// printable escapes the characters that would control a terminal: an event may hold any text.
 func printable(s string) string {
-	if !strings.ContainsFunc(s, steers) {
+	if !strings.ContainsFunc(s, isControl) {
 		return s
 	}
 	var b strings.Builder
 	for _, r := range s {
-		if steers(r) {
+		if isControl(r) {
 			fmt.Fprintf(&b, "\\u%04x", r)
 		} else {
 			b.WriteRune(r)
@@ -269,6 +297,6 @@ func printable(s string) string {
 	return b.String()
 }
 
-func steers(r rune) bool {
+func isControl(r rune) bool {
 	return unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r)
 }

@@ -19,61 +19,67 @@ type rulesBacktestCmd struct {
 	ruleSources
 	span
 	Rule       []string `placeholder:"RULE" help:"Ids, names or titles of rules. Default: all."`
-	Tenant     string   `help:"The tenant's name. Default: all that there are."`
-	MaxPerWeek int      `default:"7" placeholder:"N" help:"How many alerts a week are to be borne: a threshold is looked for that gives no more."`
-	Against    string   `placeholder:"DIR" help:"A folder with another version of the rules: what it would have done, by the rules' ids."`
-	Output     string   `enum:"table,json" default:"table" help:"table, or json: an array of objects."`
+	Tenant     string   `help:"Name of the tenant. Default: all."`
+	MaxPerWeek int      `default:"7" placeholder:"N" help:"Maximum acceptable alerts per week. Default: 7."`
+	Against    string   `placeholder:"DIR" help:"Folder with another version of the rules, to compare by their ids."`
+	Output     string   `enum:"table,json" default:"table" help:"table, or json (one array)."`
 }
 
-// tested is what a rule would have done, as rules backtest tells it.
-type tested struct {
-	RuleID      string          `json:"rule_id"`
-	Title       string          `json:"title"`
-	Level       string          `json:"level"`
-	Since       time.Time       `json:"since"`
-	Until       time.Time       `json:"until"`
-	Alerts      int             `json:"alerts"`
-	PerWeek     float64         `json:"alerts_per_week"`
-	Days        []testedDay     `json:"days"`
-	AlertGroups int             `json:"alert_groups"` // with an alert
-	Groups      int             `json:"groups"`       // of which a window was judged
-	P50         float64         `json:"p50"`          // of the groups' highest values
-	P95         float64         `json:"p95"`
-	Highest     float64         `json:"highest"`
-	TopGroups   []testedGroup   `json:"top_groups"`
-	Threshold   *float64        `json:"threshold,omitempty"` // where it has a single one
-	Suggested   *testedOther    `json:"suggested,omitempty"`
-	Against     *testedVersions `json:"against,omitempty"`
+// Help describes the suggested thresholds.
+func (*rulesBacktestCmd) Help() string {
+	return "For a rule with a single threshold and more than --max-per-week alerts per week, " +
+		"the lowest threshold that stays within it is suggested."
 }
 
-type testedDay struct {
+// backtestResult is the outcome of a rule, as rules backtest prints it.
+type backtestResult struct {
+	RuleID      string             `json:"rule_id"`
+	Title       string             `json:"title"`
+	Level       string             `json:"level"`
+	Since       time.Time          `json:"since"`
+	Until       time.Time          `json:"until"`
+	Alerts      int                `json:"alerts"`
+	PerWeek     float64            `json:"alerts_per_week"`
+	Days        []backtestDay      `json:"days"`
+	AlertGroups int                `json:"alert_groups"` // groups with an alert
+	Groups      int                `json:"groups"`       // groups of which a window was evaluated
+	P50         float64            `json:"p50"`          // of the groups' highest values
+	P95         float64            `json:"p95"`
+	Highest     float64            `json:"highest"`
+	TopGroups   []backtestGroup    `json:"top_groups"`
+	Threshold   *float64           `json:"threshold,omitempty"` // of a rule with a single one
+	Suggested   *backtestThreshold `json:"suggested,omitempty"`
+	Against     *backtestVersions  `json:"against,omitempty"`
+}
+
+type backtestDay struct {
 	Date   string `json:"date"`
 	Alerts int    `json:"alerts"`
 }
 
-type testedGroup struct {
+type backtestGroup struct {
 	Tenant string            `json:"tenant"`
 	Group  map[string]string `json:"group"`
 	Value  float64           `json:"value"`
 	Alerts int               `json:"alerts"`
 }
 
-// testedOther is a threshold that keeps to so many alerts a week.
-type testedOther struct {
+// backtestThreshold is the lowest threshold that stays within a number of alerts a week.
+type backtestThreshold struct {
 	MaxPerWeek int     `json:"max_per_week"`
 	Threshold  float64 `json:"threshold"`
-	Alerts     int     `json:"alerts"` // in all of the time
+	Alerts     int     `json:"alerts"` // in the whole range
 }
 
-// testedVersions is what another version of a rule would have done.
-type testedVersions struct {
-	Alerts int           `json:"alerts"`
-	Both   int           `json:"both"`
-	Gone   []testedAlert `json:"gone"` // that only the other version has
-	New    []testedAlert `json:"new"`  // that it does not have
+// backtestVersions compares the alerts of a rule with those of another version.
+type backtestVersions struct {
+	Alerts int             `json:"alerts"` // of the other version
+	Both   int             `json:"both"`
+	Gone   []backtestAlert `json:"gone"` // that only the other version has
+	New    []backtestAlert `json:"new"`  // that only this version has
 }
 
-type testedAlert struct {
+type backtestAlert struct {
 	Tenant string            `json:"tenant"`
 	At     time.Time         `json:"at"`
 	Level  string            `json:"level"`
@@ -81,28 +87,30 @@ type testedAlert struct {
 	Count  float64           `json:"count"`
 }
 
-// mostTop is how many groups are listed, and how many alerts of a comparison in a
-// table.
-const mostTop = 10
+// maxListed is how many groups are listed, and how many alerts of a comparison for people.
+const maxListed = 10
 
-// Run prints what the rules would have done.
+// Run prints the outcome of the rules over the stored events.
 func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
-	now := time.Now()
-	since, until, err := c.times(now)
+	since, until, err := c.times(time.Now())
 	if err != nil {
 		return err
 	}
 	if c.MaxPerWeek < 0 {
 		return usageError("--max-per-week: want 0 or more")
 	}
+
 	set, report, _, err := c.load(a)
 	if err != nil {
 		return err
 	}
+	// Only rules that alert have an outcome.
 	chosen, err := chooseRules(set, report, c.Rule)
 	if err != nil {
 		return err
 	}
+
+	// The other version replaces the folders of --rules only.
 	var other *rules.Set
 	if c.Against != "" {
 		older := ruleSources{Rules: []string{c.Against}, Builtin: c.Builtin, Var: c.Var}
@@ -110,6 +118,7 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
+
 	cfg, err := loadConfig(a.environ, need{})
 	if err != nil {
 		return err
@@ -119,25 +128,39 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer end()
-	t := &backtest{cmd: c, store: history.NewStore(conn), bar: newConsole(a.stderr).startProgress("backtest"), span: history.Span{Tenant: c.Tenant, Since: since, Until: until}}
-	defer t.bar.done()
-	list, err := t.run(ctx, set.Select(func(r *rules.Rule) bool { return slices.Contains(chosen, r.ID) }), other)
-	t.bar.done()
+
+	// The events are read from ClickHouse.
+	run := &backtest{
+		cmd: c, store: history.NewStore(conn), bar: newConsole(a.stderr).startProgress("backtest"),
+		span: history.Span{Tenant: c.Tenant, Since: since, Until: until},
+	}
+	defer run.bar.done()
+	// The bar must be gone before results or errors are printed.
+	list, err := run.all(ctx, set.Select(func(r *rules.Rule) bool { return slices.Contains(chosen, r.ID) }), other)
+	run.bar.done()
 	if err != nil {
 		return err
 	}
+	return c.print(a.stdout, list)
+}
+
+// print prints the results: one in detail, several as a table.
+func (c *rulesBacktestCmd) print(w io.Writer, list []*backtestResult) error {
 	if c.Output == "json" {
-		enc := json.NewEncoder(a.stdout)
+		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		enc.SetEscapeHTML(false)
 		return enc.Encode(list)
 	}
 	if len(list) == 1 {
-		list[0].print(a.stdout)
+		list[0].print(w)
 		return nil
 	}
-	rows := newTableRows(a.stdout, []string{"rule", "level", "alerts", "a week", "groups", "p50", "p95", "highest", "threshold", fmt.Sprintf("for %d a week", c.MaxPerWeek)})
+
+	rows := newTableRows(w, []string{"rule", "level", "alerts", "a week", "groups", "p50", "p95", "highest",
+		"threshold", fmt.Sprintf("for %d a week", c.MaxPerWeek)})
 	for _, r := range list {
+		// A nil cell is empty.
 		threshold, suggested := any(nil), any(nil)
 		if r.Threshold != nil {
 			threshold = *r.Threshold
@@ -145,42 +168,42 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
 		if r.Suggested != nil {
 			suggested = r.Suggested.Threshold
 		}
-		err := rows.row([]any{r.Title, r.Level, r.Alerts, round(r.PerWeek), r.Groups, short(r.P50), short(r.P95), short(r.Highest), threshold, suggested})
-		if err != nil {
+		if err := rows.row([]any{r.Title, r.Level, r.Alerts, round(r.PerWeek), r.Groups,
+			short(r.P50), short(r.P95), short(r.Highest), threshold, suggested}); err != nil {
 			return err
 		}
 	}
 	return rows.end()
 }
 
-// chooseRules are the ids of the alerting rules that are meant by names; all of
-// them where there are none.
+// chooseRules returns the ids of the named rules, which must alert; of all rules that alert without names.
 func chooseRules(set *rules.Set, report *rules.Report, names []string) ([]string, error) {
 	var alerting, chosen []string
-	for _, r := range set.Rules() {
-		if r.Alert != nil {
-			alerting = append(alerting, r.ID)
+	for _, rule := range set.Rules() {
+		if rule.Alert != nil {
+			alerting = append(alerting, rule.ID)
 		}
 	}
 	if len(names) == 0 {
 		return alerting, nil
 	}
+
 	for _, name := range names {
-		d, err := findRule(set, report, name)
+		doc, err := findRule(set, report, name)
 		switch {
 		case err != nil:
 			return nil, err
-		case !d.Runs():
-			return nil, usageError(fmt.Sprintf("--rule %s does not run: it is %s: %s", name, d.Status, d.Reason))
-		case !slices.Contains(alerting, d.ID):
-			return nil, usageError(fmt.Sprintf("--rule %s does not alert: it only serves others", name))
+		case !doc.Runs():
+			return nil, usageError(fmt.Sprintf("--rule %s does not run: it is %s: %s", name, doc.Status, doc.Reason))
+		case !slices.Contains(alerting, doc.ID):
+			return nil, usageError(fmt.Sprintf("--rule %s fires no alerts: it is only counted by other rules", name))
 		}
-		chosen = append(chosen, d.ID)
+		chosen = append(chosen, doc.ID)
 	}
 	return chosen, nil
 }
 
-// backtest is a run of rules backtest.
+// backtest is one run of rules backtest.
 type backtest struct {
 	cmd   *rulesBacktestCmd
 	store *history.Store
@@ -188,35 +211,33 @@ type backtest struct {
 	span  history.Span
 }
 
-func (t *backtest) run(ctx context.Context, set, other *rules.Set) ([]*tested, error) {
-	results, err := t.pass(ctx, set)
+// all returns the outcome of each rule of a set, compared with the other set unless that is nil.
+func (b *backtest) all(ctx context.Context, set, other *rules.Set) ([]*backtestResult, error) {
+	results, err := b.run(ctx, set)
 	if err != nil {
 		return nil, err
 	}
-	weeks := float64(t.span.Until.Sub(t.span.Since)) / float64(7*24*time.Hour)
+
 	var before map[string]*history.Result
 	if other != nil {
-		older, err := t.pass(ctx, other.Select(func(r *rules.Rule) bool {
-			return slices.ContainsFunc(results, func(x *history.Result) bool { return x.Rule.ID == r.ID })
-		}))
-		if err != nil {
+		if before, err = b.runOther(ctx, other, results); err != nil {
 			return nil, err
 		}
-		before = map[string]*history.Result{}
-		for _, r := range older {
-			before[r.Rule.ID] = r
-		}
 	}
-	var list []*tested
+
+	weeks := float64(b.span.Until.Sub(b.span.Since)) / float64(7*24*time.Hour)
+	var list []*backtestResult
 	for _, r := range results {
-		row := t.tell(r, weeks)
-		if row.PerWeek > float64(t.cmd.MaxPerWeek) && history.Raisable(r.Rule) {
-			own := set.Select(func(x *rules.Rule) bool { return x.ID == r.Rule.ID })
-			than, alerts, err := t.store.Threshold(ctx, own, t.span, r, int(float64(t.cmd.MaxPerWeek)*weeks))
+		row := b.newResult(r, weeks)
+		if row.PerWeek > float64(b.cmd.MaxPerWeek) && history.Raisable(r.Rule) {
+			// Search the threshold with this rule alone.
+			single := set.Select(func(rule *rules.Rule) bool { return rule.ID == r.Rule.ID })
+			maxAlerts := int(float64(b.cmd.MaxPerWeek) * weeks)
+			threshold, alerts, err := b.store.Threshold(ctx, single, b.span, r, maxAlerts)
 			if err != nil {
 				return nil, err
 			}
-			row.Suggested = &testedOther{t.cmd.MaxPerWeek, than, alerts}
+			row.Suggested = &backtestThreshold{b.cmd.MaxPerWeek, threshold, alerts}
 		}
 		if before != nil {
 			row.Against = compareVersions(before[r.Rule.ID], r)
@@ -226,64 +247,94 @@ func (t *backtest) run(ctx context.Context, set, other *rules.Set) ([]*tested, e
 	return list, nil
 }
 
-// pass runs a set over the time once.
-func (t *backtest) pass(ctx context.Context, set *rules.Set) ([]*history.Result, error) {
-	return t.store.Backtest(ctx, set, t.span, func(events int, part float64) {
-		t.bar.show(pullStatus{done: uint64(events), share: part}, 0)
+// run runs a set over the time range once.
+func (b *backtest) run(ctx context.Context, set *rules.Set) ([]*history.Result, error) {
+	return b.store.Backtest(ctx, set, b.span, func(events int, part float64) {
+		b.bar.show(pullStatus{done: uint64(events), share: part}, 0)
 	})
 }
 
-func (t *backtest) tell(r *history.Result, weeks float64) *tested {
-	row := &tested{RuleID: r.Rule.ID, Title: r.Rule.Title, Level: r.Rule.Level, Since: t.span.Since, Until: t.span.Until,
-		Alerts: len(r.Alerts), PerWeek: float64(len(r.Alerts)) / weeks, Groups: len(r.Groups), P50: r.Quantile(0.5), P95: r.Quantile(0.95), Highest: r.Quantile(1)}
+// runOther runs the other versions of the rules in results, and returns their results by id.
+func (b *backtest) runOther(ctx context.Context, other *rules.Set,
+	results []*history.Result) (map[string]*history.Result, error) {
+	older, err := b.run(ctx, other.Select(func(rule *rules.Rule) bool {
+		return slices.ContainsFunc(results, func(r *history.Result) bool { return r.Rule.ID == rule.ID })
+	}))
+	if err != nil {
+		return nil, err
+	}
+
+	byID := map[string]*history.Result{}
+	for _, r := range older {
+		byID[r.Rule.ID] = r
+	}
+	return byID, nil
+}
+
+// newResult summarizes the outcome of a rule.
+func (b *backtest) newResult(r *history.Result, weeks float64) *backtestResult {
+	row := &backtestResult{
+		RuleID: r.Rule.ID, Title: r.Rule.Title, Level: r.Rule.Level, Since: b.span.Since, Until: b.span.Until,
+		Alerts: len(r.Alerts), PerWeek: float64(len(r.Alerts)) / weeks,
+		Groups: len(r.Groups), P50: r.Quantile(0.5), P95: r.Quantile(0.95), Highest: r.Quantile(1),
+	}
 	if history.Raisable(r.Rule) {
 		row.Threshold = &r.Rule.Correlation.Bounds[0].Than
 	}
+
+	// Count the alerts by day and by group.
 	perDay, perGroup := map[string]int{}, map[string]int{}
-	for _, a := range r.Alerts {
-		perDay[a.Starts.Format(time.DateOnly)]++
-		perGroup[groupText(a.Tenant, a.Group)]++
+	for _, alert := range r.Alerts {
+		perDay[alert.Starts.Format(time.DateOnly)]++
+		perGroup[groupText(alert.Tenant, alert.Group)]++
 	}
 	row.AlertGroups = len(perGroup)
-	for day := t.span.Since.UTC().Truncate(24 * time.Hour); !day.After(t.span.Until); day = day.Add(24 * time.Hour) {
-		date := day.Format(time.DateOnly)
-		row.Days = append(row.Days, testedDay{date, perDay[date]})
+
+	// Days without alerts are listed too.
+	const day = 24 * time.Hour
+	for start := b.span.Since.UTC().Truncate(day); !start.After(b.span.Until); start = start.Add(day) {
+		date := start.Format(time.DateOnly)
+		row.Days = append(row.Days, backtestDay{date, perDay[date]})
 	}
-	for _, g := range r.Groups[:min(len(r.Groups), mostTop)] {
-		row.TopGroups = append(row.TopGroups, testedGroup{g.Tenant, groupMap(g.Group), g.Value, perGroup[groupText(g.Tenant, g.Group)]})
+
+	// Groups are sorted by their highest value.
+	for _, g := range r.Groups[:min(len(r.Groups), maxListed)] {
+		alerts := perGroup[groupText(g.Tenant, g.Group)]
+		row.TopGroups = append(row.TopGroups, backtestGroup{g.Tenant, groupMap(g.Group), g.Value, alerts})
 	}
 	return row
 }
 
-// compareVersions holds two versions of a rule against each other. An alert is the same
-// where there is one of the same group at the same time.
-func compareVersions(before, now *history.Result) *testedVersions {
-	v := &testedVersions{Gone: []testedAlert{}, New: []testedAlert{}}
+// compareVersions compares the alerts of two versions of a rule. Alerts of the same group that overlap in time
+// are the same.
+func compareVersions(before, now *history.Result) *backtestVersions {
 	var older []*history.Alert
 	if before != nil {
 		older = before.Alerts
 	}
-	v.Alerts = len(older)
-	missing := func(from, in []*history.Alert) []testedAlert {
-		byGroup := map[string][]*history.Alert{}
-		for _, a := range in {
-			key := groupText(a.Tenant, a.Group)
-			byGroup[key] = append(byGroup[key], a)
-		}
-		list := []testedAlert{}
-		for _, a := range from {
-			same := slices.ContainsFunc(byGroup[groupText(a.Tenant, a.Group)], func(b *history.Alert) bool {
-				return !a.Starts.After(b.Ends) && !b.Starts.After(a.Ends)
-			})
-			if !same {
-				list = append(list, testedAlert{a.Tenant, a.Starts, a.Level, groupMap(a.Group), a.Count})
-			}
-		}
-		return list
+	gone, added := alertsWithout(older, now.Alerts), alertsWithout(now.Alerts, older)
+	return &backtestVersions{Alerts: len(older), Both: len(now.Alerts) - len(added), Gone: gone, New: added}
+}
+
+// alertsWithout returns the alerts of a list that have no equal in another.
+func alertsWithout(list, other []*history.Alert) []backtestAlert {
+	byGroup := map[string][]*history.Alert{}
+	for _, alert := range other {
+		key := groupText(alert.Tenant, alert.Group)
+		byGroup[key] = append(byGroup[key], alert)
 	}
-	v.Gone, v.New = missing(older, now.Alerts), missing(now.Alerts, older)
-	v.Both = len(now.Alerts) - len(v.New)
-	return v
+
+	without := []backtestAlert{}
+	for _, alert := range list {
+		overlaps := func(o *history.Alert) bool {
+			return !alert.Starts.After(o.Ends) && !o.Starts.After(alert.Ends)
+		}
+		if !slices.ContainsFunc(byGroup[groupText(alert.Tenant, alert.Group)], overlaps) {
+			without = append(without,
+				backtestAlert{alert.Tenant, alert.Starts, alert.Level, groupMap(alert.Group), alert.Count})
+		}
+	}
+	return without
 }
 
 func groupMap(values []schema.GroupValue) map[string]string {
@@ -294,63 +345,13 @@ func groupMap(values []schema.GroupValue) map[string]string {
 	return group
 }
 
-// groupText names a group for people.
+// groupText formats a group for people.
 func groupText(tenant string, values []schema.GroupValue) string {
 	parts := []string{tenant}
 	for _, g := range values {
 		parts = append(parts, g.Field+" "+g.Value)
 	}
 	return strings.Join(parts, ", ")
-}
-
-func round(f float64) float64 { return math.Round(f*10) / 10 }
-
-// short is a value for people: ratios have many digits.
-func short(f float64) float64 { return math.Round(f*1e4) / 1e4 }
-
-// print shows all that is known of one rule.
-func (r *tested) print(w io.Writer) {
-	out := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
-	out("%s (%s, %s)", printable(r.Title), r.Level, r.RuleID)
-	out("%s to %s", r.Since.Format(time.RFC3339), r.Until.Format(time.RFC3339))
-	out("")
-	out("alerts     %d, %v a week, of %d groups", r.Alerts, round(r.PerWeek), r.AlertGroups)
-	out("groups     %d; highest values: p50 %v, p95 %v, all %v", r.Groups, short(r.P50), short(r.P95), short(r.Highest))
-	if r.Threshold != nil {
-		out("threshold  %v", *r.Threshold)
-	}
-	if s := r.Suggested; s != nil {
-		out("           %v would have given %d alerts: at most %d a week", s.Threshold, s.Alerts, s.MaxPerWeek)
-	}
-	most := 1
-	for _, d := range r.Days {
-		most = max(most, d.Alerts)
-	}
-	out("\nalerts a day")
-	for _, d := range r.Days {
-		out("  %s %6d %s", d.Date, d.Alerts, strings.Repeat("▇", (d.Alerts*40+most-1)/most))
-	}
-	if len(r.TopGroups) > 0 {
-		out("\ngroups with the highest values")
-		for _, g := range r.TopGroups {
-			out("  %10v %s, %d alerts", g.Value, printable(mapText(g.Tenant, g.Group)), g.Alerts)
-		}
-	}
-	if v := r.Against; v != nil {
-		out("\nthe other version: %d alerts; %d in both, %d only there, %d only here", v.Alerts, v.Both, len(v.Gone), len(v.New))
-		for _, x := range []struct {
-			sign string
-			list []testedAlert
-		}{{"-", v.Gone}, {"+", v.New}} {
-			for i, a := range x.list {
-				if i == mostTop {
-					out("%s … %d more", x.sign, len(x.list)-i)
-					break
-				}
-				out("%s %s %s %s, %v", x.sign, a.At.Format(time.RFC3339), a.Level, printable(mapText(a.Tenant, a.Group)), a.Count)
-			}
-		}
-	}
 }
 
 // mapText is groupText for a map.
@@ -360,4 +361,66 @@ func mapText(tenant string, group map[string]string) string {
 		values = append(values, schema.GroupValue{Field: name, Value: group[name]})
 	}
 	return groupText(tenant, values)
+}
+
+func round(f float64) float64 { return math.Round(f*10) / 10 }
+
+// short rounds a value for people: ratios have many digits.
+func short(f float64) float64 { return math.Round(f*1e4) / 1e4 }
+
+// barWidth is the length of the bar for the day with most alerts.
+const barWidth = 40
+
+// print prints a result in detail.
+func (r *backtestResult) print(w io.Writer) {
+	line := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
+	line("%s (%s, %s)", printable(r.Title), r.Level, r.RuleID)
+	line("%s to %s", r.Since.Format(time.RFC3339), r.Until.Format(time.RFC3339))
+	line("")
+	line("alerts     %d, %v a week, of %d groups", r.Alerts, round(r.PerWeek), r.AlertGroups)
+	line("groups     %d; highest values: p50 %v, p95 %v, all %v",
+		r.Groups, short(r.P50), short(r.P95), short(r.Highest))
+	if r.Threshold != nil {
+		line("threshold  %v", *r.Threshold)
+	}
+	if s := r.Suggested; s != nil {
+		line("           %v would have given %d alerts: at most %d a week", s.Threshold, s.Alerts, s.MaxPerWeek)
+	}
+
+	// A bar for each day, relative to the day with most alerts.
+	highest := 1
+	for _, day := range r.Days {
+		highest = max(highest, day.Alerts)
+	}
+	line("\nalerts a day")
+	for _, day := range r.Days {
+		width := (day.Alerts*barWidth + highest - 1) / highest // rounded up
+		line("  %s %6d %s", day.Date, day.Alerts, strings.Repeat("▇", width))
+	}
+
+	if len(r.TopGroups) > 0 {
+		line("\ngroups with the highest values")
+		for _, g := range r.TopGroups {
+			line("  %10v %s, %d alerts", g.Value, printable(mapText(g.Tenant, g.Group)), g.Alerts)
+		}
+	}
+
+	if v := r.Against; v != nil {
+		line("\nthe other version: %d alerts; %d in both, %d only there, %d only here",
+			v.Alerts, v.Both, len(v.Gone), len(v.New))
+		printAlerts(w, "-", v.Gone)
+		printAlerts(w, "+", v.New)
+	}
+}
+
+// printAlerts prints the first alerts of a comparison.
+func printAlerts(w io.Writer, sign string, list []backtestAlert) {
+	for i, alert := range list {
+		if i == maxListed {
+			fmt.Fprintf(w, "%s … %d more\n", sign, len(list)-i)
+			return
+		}
+		fmt.Fprintf(w, "%s %s %s %s, %v\n", sign, alert.At.Format(time.RFC3339), alert.Level,
+			printable(mapText(alert.Tenant, alert.Group)), alert.Count)
+	}
 }

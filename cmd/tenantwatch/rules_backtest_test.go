@@ -41,7 +41,7 @@ func TestRulesBacktest(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, errs, code := run("--since", "7d", "--rule", "failed_logins_by_ip", "--max-per-week", "2", "--against", older, "--output", "json")
-	var list []tested
+	var list []backtestResult
 	if err := json.Unmarshal([]byte(out), &list); err != nil || code != exitOK || len(list) != 1 {
 		t.Fatalf("exit %d, %v\n%s%s", code, err, out, errs)
 	}
@@ -67,8 +67,8 @@ func TestRulesBacktest(t *testing.T) {
 		{[]string{"--since", "7d", "--rule", "failed_logins_by_ip", "--against", older}, "+ ", exitOK},
 		{[]string{"--since", "7d"}, "Many failed logins from one IP", exitOK},
 		{[]string{"--since", "7d", "--tenant", "other", "--rule", "failed_logins_by_ip"}, "alerts     0,", exitOK},
-		{[]string{"--since", "7d", "--rule", "nothing"}, `no rule is called "nothing"`, exitUsage},
-		{[]string{"--since", "7d", "--rule", "failed_login"}, "only serves others", exitUsage},
+		{[]string{"--since", "7d", "--rule", "nothing"}, `unknown rule "nothing"`, exitUsage},
+		{[]string{"--since", "7d", "--rule", "failed_login"}, "only counted by other rules", exitUsage},
 		{[]string{"--rule", "failed_logins_by_ip"}, "--since", exitUsage},
 		{[]string{"--since", "7d", "--max-per-week", "-1"}, "--max-per-week", exitUsage},
 		{[]string{"--since", "7d", "--against", filepath.Join(older, "none")}, "is not a folder", exitUsage},

@@ -11,10 +11,10 @@ import (
 
 type rulesConvertCmd struct {
 	ruleSources
-	Rule   string `required:"" placeholder:"RULE" help:"The rule's id, name or title."`
-	Since  string `default:"24h" help:"From when on: a time before the query runs such as 24h or 7d, or a time such as 2026-11-20T10:00:00Z."`
-	Until  string `help:"Up to when, in the same way. Default: when the query runs."`
-	Tenant string `help:"The tenant's name. Default: all that there are."`
+	Rule   string `required:"" placeholder:"RULE" help:"Id, name or title of the rule."`
+	Since  string `default:"24h" help:"Start of the range: a duration before the query runs, or a time."`
+	Until  string `help:"End of the range, in the same form. Default: when the query runs."`
+	Tenant string `help:"Name of the tenant. Default: all."`
 }
 
 // Run prints SQL that finds what the rule finds.
@@ -23,44 +23,49 @@ func (c *rulesConvertCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	set, doc, rule, err := c.one(a, c.Rule)
+	set, doc, rule, err := c.loadRule(a, c.Rule)
 	if err != nil {
 		return err
 	}
 	if rule == nil {
-		return fmt.Errorf("%s (%s, %s:%d) does not run. It is %s: %s", cmp.Or(doc.Title, "the rule"), doc.ID, doc.File, doc.Line, doc.Status, doc.Reason)
+		return fmt.Errorf("%s (%s, %s:%d) does not run. It is %s: %s",
+			cmp.Or(doc.Title, "the rule"), doc.ID, doc.File, doc.Line, doc.Status, doc.Reason)
 	}
-	text, err := set.SQL(rule, query)
+
+	sql, err := set.SQL(rule, query)
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(a.stdout, text)
+	_, err = io.WriteString(a.stdout, sql)
 	return err
 }
 
-// query is what the flags say of the events.
+// query returns the time range and the tenant of the flags.
 func (c *rulesConvertCmd) query(now time.Time) (rules.SQLQuery, error) {
 	q := rules.SQLQuery{Tenant: c.Tenant}
 	var err error
-	if q.Since, err = sqlTimeOf("--since", c.Since, now); err != nil {
+	if q.Since, err = parseSQLTime("--since", c.Since, now); err != nil {
 		return q, err
 	}
 	if c.Until != "" {
-		if q.Until, err = sqlTimeOf("--until", c.Until, now); err != nil {
+		if q.Until, err = parseSQLTime("--until", c.Until, now); err != nil {
 			return q, err
 		}
 	}
-	begin, end := atTime(q.Since, now), atTime(q.Until, now)
-	if !begin.Before(end) {
-		return q, usageError(fmt.Sprintf("--since %s is not before --until %s", begin.Format(time.RFC3339), end.Format(time.RFC3339)))
+
+	// A mix of a time and a duration is checked for now, although the query may run later.
+	start, end := resolveSQLTime(q.Since, now), resolveSQLTime(q.Until, now)
+	if !start.Before(end) {
+		return q, usageError(fmt.Sprintf("--since %s is not before --until %s",
+			start.Format(time.RFC3339), end.Format(time.RFC3339)))
 	}
 	return q, nil
 }
 
-// sqlTimeOf reads a time, or how long before the query runs one is.
-func sqlTimeOf(flag, text string, now time.Time) (rules.SQLTime, error) {
-	if d, err := parseDuration(text); err == nil && d >= 0 {
-		return rules.SQLTime{Ago: d}, nil
+// parseSQLTime parses a time, or a duration before the query runs.
+func parseSQLTime(flag, text string, now time.Time) (rules.SQLTime, error) {
+	if ago, err := parseDuration(text); err == nil && ago >= 0 {
+		return rules.SQLTime{Ago: ago}, nil
 	}
 	at, err := parseTime(text, now)
 	if err != nil {
@@ -69,8 +74,8 @@ func sqlTimeOf(flag, text string, now time.Time) (rules.SQLTime, error) {
 	return rules.SQLTime{At: at}, nil
 }
 
-// atTime is what a time is if the query runs now.
-func atTime(t rules.SQLTime, now time.Time) time.Time {
+// resolveSQLTime returns the time that is meant if the query runs now.
+func resolveSQLTime(t rules.SQLTime, now time.Time) time.Time {
 	if t.At.IsZero() {
 		return now.Add(-t.Ago).UTC()
 	}

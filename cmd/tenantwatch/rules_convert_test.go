@@ -28,7 +28,7 @@ func TestRulesConvert(t *testing.T) {
 		{"a variable", "strange", []string{"--var", "odd=odd,strange"}, []string{"lower(type) IN ('odd', 'strange')"}, exitOK},
 		{"waiting", "strange", nil, []string{"Strange type (strange, chain.yml:27) does not run. It is waiting: set the variable odd"}, exitFailed},
 		{"beyond RE2", "beyond", nil, []string{"beyond.yml:1: Beyond: the regular expression a(?!b): RE2 does not support it, and ClickHouse has no other engine"}, exitFailed},
-		{"unknown", "many faild", nil, []string{`--rule: no rule is called "many faild"; there is "Many failed" (many)`}, exitUsage},
+		{"unknown", "many faild", nil, []string{`--rule: unknown rule "many faild"; did you mean "Many failed" (many)?`}, exitUsage},
 		{"no time", "many", []string{"--since", "soon"}, []string{`--since: "soon": want a time ago`}, exitUsage},
 		{"no span", "many", []string{"--since", "1h", "--until", "2h"}, []string{"is not before --until"}, exitUsage},
 	} {

@@ -84,12 +84,12 @@ func TestRulesExplain(t *testing.T) {
 		{"turned off", "turned-off", "nowhere", nil, []string{"does not run. It is disabled: off.overlay.yml:1: Noise."}, exitOK},
 		{"refused", "broken", "f1", nil, []string{`does not run. It is refused: broken.yml:5`, `unknown modifier "like"`}, exitOK},
 		{"by name", "same", "f1", nil, []string{"Other (other-1"}, exitOK},
-		{"several", "OTHER", "f1", nil, []string{`--rule: several rules are called "OTHER", give the id: other-1 (chain.yml:34), other-2 (chain.yml:42)`}, exitUsage},
-		{"nearly", "many faild", "f1", nil, []string{`--rule: no rule is called "many faild"; there is "Many failed" (many)`}, exitUsage},
-		{"a part of the title", "broken in", "f1", nil, []string{`there is "Broken into" (into)`}, exitUsage},
-		{"none like it", "zzzzzzzzzzzzzz", "f1", nil, []string{`--rule: no rule is called "zzzzzzzzzzzzzz"` + "\n"}, exitUsage},
+		{"several", "OTHER", "f1", nil, []string{`--rule: several rules are named "OTHER"; give the id: other-1 (chain.yml:34), other-2 (chain.yml:42)`}, exitUsage},
+		{"nearly", "many faild", "f1", nil, []string{`--rule: unknown rule "many faild"; did you mean "Many failed" (many)?`}, exitUsage},
+		{"a part of the title", "broken in", "f1", nil, []string{`did you mean "Broken into" (into)`}, exitUsage},
+		{"none like it", "zzzzzzzzzzzzzz", "f1", nil, []string{`--rule: unknown rule "zzzzzzzzzzzzzz"` + "\n"}, exitUsage},
 		{"no event", "many", "f9", nil, []string{"no such event in the files: f9"}, exitFailed},
-		{"a tenant", "many", "f1", []string{"--tenant", "acme"}, []string{"--tenant: files tell of no tenant"}, exitUsage},
+		{"a tenant", "many", "f1", []string{"--tenant", "acme"}, []string{"--tenant: events in files have no tenant"}, exitUsage},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out, said strings.Builder
@@ -224,7 +224,7 @@ func TestRulesExplainStored(t *testing.T) {
 		{"into", "in", nil, []string{"It fires", "✓ many seen at 2026-01-01T00:02:00.000Z (f2)"}, exitOK},
 		{"many", "g2", nil, []string{"The condition holds, but the event was backfilled"}, exitOK},
 		{"many", "g3", nil, []string{"The condition holds, but the event was 2h5m old when it was pulled"}, exitOK},
-		{"many", "h2", nil, []string{"the alert has been open since 2026-01-01T01:30:00.000Z", "what is recorded of the alert:\n  2026-01-01T01:30:00.000Z firing medium, count 3"}, exitOK},
+		{"many", "h2", nil, []string{"the alert has been open since 2026-01-01T01:30:00.000Z", "recorded transitions of the alert:\n  2026-01-01T01:30:00.000Z firing medium, count 3"}, exitOK},
 		{"login", "in", nil, []string{"It fires", "alert open since 2026-01-01T00:04:00.000Z, low, closes silently at 2026-01-02T00:04:00.000Z", "counted by: Broken into", `filter "Not the office"`}, exitOK},
 		{"strange", "nowhere", nil, []string{"does not run. It is waiting"}, exitOK},
 		{"many", "nowhere'\\?", nil, []string{`no such event in ClickHouse: nowhere'\?; it may not have been pulled yet`}, exitFailed},

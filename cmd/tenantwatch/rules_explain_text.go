@@ -12,7 +12,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/scanner"
 )
 
-// printExplanation writes it for people.
+// printExplanation prints an explanation for people: a summary, and a tree of the rule's state.
 func printExplanation(w io.Writer, e *scanner.Explanation) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s (%s, %s, %s:%d)\n", e.Title, e.RuleID, e.Type, e.File, e.Line)
@@ -25,15 +25,19 @@ func printExplanation(w io.Writer, e *scanner.Explanation) error {
 		fmt.Fprintf(&b, ", pulled %s later (%s)", e.FetchedAt.Sub(e.At).Round(time.Millisecond), e.Source)
 	}
 	fmt.Fprintf(&b, "\n\n%s\n\n", e.Reason)
-	t := list.NewWriter()
-	t.SetStyle(list.StyleConnectedLight)
-	drawState(t, &e.State, "")
-	b.WriteString(t.Render())
+
+	// The tree: the rule, what it counts, and the groups with their windows and alerts.
+	tree := list.NewWriter()
+	tree.SetStyle(list.StyleConnectedLight)
+	drawState(tree, &e.State, "")
+	b.WriteString(tree.Render())
 	b.WriteString("\n")
+
+	// What is known beside the event.
 	if len(e.Levels) > 1 {
 		var levels []string
-		for _, l := range e.Levels {
-			levels = append(levels, fmt.Sprintf("%s from %v", l.Name, l.Count))
+		for _, level := range e.Levels {
+			levels = append(levels, fmt.Sprintf("%s from %v", level.Name, level.Count))
 		}
 		fmt.Fprintf(&b, "\nlevels: %s\n", strings.Join(levels, ", "))
 	}
@@ -41,16 +45,18 @@ func printExplanation(w io.Writer, e *scanner.Explanation) error {
 		fmt.Fprintf(&b, "\ncounted by: %s\n", strings.Join(e.Serves, ", "))
 	}
 	if len(e.Recorded) > 0 {
-		b.WriteString("\nwhat is recorded of the alert:\n")
+		b.WriteString("\nrecorded transitions of the alert:\n")
 		for _, r := range e.Recorded {
-			fmt.Fprintf(&b, "  %s %s %s, count %v, begun %s\n", rfc3339(r.UpdatedAt), r.State, r.Level, r.Count, rfc3339(r.StartsAt))
+			fmt.Fprintf(&b, "  %s %s %s, count %v, started %s\n",
+				rfc3339(r.UpdatedAt), r.State, r.Level, r.Count, rfc3339(r.StartsAt))
 		}
 	}
+
 	_, err := io.WriteString(w, printable(b.String()))
 	return err
 }
 
-// mark shows a verdict.
+// mark returns the sign of a condition.
 func mark(holds bool) string {
 	if holds {
 		return "✓ "
@@ -58,31 +64,34 @@ func mark(holds bool) string {
 	return "✗ "
 }
 
-// drawState draws a rule with what it counts.
-func drawState(t list.Writer, s *scanner.State, note string) {
+// drawState draws a rule with the rules that it counts and its groups.
+func drawState(tree list.Writer, s *scanner.State, note string) {
 	if s.Match != nil {
-		t.AppendItem(mark(s.Occurs) + s.Title + ", a detection" + note)
-		t.Indent()
-		drawMatch(t, s.Match, s.File)
+		tree.AppendItem(mark(s.Occurs) + s.Title + ", a detection" + note)
+		tree.Indent()
+		drawMatch(tree, s.Match, s.File)
 	} else {
-		t.AppendItem(fmt.Sprintf("%s%s, %s%s: %s within %s", mark(s.Occurs), s.Title, s.Type, note, s.Condition, duration(time.Duration(s.Timespan))))
-		t.Indent()
+		tree.AppendItem(fmt.Sprintf("%s%s, %s%s: %s within %s",
+			mark(s.Occurs), s.Title, s.Type, note, s.Condition, duration(time.Duration(s.Timespan))))
+		tree.Indent()
+		// The rules that the correlation counts, or only looks at.
 		for i := range s.Counts {
-			note := ", counted"
+			role := ", counted"
 			if s.Counts[i].OnlyLookedAt {
-				note = ", looked at"
+				role = ", looked at"
 			}
-			drawState(t, &s.Counts[i].State, note)
+			drawState(tree, &s.Counts[i].State, role)
 		}
 	}
+
 	for i := range s.Groups {
-		drawGroup(t, &s.Groups[i])
+		drawGroup(tree, &s.Groups[i])
 	}
-	t.UnIndent()
+	tree.UnIndent()
 }
 
-// drawMatch draws the condition of a detection in a file.
-func drawMatch(t list.Writer, e *rules.Explanation, file string) {
+// drawMatch draws the condition of a detection that is in a file.
+func drawMatch(tree list.Writer, e *rules.Explanation, file string) {
 	var label []string
 	if e.Filter != "" {
 		label = append(label, fmt.Sprintf("filter %q:", e.Filter))
@@ -90,6 +99,8 @@ func drawMatch(t list.Writer, e *rules.Explanation, file string) {
 	if e.Search != "" {
 		label = append(label, e.Search+":")
 	}
+
+	// A test shows both values, and/or/not their operator.
 	switch e.Op {
 	case rules.OpField:
 		label = append(label, e.Field, "is", e.Got()+", wanted is", e.Want())
@@ -98,92 +109,104 @@ func drawMatch(t list.Writer, e *rules.Explanation, file string) {
 	default:
 		label = append(label, e.Op)
 	}
-	switch {
-	case len(e.Parts) > 0 || e.Line == 0:
-	case e.File != file: // of a filter
+
+	// A leaf has a place. The parts of a filter are in another file than the rule.
+	isLeaf := len(e.Parts) == 0 && e.Line != 0
+	if isLeaf && e.File != file {
 		label = append(label, fmt.Sprintf("(%s:%d)", e.File, e.Line))
-	default:
+	} else if isLeaf {
 		label = append(label, fmt.Sprintf("(line %d)", e.Line))
 	}
 	if e.Note != "" {
 		label = append(label, "- "+e.Note)
 	}
-	t.AppendItem(mark(e.Holds) + strings.Join(label, " "))
+	tree.AppendItem(mark(e.Holds) + strings.Join(label, " "))
+
 	if len(e.Parts) > 0 {
-		t.Indent()
-		for _, p := range e.Parts {
-			drawMatch(t, p, file)
+		tree.Indent()
+		for _, part := range e.Parts {
+			drawMatch(tree, part, file)
 		}
-		t.UnIndent()
+		tree.UnIndent()
 	}
 }
 
 // drawGroup draws a group with its window and its alert.
-func drawGroup(t list.Writer, g *scanner.Group) {
+func drawGroup(tree list.Writer, g *scanner.Group) {
 	var key []string
-	for _, k := range g.Key {
-		name := k.Field
-		if k.Path != "" {
-			name += " (" + k.Path + ")"
+	for _, field := range g.Key {
+		name := field.Field
+		if field.Path != "" {
+			name += " (" + field.Path + ")"
 		}
-		if k.Found {
-			key = append(key, fmt.Sprintf("%s %q", name, k.Value))
+		if field.Found {
+			key = append(key, fmt.Sprintf("%s %q", name, field.Value))
 		} else {
 			key = append(key, name+" absent")
 		}
 	}
+	// A rule without group-by.
 	if len(key) == 0 {
 		key = []string{"all events of the tenant"}
 	}
-	t.AppendItem("group: " + strings.Join(key, ", "))
-	t.Indent()
-	defer t.UnIndent()
+	tree.AppendItem("group: " + strings.Join(key, ", "))
+	tree.Indent()
+	defer tree.UnIndent()
+
 	if g.Missing != "" {
-		t.AppendItem(g.Missing)
+		tree.AppendItem(g.Missing)
 	}
-	if w := g.Window; w != nil {
-		missing := ""
-		if w.Missing > 0 && !w.Holds {
-			missing = fmt.Sprintf(", %v too few", w.Missing)
-		}
-		t.AppendItem(fmt.Sprintf("%swindow (%s, %s]: %v%s", mark(w.Holds), rfc3339(w.After), rfc3339(w.Until), w.Value, missing))
-		t.Indent()
-		for _, s := range w.Sources {
-			drawSource(t, s)
-		}
-		for _, s := range w.Values {
-			t.AppendItem(fmt.Sprintf("%q, %d times, last at %s", s.Text, s.Times, rfc3339(s.Last)))
-		}
-		t.AppendItem(fmt.Sprintf("%d events: %s", w.Events, strings.Join(w.LogIDs, " ")))
-		t.AppendItem(fmt.Sprintf("its first event leaves at %s, this one at %s", rfc3339(w.FirstLeave), rfc3339(w.LastsUntil)))
-		t.UnIndent()
+	if g.Window != nil {
+		drawWindow(tree, g.Window)
 	}
-	if o := g.Alert; o != nil {
-		text := fmt.Sprintf("alert open since %s, %s", rfc3339(o.StartsAt), o.Level)
+	if alert := g.Alert; alert != nil {
+		text := fmt.Sprintf("alert open since %s, %s", rfc3339(alert.StartsAt), alert.Level)
 		switch {
-		case o.Ends.IsZero():
-		case o.Silently:
-			text += ", closes silently at " + rfc3339(o.Ends)
+		case alert.Ends.IsZero():
+		case alert.Silently:
+			text += ", closes silently at " + rfc3339(alert.Ends)
 		default:
-			text += ", resolves at " + rfc3339(o.Ends) + " if nothing more comes"
+			text += ", resolves at " + rfc3339(alert.Ends) + " if nothing more comes"
 		}
-		t.AppendItem(text)
+		tree.AppendItem(text)
 	}
 }
 
+// drawWindow draws a window with its sources, values and events.
+func drawWindow(tree list.Writer, w *scanner.Window) {
+	missing := ""
+	if w.Missing > 0 && !w.Holds {
+		missing = fmt.Sprintf(", %v too few", w.Missing)
+	}
+	tree.AppendItem(fmt.Sprintf("%swindow (%s, %s]: %v%s",
+		mark(w.Holds), rfc3339(w.After), rfc3339(w.Until), w.Value, missing))
+	tree.Indent()
+	defer tree.UnIndent()
+
+	for _, source := range w.Sources {
+		drawSource(tree, source)
+	}
+	for _, value := range w.Values {
+		tree.AppendItem(fmt.Sprintf("%q, %d times, last at %s", value.Text, value.Times, rfc3339(value.Last)))
+	}
+	tree.AppendItem(fmt.Sprintf("%d events: %s", w.Events, strings.Join(w.LogIDs, " ")))
+	tree.AppendItem(fmt.Sprintf("its first event leaves at %s, this one at %s",
+		rfc3339(w.FirstLeave), rfc3339(w.LastsUntil)))
+}
+
 // drawSource draws one of the rules of a temporal correlation.
-func drawSource(t list.Writer, s scanner.Seen) {
+func drawSource(tree list.Writer, s scanner.Seen) {
 	seen := "not seen"
 	if s.Times > 0 {
 		seen = fmt.Sprintf("seen at %s (%s)", rfc3339(s.Last), s.LogID)
 	}
 	if s.Absent {
-		seen += ", to be absent"
+		seen += ", must be absent"
 	}
-	t.AppendItem(mark(s.Absent != (s.Times > 0)) + s.Text + " " + seen)
+	tree.AppendItem(mark(s.Absent != (s.Times > 0)) + s.Text + " " + seen)
 }
 
-// duration writes 10m rather than 10m0s.
+// duration formats a duration without zero units: 10m, not 10m0s.
 func duration(d time.Duration) string {
 	text := d.String()
 	for _, zero := range []string{"m0s", "h0m"} {

@@ -9,12 +9,12 @@ import (
 
 type rulesLintCmd struct {
 	ruleSources
-	Schemas   string `placeholder:"DIR" help:"The folder json-schema of SigmaHQ/sigma-specification, to validate the files against."`
-	Output    string `enum:"table,json,csv" default:"table" help:"table, json (an array of objects) or csv (with a header)."`
-	FailLevel string `enum:"error,warning" default:"error" help:"From which severity on a finding makes the exit code 3: error or warning."`
+	Schemas   string `placeholder:"DIR" help:"Folder json-schema of SigmaHQ/sigma-specification, to validate files."`
+	Output    string `enum:"table,json,csv" default:"table" help:"table, json (one array) or csv (with a header)."`
+	FailLevel string `enum:"error,warning" default:"error" help:"Least severity for exit code 3: error or warning."`
 }
 
-// Run prints what is found. Its error is a foundError when that is bad enough.
+// Run prints the findings. Its error is a foundError when one is of the fail level or above.
 func (c *rulesLintCmd) Run(a *app) error {
 	var schemas rules.Schemas
 	if c.Schemas != "" {
@@ -23,18 +23,22 @@ func (c *rulesLintCmd) Run(a *app) error {
 			return usageError(fmt.Sprintf("--schemas: %v", err))
 		}
 	}
-	settings, sources, err := c.read(a)
+
+	settings, sources, err := c.sources(a)
 	if err != nil {
 		return err
 	}
-	rows, err := newPrinter(a.stdout, c.Output, []string{"severity", "check", "file", "line", "id", "title", "finding"})
+	columns := []string{"severity", "check", "file", "line", "id", "title", "finding"}
+	rows, err := newPrinter(a.stdout, c.Output, columns)
 	if err != nil {
 		return err
 	}
-	found := 0
+
+	// All findings are printed; --fail-level only decides about the exit code.
+	failing := 0
 	for _, f := range settings.Lint(schemas, sources...) {
 		if f.Severity.AtLeast(rules.Severity(c.FailLevel)) {
-			found++
+			failing++
 		}
 		if err := rows.row([]any{string(f.Severity), f.Check, f.File, f.Line, f.ID, f.Title, f.Text}); err != nil {
 			return err
@@ -43,8 +47,9 @@ func (c *rulesLintCmd) Run(a *app) error {
 	if err := rows.end(); err != nil {
 		return err
 	}
-	if found > 0 {
-		return foundError(fmt.Sprintf("%d findings of severity %s or above", found, c.FailLevel))
+
+	if failing > 0 {
+		return foundError(fmt.Sprintf("%d findings of severity %s or above", failing, c.FailLevel))
 	}
 	return nil
 }

@@ -89,7 +89,7 @@ func TestRulesScan(t *testing.T) {
 		{name: "broken lines", content: "{\"type\":\n\n" + events[5] + "\n7", want: []string{strange}, code: exitFailed, said: "FILE:1: "},
 		{name: "broken lines and findings", content: lines + "\n{", want: []string{login, strange, many, into}, code: exitFound, said: "FILE:7: "},
 		{name: "a broken array", content: "[" + events[5] + ", {", want: []string{strange}, code: exitFailed, said: "FILE: "},
-		{name: "two arrays", content: "[" + events[5] + "]\n[{}]", want: []string{strange}, code: exitFailed, said: "FILE: there is more after the array"},
+		{name: "two arrays", content: "[" + events[5] + "]\n[{}]", want: []string{strange}, code: exitFailed, said: "FILE: unexpected content after the array"},
 		{name: "no date", content: `{"type":"odd"}`, code: exitFailed, said: "neither date nor log_id"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -13,41 +13,46 @@ import (
 )
 
 type simCmd struct {
-	Addr    string        `default:"127.0.0.1:0" help:"Where to listen; port 0 takes any."`
-	Name    string        `default:"demo" help:"The tenant's name."`
-	Seed    uint64        `default:"1" help:"Decides every event: the same seed, anchor and sizes give the same log."`
-	Anchor  time.Time     `help:"Where history ends and live events begin, RFC 3339. Default: now."`
-	Events  int           `default:"10000" help:"Events in the history."`
+	Addr    string        `default:"127.0.0.1:0" help:"Address to listen on. Port 0 picks a free one."`
+	Name    string        `default:"demo" help:"Name of the tenant."`
+	Seed    uint64        `default:"1" help:"Seed of the log: the same seed, anchor and sizes give the same events."`
+	Anchor  time.Time     `help:"Time at which history ends and live events start, in RFC 3339. Default: now."`
+	Events  int           `default:"10000" help:"Number of events in the history."`
 	Span    time.Duration `default:"24h" help:"How far back the history reaches."`
 	Rate    float64       `default:"10" help:"Live events per second."`
 	Latency time.Duration `default:"0" help:"Delay of every answer."`
-	Limit   float64       `default:"0" help:"Management API calls per second that are answered; 0 = no limit."`
-	Burst   int           `default:"50" help:"Calls that a rested limit allows at once."`
-	Attacks bool          `default:"true" negatable:"" help:"Attacks and outages, again and again."`
+	Limit   float64       `default:"0" help:"Management API calls per second that are allowed. 0 for no limit."`
+	Burst   int           `default:"50" help:"Management API calls that are allowed at once, with --limit."`
+	Attacks bool          `default:"true" negatable:"" help:"Simulate recurring attacks and outages."`
 }
 
 // Run serves a simulated tenant until ctx ends.
 func (s *simCmd) Run(ctx context.Context, a *app) error {
-	cfg := auth0sim.Config{Name: s.Name, Seed: s.Seed, Anchor: s.Anchor, HistoryEvents: s.Events, HistorySpan: s.Span,
-		LiveRate: s.Rate, Latency: s.Latency}
+	cfg := auth0sim.Config{
+		Name: s.Name, Seed: s.Seed, Anchor: s.Anchor, HistoryEvents: s.Events, HistorySpan: s.Span,
+		LiveRate: s.Rate, Latency: s.Latency,
+	}
 	if s.Limit > 0 {
 		cfg.Limit = auth0sim.Limit{Burst: s.Burst, PerSecond: s.Limit}
 	}
 	if s.Attacks {
 		cfg.Attacks, cfg.ProbeOutages = auth0sim.DemoAttacks(), auth0sim.DemoOutages()
 	}
-	sim, err := startSim(s.Addr, cfg)
+
+	server, err := startSim(s.Addr, cfg)
 	if err != nil {
 		return err
 	}
-	defer sim.close()
+	defer server.close()
+
+	// The output can be pasted into a shell.
 	out := newConsole(a.stdout)
-	out.printf("simulated tenant %s at %s; point tenantwatch or any client at it:", s.Name, sim.url)
+	out.printf("simulated tenant %s at %s; settings for tenantwatch or any other client:", s.Name, server.url)
 	out.printf("")
-	for _, line := range sim.environ() {
+	for _, line := range server.environ() {
 		out.printf("export %s", line)
 	}
-	return sim.wait(ctx)
+	return server.wait(ctx)
 }
 
 // sim is a simulated tenant that is served on loopback.
@@ -58,34 +63,40 @@ type sim struct {
 	done   chan error
 }
 
-// startSim serves a tenant. It answers for itself what cfg leaves open.
+// startSim serves a tenant. auth0sim fills in the settings that cfg leaves empty.
 func startSim(addr string, cfg auth0sim.Config) (*sim, error) {
-	l, err := net.Listen("tcp", addr)
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("simulated tenant: %w: choose another --addr", err)
 	}
-	s := &sim{tenant: auth0sim.New(cfg), url: &url.URL{Scheme: "http", Host: l.Addr().String()}, done: make(chan error, 1)}
+
+	// The port may have been 0, so the address is the listener's.
+	s := &sim{
+		tenant: auth0sim.New(cfg),
+		url:    &url.URL{Scheme: "http", Host: listener.Addr().String()},
+		done:   make(chan error, 1),
+	}
 	s.server = &http.Server{Handler: s.tenant, ReadHeaderTimeout: 10 * time.Second}
-	go func() { s.done <- s.server.Serve(l) }()
+	go func() { s.done <- s.server.Serve(listener) }()
 	return s, nil
 }
 
-// environ is the settings that reach the tenant.
+// environ returns the settings with which tenantwatch pulls and probes the tenant.
 func (s *sim) environ() []string {
-	c := s.tenant.Config()
+	cfg := s.tenant.Config()
 	return []string{
 		"AUTH0_DOMAIN=" + s.url.String(),
-		"AUTH0_CLIENT_ID=" + c.ClientID,
-		"AUTH0_CLIENT_SECRET=" + c.ClientSecret,
-		"TENANTWATCH_TENANT=" + c.Name,
-		"PROBE_CLIENT_ID=" + c.ProbeClientID,
-		"PROBE_USERNAME=" + c.Username,
-		"PROBE_PASSWORD=" + c.Password,
-		"PROBE_REALM=" + c.Realm,
+		"AUTH0_CLIENT_ID=" + cfg.ClientID,
+		"AUTH0_CLIENT_SECRET=" + cfg.ClientSecret,
+		"TENANTWATCH_TENANT=" + cfg.Name,
+		"PROBE_CLIENT_ID=" + cfg.ProbeClientID,
+		"PROBE_USERNAME=" + cfg.Username,
+		"PROBE_PASSWORD=" + cfg.Password,
+		"PROBE_REALM=" + cfg.Realm,
 	}
 }
 
-// wait serves until ctx ends.
+// wait returns when ctx ends or the server fails.
 func (s *sim) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():

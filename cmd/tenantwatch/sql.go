@@ -23,38 +23,45 @@ type sqlCmd struct {
 	queryBounds `embed:""`
 }
 
-// queryBounds are what a query may use beyond the default.
-type queryBounds struct {
-	MaxTime   string `placeholder:"TIME" help:"How long the query may take, such as 5m. Default: 1m in the embedded ClickHouse, which allows up to TENANTWATCH_SQL_MAX_TIME."`
-	MaxMemory string `placeholder:"SIZE" help:"How much memory the query may use, such as 2GiB. Default: 1GiB in the embedded ClickHouse, which allows up to TENANTWATCH_SQL_MAX_MEMORY."`
+// Help describes the bounds.
+func (*sqlCmd) Help() string {
+	return "In the embedded ClickHouse, a query has 1m and 1GiB by default. " +
+		"--max-time and --max-memory ask for more, up to TENANTWATCH_SQL_MAX_TIME and " +
+		"TENANTWATCH_SQL_MAX_MEMORY of the running instance."
 }
 
-// apply puts the bounds into a query's context.
+// queryBounds is the flags for a query's limits.
+type queryBounds struct {
+	MaxTime   string `placeholder:"TIME" help:"Time limit of the query, such as 5m. Default: 1m when embedded."`
+	MaxMemory string `placeholder:"SIZE" help:"Memory limit of the query, such as 2GiB. Default: 1GiB when embedded."`
+}
+
+// apply adds the limits to a query's context.
 func (b *queryBounds) apply(ctx context.Context) (context.Context, error) {
-	settings := clickhouse.Settings{}
+	limits := clickhouse.Settings{}
 	if b.MaxTime != "" {
-		longest, err := parseDuration(b.MaxTime)
-		if err != nil || longest <= 0 {
-			return nil, usageError(fmt.Sprintf("--max-time %q: want a time such as 90s or 5m", b.MaxTime))
+		limit, err := parseDuration(b.MaxTime)
+		if err != nil || limit <= 0 {
+			return nil, usageError(fmt.Sprintf("--max-time %q: want a duration such as 90s or 5m", b.MaxTime))
 		}
-		settings["max_execution_time"] = longest.Seconds()
+		limits["max_execution_time"] = limit.Seconds()
 	}
 	if b.MaxMemory != "" {
-		most, err := humanize.ParseBytes(b.MaxMemory)
-		if err != nil || most == 0 {
+		limit, err := humanize.ParseBytes(b.MaxMemory)
+		if err != nil || limit == 0 {
 			return nil, usageError(fmt.Sprintf("--max-memory %q: want a size such as 500MB or 2GiB", b.MaxMemory))
 		}
-		settings["max_memory_usage"] = most
+		limits["max_memory_usage"] = limit
 	}
-	if len(settings) == 0 {
+
+	// Without flags the defaults of the server apply.
+	if len(limits) == 0 {
 		return ctx, nil
 	}
-	return clickhouse.Context(ctx, clickhouse.WithSettings(settings)), nil
+	return clickhouse.Context(ctx, clickhouse.WithSettings(limits)), nil
 }
 
-// Run asks the query. It reaches the running instance's engine by the address in
-// the data folder, starts the engine itself when none runs, and asks
-// CLICKHOUSE_DSN when that is set.
+// Run runs the query and prints its rows.
 func (q *sqlCmd) Run(ctx context.Context, a *app) error {
 	if strings.TrimSpace(q.Query) == "" {
 		return usageError("the query is empty")
@@ -67,12 +74,13 @@ func (q *sqlCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+
+	// The connection cannot write, whatever the query is.
 	conn, end, err := connectReader(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer end()
-
 	rows, err := conn.Query(ctx, q.Query)
 	if err != nil {
 		return fmt.Errorf("query: %w", explainBounds(err))
@@ -81,7 +89,7 @@ func (q *sqlCmd) Run(ctx context.Context, a *app) error {
 	return q.print(a, rows)
 }
 
-// explainBounds adds to ClickHouse's refusal what to do about it.
+// explainBounds adds the remedy to an error by which ClickHouse enforces a limit.
 func explainBounds(err error) error {
 	var refused *clickhouse.Exception
 	if !errors.As(err, &refused) {
@@ -93,71 +101,87 @@ func explainBounds(err error) error {
 	case 241: // MEMORY_LIMIT_EXCEEDED
 		return fmt.Errorf("%w: ask for more with --max-memory", err)
 	case 452: // SETTING_CONSTRAINT_VIOLATION
-		return fmt.Errorf("%w: TENANTWATCH_SQL_MAX_TIME and TENANTWATCH_SQL_MAX_MEMORY of the running instance are the bounds", err)
+		return fmt.Errorf("%w: the limits are TENANTWATCH_SQL_MAX_TIME and TENANTWATCH_SQL_MAX_MEMORY "+
+			"of the running instance", err)
 	}
 	return err
 }
 
-// connectReader connects for reading, to wherever the data is, and tells what to
-// end then.
-func connectReader(ctx context.Context, c *Config) (driver.Conn, func(), error) {
-	dsn, end, err := readerDSN(ctx, c)
+// connectReader connects to the ClickHouse with the data, for reading only. It uses CLICKHOUSE_DSN or the
+// engine of the running instance; when none runs, it starts the engine. The caller calls end.
+func connectReader(ctx context.Context, c *Config) (conn driver.Conn, end func(), err error) {
+	dsn, stop, err := readerDSN(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}
-	conn, err := openReader(ctx, c, dsn)
+	conn, err = openReader(ctx, c, dsn)
 	if err != nil {
-		end()
+		stop()
 		return nil, nil, err
 	}
-	return conn, func() { conn.Close(); end() }, nil
+	return conn, func() { conn.Close(); stop() }, nil
 }
 
-// readerDSN is where to ask, as a user who may only read, and what to end then.
-func readerDSN(ctx context.Context, c *Config) (dsn string, end func(), err error) {
-	end = func() {}
+// readerDSN returns the address of the data for a user who may only read. The caller calls stop.
+func readerDSN(ctx context.Context, c *Config) (dsn string, stop func(), err error) {
+	stop = func() {}
 	if c.ClickHouse.DSN != "" {
-		return string(c.ClickHouse.DSN), end, nil
+		return string(c.ClickHouse.DSN), stop, nil
 	}
+
 	dir := filepath.Join(c.DataDir, clickhouseDir)
+
+	// The running instance, or the last one, has left the engine's address and passwords here.
 	access, err := chlocal.ReadAccess(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil, fmt.Errorf("there is no data in %s: set TENANTWATCH_DATA_DIR to the folder of the running instance, or CLICKHOUSE_DSN", c.DataDir)
+		return "", nil, fmt.Errorf("there is no data in %s: "+
+			"set TENANTWATCH_DATA_DIR to the folder of the running instance, or CLICKHOUSE_DSN", c.DataDir)
 	}
 	if err != nil {
 		return "", nil, err
 	}
+
+	// Start the engine when none runs.
 	if chlocal.Ping(ctx, access) != nil {
-		found, err := chlocal.FindEngine(c.Engine)
+		engine, err := chlocal.FindEngine(c.Engine)
 		if err != nil {
 			return "", nil, err
 		}
-		srv, err := chlocal.Start(ctx, chlocal.Config{Dir: dir, Engine: found, Bounds: c.sqlBounds, Log: slog.New(slog.DiscardHandler)})
+		quiet := slog.New(slog.DiscardHandler)
+		cfg := chlocal.Config{Dir: dir, Engine: engine, Bounds: c.sqlBounds, Log: quiet}
+		server, err := chlocal.Start(ctx, cfg)
 		if err != nil {
 			return "", nil, err
 		}
-		access, end = srv.Access, func() { _ = srv.Close() }
+		access, stop = server.Access, func() { _ = server.Close() }
 	}
+
+	// A login to a database that does not exist fails with an obscure error.
 	if ok, err := chlocal.HasDatabase(ctx, access, database); err != nil || !ok {
-		end()
-		return "", nil, errors.Join(fmt.Errorf("there is no data in %s yet: ask again once tenantwatch has started", c.DataDir), err)
+		stop()
+		noData := fmt.Errorf("there is no data in %s yet: try again once tenantwatch has started", c.DataDir)
+		return "", nil, errors.Join(noData, err)
 	}
+
+	// Where the kernel cannot confine the engine, it admits its owner only; openReader makes that session
+	// read-only.
 	user := chlocal.Reader
 	if access.Unconfined {
-		user = chlocal.Owner // who is let in; openReader makes the session read-only
+		user = chlocal.Owner
 	}
-	return access.DSN(user, database), end, nil
+	return access.DSN(user, database), stop, nil
 }
 
-// openReader connects for reading only.
+// openReader connects to ClickHouse for reading only.
 func openReader(ctx context.Context, c *Config, dsn string) (driver.Conn, error) {
 	opts, err := schema.Options(dsn, c.tuneClickHouse)
 	if err != nil {
 		return nil, err
 	}
+
+	// readonly=2 allows no writes but changes of settings, which clients need. The reader of the embedded
+	// engine has it already and may not set it.
 	if opts.Auth.Username != chlocal.Reader {
-		// 2: read only, but settings may be changed, which clients need. A user who
-		// is read-only anyway may not be told so; then the server itself sees to it.
 		if opts.Settings == nil {
 			opts.Settings = clickhouse.Settings{}
 		}

@@ -72,7 +72,7 @@ func TestNamesOfTenants(t *testing.T) {
 	}
 
 	p = start(t, name("second"), "run")
-	p.waitFor("TENANTWATCH_TENANT: the events of "+s.url.Host+" are kept here under the name first, not second.*set TENANTWATCH_TENANT=first", 0)
+	p.waitFor("TENANTWATCH_TENANT: the events of "+s.url.Host+" are stored under the name first, not second.*set TENANTWATCH_TENANT=first", 0)
 	if code := p.wait(); code != exitUsage {
 		t.Errorf("exit %d", code)
 	}

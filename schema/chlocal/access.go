@@ -12,32 +12,33 @@ import (
 	"path/filepath"
 )
 
-// The users of the engine. Owner may do everything, Reader may only read, and
-// TenantReader(t) may only read the rows of the tenant t.
+// The users of the engine. Owner may do everything, Reader may read everything in Database, and
+// TenantReader(t) may read the rows of the tenant t.
 const (
 	Owner  = "tenantwatch"
 	Reader = "reader"
 )
 
-// TenantReader is the user who sees the rows of one tenant only.
+// TenantReader returns the user who sees the rows of one tenant only.
 func TenantReader(tenant string) string { return Reader + "_" + tenant }
 
-// Access is how to reach an engine. It is kept in a file of mode 0600 in the
-// engine's folder, so the users who may read the data may also query it. Passwords
-// and, where they are still free, ports stay the same over restarts, so that
-// another client can be set up once.
+// Access is how clients reach an engine. It is kept in a file of mode 0600 in the engine's folder, so the
+// users who may read the data may also query it. Passwords and, if they are still free, ports stay the same
+// over restarts, so that a client is set up once.
 //
-// The addresses and passwords are those of the guard in front of the engine. The
-// engine itself listens on other ports with other passwords, which no file has.
+// The addresses and passwords are those of the guard in front of the engine. The engine itself listens on
+// other ports with other passwords, which are in no file.
 type Access struct {
 	TCP            string `json:"tcp"`  // native protocol, host:port
 	HTTP           string `json:"http"` // HTTP interface, host:port
 	OwnerPassword  string `json:"owner_password"`
 	ReaderPassword string `json:"reader_password"`
+
 	// TenantReaders are the readers of single tenants, by tenant.
 	TenantReaders map[string]Login `json:"tenant_readers,omitempty"`
-	// Unconfined is true where the kernel cannot keep the engine from reading
-	// this user's files. Only Owner is let in then.
+
+	// Unconfined is true if the kernel cannot keep the engine from reading this user's files. Then only
+	// Owner is admitted.
 	Unconfined bool `json:"unconfined,omitempty"`
 }
 
@@ -47,11 +48,10 @@ type Login struct {
 	Password string `json:"password"`
 }
 
-// accessFile is Access's file name in an engine's folder.
+// accessFile is the name of Access's file in an engine's folder.
 const accessFile = "access.json"
 
-// DSN is the address for clickhouse-go: native protocol, as the given user, in
-// the given database.
+// DSN returns the address for clickhouse-go: native protocol, as the given user, in the given database.
 func (a Access) DSN(user, database string) string {
 	return dsn(a.TCP, user, a.password(user), database)
 }
@@ -61,7 +61,7 @@ func dsn(addr, user, password, database string) string {
 	return u.String()
 }
 
-// password is a user's; empty for a user that does not exist.
+// password returns a user's password; empty for an unknown user.
 func (a Access) password(user string) string {
 	switch user {
 	case Owner:
@@ -69,6 +69,7 @@ func (a Access) password(user string) string {
 	case Reader:
 		return a.ReaderPassword
 	}
+
 	for _, reader := range a.TenantReaders {
 		if user == reader.User {
 			return reader.Password
@@ -77,8 +78,8 @@ func (a Access) password(user string) string {
 	return ""
 }
 
-// ReadAccess reads how to reach the engine of the folder dir. That the file is
-// there does not mean that the engine runs: see Ping.
+// ReadAccess reads how to reach the engine of the folder dir. The file remains when the engine has ended: see
+// Ping.
 func ReadAccess(dir string) (Access, error) {
 	var access Access
 	path := filepath.Join(dir, accessFile)
@@ -88,15 +89,14 @@ func ReadAccess(dir string) (Access, error) {
 		return access, fmt.Errorf("read the engine's address: %w", err)
 	}
 	if err := json.Unmarshal(data, &access); err != nil {
-		return access, fmt.Errorf("%s is damaged (%w): remove it while tenantwatch does not run; "+
-			"the next start makes another one, with new passwords", path, err)
+		return access, fmt.Errorf("%s is damaged (%w): remove it while tenantwatch is stopped; "+
+			"the next start creates another one, with new passwords", path, err)
 	}
 	return access, nil
 }
 
-// loadAccess is ReadAccess for an engine's start: what is missing is generated,
-// and so is all of it when the file is damaged. The damage is returned as well: the
-// data is not affected, but clients have to be given the new passwords.
+// loadAccess is ReadAccess for an engine's start: it generates what is missing, and everything if the file is
+// damaged. It returns the damage as well: the data is not affected, but clients need the new passwords.
 func loadAccess(dir string, tenants []string) (access Access, damage error) {
 	access, err := ReadAccess(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -109,6 +109,8 @@ func loadAccess(dir string, tenants []string) (access Access, damage error) {
 	if access.ReaderPassword == "" {
 		access.ReaderPassword = rand.Text()
 	}
+
+	// Readers of earlier starts keep their passwords, also those of tenants that are not configured now.
 	readers := map[string]Login{}
 	for tenant, reader := range access.TenantReaders {
 		readers[tenant] = Login{User: TenantReader(tenant), Password: cmp.Or(reader.Password, rand.Text())}
@@ -122,7 +124,7 @@ func loadAccess(dir string, tenants []string) (access Access, damage error) {
 	return access, damage
 }
 
-// save writes the file. If we die here, the next start writes it again.
+// save writes the file.
 func (a Access) save(dir string) error {
 	data, err := json.MarshalIndent(a, "", "  ")
 	if err != nil {
@@ -131,14 +133,16 @@ func (a Access) save(dir string) error {
 	return writeFile(filepath.Join(dir, accessFile), append(data, '\n'))
 }
 
-// writeFile replaces a file that only its owner may read. It returns once the file
-// is on disk: a power loss leaves the old one or the new one.
+// writeFile replaces a file that only its owner may read. After a crash the file has the old or the new
+// content, never a part.
 func writeFile(path string, data []byte) (err error) {
 	tmp := path + ".tmp"
 	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
+
+	// The content must be on disk before the rename makes it visible.
 	_, err = file.Write(data)
 	if err == nil {
 		err = file.Sync()
@@ -146,5 +150,7 @@ func writeFile(path string, data []byte) (err error) {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
+
+	// If we stop here, the old file stays.
 	return os.Rename(tmp, path)
 }

@@ -19,20 +19,30 @@ import (
 )
 
 const (
-	// stopTimeout is what a clean stop may take, running merges included,
-	// before the engine is killed; its data survives that too.
+	// stopTimeout bounds a clean stop, running merges included. Then the engine is killed, which its data
+	// survives too.
 	stopTimeout = 2 * time.Second
-	// maxLog is the size at which the engine's own log starts anew.
+
+	// maxLog is the size in bytes at which the file with the engine's output is replaced at a start.
 	maxLog = 8 << 20
+
+	// maxOutput is how many of the last bytes of the engine's output an error repeats.
+	maxOutput = 2000
+
+	// queryTimeout bounds a query of our own: on loopback, with an answer of one row.
+	queryTimeout = 2 * time.Second
+
+	// readyInterval is the time between two queries whether the engine is ready.
+	readyInterval = 20 * time.Millisecond
 )
 
 // child is one run of the engine.
 type child struct {
 	cmd   *exec.Cmd
 	stdin io.Closer // closing it ends the engine
-	leash io.Closer
-	done  chan struct{} // closed when it has ended
-	err   error         // its end; read after done
+	leash io.Closer // the parent's end of the pipe that ends the child with it
+	done  chan struct{}
+	err   error // the result of the process; read after done is closed
 }
 
 // startChild starts an engine and returns when it answers queries.
@@ -41,7 +51,10 @@ func startChild(ctx context.Context, engine Engine, dir string, at direct, lock 
 	if err != nil {
 		return nil, err
 	}
+	// The child has its own descriptors; ours are closed when it has started.
 	defer func() { _ = output.Close() }()
+
+	// We never write to the leash. The child sees its end when this process dies and the kernel closes it.
 	leashEnd, leash, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -53,12 +66,14 @@ func startChild(ctx context.Context, engine Engine, dir string, at direct, lock 
 		return nil, errors.Join(err, leash.Close())
 	}
 	cmd.Stdout, cmd.Stderr = output, output
-	cmd.ExtraFiles = []*os.File{leashEnd, lock} // leashFD first
+	cmd.ExtraFiles = []*os.File{leashEnd, lock} // the leash first: leashFD
+	// The engine's last statement reads from this pipe.
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, errors.Join(err, leash.Close())
 	}
 
+	// From here on the child must be closed after an error.
 	c := &child{cmd: cmd, stdin: stdin, leash: leash, done: make(chan struct{})}
 	started := make(chan error)
 	go c.wait(started)
@@ -67,17 +82,17 @@ func startChild(ctx context.Context, engine Engine, dir string, at direct, lock 
 	}
 	if err := c.ready(ctx, at); err != nil {
 		_ = c.close()
-		return nil, fmt.Errorf("start %s: %w%s", engine.Path, err, lastLines(output.Name()))
+		return nil, fmt.Errorf("start %s: %w%s", engine.Path, err, lastOutput(output.Name()))
 	}
 	return c, nil
 }
 
-// wait starts the child, reports that on started, and waits for its end. The
-// kernel sends Pdeathsig when the thread that forked ends, not the process:
-// so this goroutine keeps its thread.
+// wait starts the child, reports that on started, and waits for its end. The kernel sends Pdeathsig when the
+// thread that forked ends, not when the process ends, so this goroutine keeps its thread.
 func (c *child) wait(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+
 	err := c.cmd.Start()
 	started <- err
 	if err != nil {
@@ -87,18 +102,15 @@ func (c *child) wait(started chan<- error) {
 	close(c.done)
 }
 
-// command is the child: this program, which confines itself and becomes the engine.
-// None of our environment is passed on: it has secrets. The child is in a process
-// group of its own, so that a Ctrl-C on the terminal reaches us alone and we end
-// things in order.
+// command returns the child: this program, which confines itself and becomes the engine.
 func command(engine Engine, dir string, at direct) (*exec.Cmd, error) {
-	_, tcp, _ := net.SplitHostPort(at.tcp)
-	_, http, _ := net.SplitHostPort(at.http)
+	_, tcpPort, _ := net.SplitHostPort(at.tcp)
+	_, httpPort, _ := net.SplitHostPort(at.http)
 	args := []string{
 		"--config-file=" + filepath.Join(dir, configFile),
 		"--path=" + filepath.Join(dir, storeDir),
 		"--log-level=warning",
-		"--listen_host=127.0.0.1", "--tcp_port=" + tcp, "--http_port=" + http,
+		"--listen_host=127.0.0.1", "--tcp_port=" + tcpPort, "--http_port=" + httpPort,
 		"--query=SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
 			"SELECT count() FROM file('/dev/stdin', LineAsString)",
 	}
@@ -110,20 +122,24 @@ func command(engine Engine, dir string, at direct) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-
 	cmd := exec.Command(self)
 	cmd.Args = []string{"tenantwatch-clickhouse"}
 	cmd.Dir = filepath.Join(dir, storeDir)
+
+	// Our environment holds secrets: none of it is passed on.
 	cmd.Env = []string{confineVar + "=" + value}
+
+	// In its own process group the child gets no Ctrl-C from the terminal, so we stop everything in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd, nil
 }
 
-// openOutput opens the file that takes what the engine prints.
+// openOutput opens the file for the engine's output, and replaces one that is too large.
 func openOutput(path string) (*os.File, error) {
 	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
 		_ = os.Remove(path)
@@ -131,34 +147,37 @@ func openOutput(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 }
 
-// lastLines is the end of what the engine printed, for an error.
-func lastLines(path string) string {
+// lastOutput returns the end of the engine's output, for an error.
+func lastOutput(path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil || len(data) == 0 {
 		return ""
 	}
-	if len(data) > 2000 {
-		data = data[len(data)-2000:]
+	// The reason is at the end.
+	if len(data) > maxOutput {
+		data = data[len(data)-maxOutput:]
 	}
-	return "\nit printed:\n" + strings.TrimSpace(string(data))
+	return "\noutput of the engine:\n" + strings.TrimSpace(string(data))
 }
 
-// ready waits until the engine answers our own user and the launcher's last
-// statement, before which both ports listen, runs; or until it has ended.
+// ready waits until the engine answers and the launcher's last statement runs, before which both ports listen.
+// It returns an error if the engine ends or ctx does.
 func (c *child) ready(ctx context.Context, at direct) error {
+	const launcher = "SELECT count() FROM system.processes " +
+		"WHERE query LIKE '%stdin%' AND query NOT LIKE '%processes%'"
 	owner := at.logins[Owner]
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(readyInterval)
 	defer tick.Stop()
 	for {
-		launched, err := ask(ctx, at.http, owner.name, owner.password,
-			"SELECT count() FROM system.processes WHERE query LIKE '%stdin%' AND query NOT LIKE '%processes%'", nil)
-		if err == nil && launched == "1" {
+		running, err := query(ctx, at.http, owner.name, owner.password, launcher, nil)
+		if err == nil && running == "1" {
 			return nil
 		}
+
 		select {
 		case <-tick.C:
 		case <-c.done:
-			return fmt.Errorf("it ended before it answered: %v", c.err)
+			return fmt.Errorf("the engine ended before it answered: %v", c.err)
 		case <-ctx.Done():
 			return fmt.Errorf("no answer: %w", errors.Join(ctx.Err(), err))
 		}
@@ -173,6 +192,7 @@ func (c *child) close() error {
 	default:
 	}
 
+	// Ask for a clean stop: the last statement ends with its input.
 	_ = c.stdin.Close()
 	timer := time.NewTimer(stopTimeout)
 	defer timer.Stop()
@@ -186,15 +206,17 @@ func (c *child) close() error {
 }
 
 func hasDatabase(ctx context.Context, addr, user, password, name string) (bool, error) {
-	answer, err := ask(ctx, addr, user, password, "SELECT count() FROM system.databases WHERE name = {name:String}", url.Values{"param_name": {name}})
+	const count = "SELECT count() FROM system.databases WHERE name = {name:String}"
+	answer, err := query(ctx, addr, user, password, count, url.Values{"param_name": {name}})
 	return answer == "1", err
 }
 
-// ask returns the answer to a query over HTTP.
-func ask(ctx context.Context, addr, user, password, query string, params url.Values) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // loopback, one row
+// query returns the answer to a query over HTTP, of at most 1 KiB.
+func query(ctx context.Context, addr, user, password, sql string, params url.Values) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/?"+params.Encode(), strings.NewReader(query))
+	target := "http://" + addr + "/?" + params.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(sql))
 	if err != nil {
 		return "", err
 	}
@@ -207,10 +229,12 @@ func ask(ctx context.Context, addr, user, password, query string, params url.Val
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	// An error page may be long; its beginning is enough.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 	if err != nil {
 		return "", err
 	}
+
 	if resp.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("clickhouse at %s: %s: %s", addr, resp.Status, bytes.TrimSpace(body))
 	}

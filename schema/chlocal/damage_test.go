@@ -64,7 +64,7 @@ func TestVanishedStore(t *testing.T) {
 	dir := t.TempDir()
 	srv, log := startLogged(t, dir)
 	_ = srv.Close()
-	if strings.Contains(log.String(), "is gone") {
+	if strings.Contains(log.String(), "store is missing") {
 		t.Errorf("first start: %s", log)
 	}
 	store := filepath.Join(dir, "store")
@@ -73,7 +73,7 @@ func TestVanishedStore(t *testing.T) {
 	}
 	srv, log = startLogged(t, dir)
 	_ = srv.Close()
-	if !strings.Contains(log.String(), "is gone") || !strings.Contains(log.String(), store) {
+	if !strings.Contains(log.String(), "store is missing") || !strings.Contains(log.String(), store) {
 		t.Errorf("without its store:\n%s", log)
 	}
 }

@@ -1,21 +1,17 @@
-// Package chlocal starts and stops an embedded ClickHouse: the real engine, as
-// a child process that serves the native and the HTTP protocol on loopback.
+// Package chlocal runs an embedded ClickHouse: the real engine, as a child process that serves the native and
+// the HTTP protocol on loopback.
 //
-// It promises that data is kept over restarts, that an engine that dies is started
-// again, that it ends when Close is called or when this process dies, however it
-// dies, and that nobody gets in without a password. It leaves the database, its
-// tables and queries to others.
+// It promises that data survives restarts, that an engine that dies is restarted, that the engine ends when
+// Close is called or when this process dies in any way, and that every client needs a password. It leaves the
+// database, its tables and queries to others.
 //
-// The child runs clickhouse-local, which listens when it is told SYSTEM START
-// LISTEN. Its last statement reads standard input and so ends when that pipe
-// closes, which is also what happens when the parent dies. Where the engine is
-// libchdb.so the child is this very program again (see Host), which loads the
-// library without cgo.
+// The child runs clickhouse-local, which listens after SYSTEM START LISTEN. Its last statement reads standard
+// input and so ends when that pipe closes, which also happens when the parent dies. If the engine is
+// libchdb.so, the child is this program again (see Host), which loads the library without cgo.
 //
-// Nobody reaches the engine itself: its ports and passwords change with each start
-// and are in no file. Clients come to the guard, which lets through what is of the
-// right protocol and has a password. clickhouse-local runs its own statements as the
-// user default, who needs none; a limit of one query at a time keeps others from
-// being that user. Where the kernel has Landlock, the engine is confined to its own
-// files (see confine).
+// Clients do not reach the engine itself: its ports and passwords change with each start and are in no file.
+// They connect to the guard, which admits connections of the right protocol with a password. clickhouse-local
+// runs its own statements as the user default, who needs no password; a limit of one query at a time keeps
+// others from being that user. If the kernel has Landlock, the engine is confined to its own files (see
+// confine).
 package chlocal

@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// helloTimeout is how long a client may take to say who it is.
+	// helloTimeout is how long a client may take to log in.
 	helloTimeout = 10 * time.Second
-	// mostClients is how many connections of each protocol there may be at once.
-	mostClients = 256
+
+	// maxClients is the maximum number of native connections at once.
+	maxClients = 256
 )
 
-// guard is what clients connect to. It stands before the engine, which dies of bytes
-// that are not of its protocol, lets anybody in as the user default, and takes a
-// login to a database that is missing badly.
+// guard accepts the connections of clients. It protects the engine, which crashes on bytes that are not of its
+// protocol, admits anyone as the user default, and handles a login to a missing database badly.
 type guard struct {
 	server *Server
 	native net.Listener
@@ -33,9 +33,9 @@ type guard struct {
 	ended bool
 }
 
-// newGuard takes the ports of the server's Access, where they are free, or others.
+// newGuard listens on the ports of the server's Access, or on others if they are in use.
 func newGuard(s *Server) (*guard, error) {
-	g := &guard{server: s, slots: make(chan struct{}, mostClients), conns: map[net.Conn]struct{}{}}
+	g := &guard{server: s, slots: make(chan struct{}, maxClients), conns: map[net.Conn]struct{}{}}
 	var err error
 	if g.native, err = listen(s.Access.TCP); err != nil {
 		return nil, err
@@ -43,23 +43,26 @@ func newGuard(s *Server) (*guard, error) {
 	if g.http, err = listen(s.Access.HTTP); err != nil {
 		return nil, errors.Join(err, g.native.Close())
 	}
+
 	s.Access.TCP, s.Access.HTTP = g.native.Addr().String(), g.http.Addr().String()
 	g.web = g.newWeb()
 	return g, nil
 }
 
-// listen takes an address of loopback, or any port when it is taken.
+// listen listens on an address of loopback, or on any free port of loopback.
 func listen(want string) (net.Listener, error) {
+	// The file with the address could have been changed: never listen beyond loopback.
 	if host, _, err := net.SplitHostPort(want); err == nil && loopbackHost(host) {
-		if l, err := net.Listen("tcp", want); err == nil {
-			return l, nil
+		if listener, err := net.Listen("tcp", want); err == nil {
+			return listener, nil
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen for ClickHouse's clients: %w", err)
 	}
-	return l, nil
+	return listener, nil
 }
 
 func loopbackHost(host string) bool {
@@ -67,42 +70,47 @@ func loopbackHost(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// serve begins to take clients.
+// serve starts to accept clients. close waits for the goroutines.
 func (g *guard) serve() {
 	g.wg.Go(func() { _ = g.web.Serve(g.http) })
 	g.wg.Go(g.serveNative)
 }
 
-// close ends everything, and returns when it has ended. A nil guard has nothing.
+// close ends all connections, and returns when they have ended. It may be called on nil.
 func (g *guard) close() {
 	if g == nil {
 		return
 	}
+
 	g.mu.Lock()
-	g.ended = true
+	g.ended = true // track refuses new ones from now on
 	for conn := range g.conns {
 		_ = conn.Close()
 	}
 	g.mu.Unlock()
+
+	// The listeners end the accept loops; wait for the connections that are ending.
 	_ = g.native.Close()
 	_ = g.http.Close()
 	_ = g.web.Close()
 	g.wg.Wait()
 }
 
-// errRefused is the reason that strangers get, whatever is wrong.
+// errRefused is the answer to a wrong login. It does not say which part is wrong.
 var errRefused = errors.New("authentication failed: the user does not exist or the password is wrong")
 
-// admit returns the login of a client, or why it is not let in.
+// admit returns the login of a client, or why it is refused.
 func (g *guard) admit(user, password string) (login, error) {
 	l, known := g.server.direct.logins[user]
 	// The comparison takes as long for a user that does not exist.
 	if subtle.ConstantTimeCompare([]byte(hash(l.public)), []byte(hash(password))) != 1 || !known {
 		return login{}, errRefused
 	}
+
+	// Without Landlock, file() would read what the system user can read.
 	if g.server.Access.Unconfined && user != Owner {
-		return login{}, errors.New("the kernel has no Landlock, so a reader could read every file of the user that runs tenantwatch: " +
-			"ask with `tenantwatch sql`, or use Linux 5.19 or later")
+		return login{}, errors.New("the kernel has no Landlock, so a reader could read every file " +
+			"of the user that runs tenantwatch: use `tenantwatch sql`, or Linux 5.19 or later")
 	}
 	return l, nil
 }

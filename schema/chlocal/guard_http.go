@@ -25,70 +25,87 @@ var openPaths = map[string]bool{"/ping": true, "/play": true, "/favicon.ico": tr
 // droppedParams are settings that would let pages of other sites read answers.
 var droppedParams = []string{"add_http_cors_header", "http_response_headers"}
 
+// credentialHeaders are the headers that the engine must not get from a client: its own login replaces them.
+var credentialHeaders = []string{
+	"Authorization", userHeader, keyHeader, "Origin", "Referer", "X-ClickHouse-SSL-Certificate-Auth",
+}
+
+// loginKey is the context key of a request's login.
 type loginKey struct{}
+
+// errStarting is the answer while the engine restarts.
+var errStarting = errors.New("the embedded ClickHouse is restarting; try again in a moment")
 
 func (g *guard) newWeb() *http.Server {
 	proxy := &httputil.ReverseProxy{
 		Rewrite:        g.rewrite,
-		ModifyResponse: closeToOthers,
+		ModifyResponse: protectResponse,
 		FlushInterval:  -1, // an answer is a stream
-		// A connection for each query, so that the end of the client ends it.
-		Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: (&net.Dialer{Timeout: helloTimeout}).DialContext},
+
+		// A connection for each query, so that the query ends with its client.
+		Transport: &http.Transport{
+			DisableKeepAlives: true, DisableCompression: true,
+			DialContext: (&net.Dialer{Timeout: helloTimeout}).DialContext,
+		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			switch {
 			case errors.Is(err, errFileFunction):
 				http.Error(w, err.Error(), http.StatusForbidden)
 			case errors.Is(err, context.Canceled):
-				w.WriteHeader(http.StatusBadGateway) // nobody reads it
+				w.WriteHeader(http.StatusBadGateway) // the client has gone
 			default:
-				http.Error(w, "the embedded ClickHouse is starting again; try in a moment", http.StatusBadGateway)
+				http.Error(w, errStarting.Error(), http.StatusBadGateway)
 			}
 		},
 	}
+
 	return &http.Server{
 		Handler:           g.check(proxy),
 		ReadHeaderTimeout: helloTimeout,
 		IdleTimeout:       time.Minute,
-		ErrorLog:          log.New(io.Discard, "", 0), // of what strangers send
+		ErrorLog:          log.New(io.Discard, "", 0), // strangers could fill the log
 	}
 }
 
-// check lets a request through that comes from this machine, from no other site's
-// page, and has a password.
+// check passes on a request that comes from this machine, not from a page of another site, and that has a
+// password or needs none.
 func (g *guard) check(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The engine may answer before it has read the whole query. By default the
-		// server closes the query's body then, which ends the engine's answer as well.
+		// The engine may answer before it has read the whole query. By default the server then closes the
+		// query's body, which ends the engine's answer as well.
 		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 
-		if !ownHost(r.Host) {
-			http.Error(w, "the Host header is not an address of this machine's loopback", http.StatusForbidden)
+		// Pages in a browser of this machine reach loopback too.
+		if !isLoopbackHost(r.Host) {
+			http.Error(w, "the Host header is not a loopback address of this machine", http.StatusForbidden)
 			return
 		}
-		if foreignPage(r) {
-			http.Error(w, "pages of other sites are not served", http.StatusForbidden)
-			return
-		}
-		if openPaths[r.URL.Path] && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-			r.URL.RawQuery = ""
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), loginKey{}, login{})))
+		if isCrossSite(r) {
+			http.Error(w, "requests of other sites' pages are refused", http.StatusForbidden)
 			return
 		}
 
-		user, password, err := credentials(r)
-		if err == nil {
-			var l login
-			if l, err = g.admit(user, password); err == nil && l.tenant != "" {
-				err = checkTenantRequest(r)
-			}
-			if err == nil {
-				next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), loginKey{}, l)))
-				return
-			}
+		withLogin := func(l login) *http.Request {
+			return r.WithContext(context.WithValue(r.Context(), loginKey{}, l))
 		}
+		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+		// The query page needs no password to load; its queries do.
+		if openPaths[r.URL.Path] && reads {
+			r.URL.RawQuery = "" // it could hold a query
+			next.ServeHTTP(w, withLogin(login{}))
+			return
+		}
+
+		l, err := g.authenticate(r)
+		if err == nil {
+			next.ServeHTTP(w, withLogin(l))
+			return
+		}
+
+		// A wrong password makes a browser ask again; other reasons do not.
 		status := http.StatusForbidden
 		if errors.Is(err, errRefused) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="ClickHouse server HTTP API"`)
@@ -98,17 +115,30 @@ func (g *guard) check(next http.Handler) http.Handler {
 	})
 }
 
-// ownHost reports whether a Host header names this machine: a page whose name was
-// made to point to it sends another.
-func ownHost(host string) bool {
+// authenticate returns the login of a request, or why it is refused.
+func (g *guard) authenticate(r *http.Request) (login, error) {
+	user, password, err := credentials(r)
+	if err != nil {
+		return login{}, err
+	}
+	l, err := g.admit(user, password)
+	if err == nil && l.tenant != "" {
+		err = checkTenantRequest(r)
+	}
+	return l, err
+}
+
+// isLoopbackHost reports whether a Host header names this machine. A page of a name that was made to resolve to
+// this machine (DNS rebinding) sends its own name.
+func isLoopbackHost(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
 	return loopbackHost(strings.Trim(host, "[]"))
 }
 
-// foreignPage reports whether a browser sent a request for another site's page.
-func foreignPage(r *http.Request) bool {
+// isCrossSite reports whether a browser sent a request for a page of another site.
+func isCrossSite(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		return true
 	}
@@ -116,39 +146,44 @@ func foreignPage(r *http.Request) bool {
 	return origin != "" && origin != "http://"+r.Host
 }
 
-// credentials are those of a request, which may be in one of three places.
+// credentials returns the user and the password of a request, which are in exactly one of three places.
 func credentials(r *http.Request) (user, password string, err error) {
-	query := r.URL.Query()
 	type pair struct{ user, password string }
 	var found []pair
-	if u, p, ok := r.BasicAuth(); ok {
-		found = append(found, pair{u, p})
+	if basicUser, basicPassword, ok := r.BasicAuth(); ok {
+		found = append(found, pair{basicUser, basicPassword})
 	}
 	if r.Header.Get(userHeader) != "" || r.Header.Get(keyHeader) != "" {
 		found = append(found, pair{r.Header.Get(userHeader), r.Header.Get(keyHeader)})
 	}
-	if query.Get("user") != "" || query.Get("password") != "" {
-		found = append(found, pair{query.Get("user"), query.Get("password")})
+	params := r.URL.Query()
+	if params.Get("user") != "" || params.Get("password") != "" {
+		found = append(found, pair{params.Get("user"), params.Get("password")})
 	}
+
+	// As in ClickHouse, more than one is an error.
 	switch len(found) {
 	case 0:
 		return "", "", errRefused
 	case 1:
 		return found[0].user, found[0].password, nil
 	}
-	return "", "", errors.New("credentials in more than one place: use one of Authorization, " + userHeader + " and the parameter user")
+	return "", "", errors.New("credentials in more than one place: " +
+		"use one of Authorization, " + userHeader + " and the parameter user")
 }
 
-// rewrite makes a request of a client one to the engine.
+// rewrite turns a client's request into one to the engine, with the engine's own login.
 func (g *guard) rewrite(p *httputil.ProxyRequest) {
 	at := g.server.direct
 	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", at.http, at.http
+
+	// Remove the client's credentials, and what would open the answer to other sites.
 	params := p.Out.URL.Query()
 	for _, name := range append([]string{"user", "password"}, droppedParams...) {
 		params.Del(name)
 	}
 	p.Out.URL.RawQuery = params.Encode()
-	for _, name := range []string{"Authorization", userHeader, keyHeader, "Origin", "Referer", "X-ClickHouse-SSL-Certificate-Auth"} {
+	for _, name := range credentialHeaders {
 		p.Out.Header.Del(name)
 	}
 
@@ -158,6 +193,8 @@ func (g *guard) rewrite(p *httputil.ProxyRequest) {
 	}
 	p.Out.Header.Set(userHeader, l.name)
 	p.Out.Header.Set(keyHeader, l.password)
+
+	// checkTenantRequest has checked the parameters; the body is filtered on its way.
 	if l.tenant != "" && p.Out.Body != nil {
 		p.Out.Body = struct {
 			io.Reader
@@ -166,8 +203,8 @@ func (g *guard) rewrite(p *httputil.ProxyRequest) {
 	}
 }
 
-// closeToOthers removes what would let a page of another site read the answer.
-func closeToOthers(r *http.Response) error {
+// protectResponse removes the headers that would let a page of another site read the answer.
+func protectResponse(r *http.Response) error {
 	for name := range r.Header {
 		if strings.HasPrefix(name, "Access-Control-") {
 			r.Header.Del(name)
@@ -178,20 +215,23 @@ func closeToOthers(r *http.Response) error {
 	return nil
 }
 
-// checkTenantRequest refuses what the filter cannot see through, and looks at the
-// parameters; the body is looked at on its way.
+// checkTenantRequest refuses a request that the filter cannot read, and checks the parameters.
 func checkTenantRequest(r *http.Request) error {
-	if r.Header.Get("Content-Encoding") != "" || r.URL.Query().Has("decompress") ||
-		strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "multipart/") {
-		return errors.New("the reader of one tenant sends queries as plain text: not compressed, not in parts")
+	params := r.URL.Query()
+	multipart := strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "multipart/")
+	if multipart || r.Header.Get("Content-Encoding") != "" || params.Has("decompress") {
+		return errors.New("the reader of one tenant must send queries as plain text, not compressed and not in parts")
 	}
-	for _, values := range r.URL.Query() {
+
+	for _, values := range params {
 		for _, value := range values {
 			if mentionsFileFunction(value) {
 				return errFileFunction
 			}
 		}
 	}
+
+	// Query skips what it cannot parse, but the engine may not.
 	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
 		return err
 	}

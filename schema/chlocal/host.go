@@ -11,26 +11,22 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// A child of Start comes through Host twice: with confineVar, whose value is a
-// confinement, it restricts itself and becomes the program of that; with hostVar,
-// whose value is the library's path, it is the engine.
+// A child of Start runs Host twice: with confineVar, whose value is a confinement, it restricts itself and
+// becomes the program of that; with hostVar, whose value is the library's path, it is the engine.
 const (
 	confineVar = "TENANTWATCH_ENGINE_CONFINE"
 	hostVar    = "TENANTWATCH_ENGINE_HOST"
 )
 
-// leashFD is the descriptor, in the host, of a pipe whose other end the parent
-// holds open for as long as it lives.
+// leashFD is the descriptor, in the host, of a pipe whose other end the parent keeps open while it lives.
 const leashFD = 3
 
-// grace is how long a host may take to leave by itself after its parent has
-// died. Clean shutdowns take 0.1 s; a parent's death must not leave an engine
-// behind for more than 2 s.
+// grace is how long a host may take to stop after its parent has died. Clean stops take 0.1 s. The death of a
+// parent must not leave an engine behind for more than 2 s.
 const grace = time.Second
 
-// Host turns this process into an engine when Start began it for that, and
-// does not return then. Call it first thing in main, and in TestMain of tests
-// that use Start.
+// Host turns this process into an engine if Start started it for that, and then does not return. Call it first
+// in main, and in TestMain of tests that use Start.
 func Host() {
 	if value := os.Getenv(confineVar); value != "" {
 		var c confinement
@@ -46,16 +42,18 @@ func Host() {
 		return
 	}
 
-	// The library starts threads and installs handlers of its own: it gets the
-	// main thread, as it would have in a program.
+	// The library starts threads and installs signal handlers: it gets the main thread, as in a program.
 	runtime.LockOSThread()
 
+	// The read returns when the parent dies. The library sees the end of its input then, and may stop cleanly
+	// within the grace.
 	go func() {
 		leash := os.NewFile(leashFD, "leash")
-		_, _ = leash.Read(make([]byte, 1)) // ends when the parent does
+		_, _ = leash.Read(make([]byte, 1))
 		time.Sleep(grace)
 		os.Exit(1)
 	}()
+
 	if err := runLibrary(path, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -75,11 +73,14 @@ func runLibrary(path string, args []string) error {
 	}
 	var cmdline func(argc int32, argv unsafe.Pointer) uintptr
 	purego.RegisterLibFunc(&cmdline, lib, symbol)
+
+	// Build argv as C expects it: strings that end with 0, and a nil after the last one.
 	argv := make([]*byte, 0, len(args)+2)
-	for _, a := range append([]string{"clickhouse"}, args...) {
-		argv = append(argv, &append([]byte(a), 0)[0])
+	for _, arg := range append([]string{"clickhouse"}, args...) {
+		argv = append(argv, &append([]byte(arg), 0)[0])
 	}
 	argv = append(argv, nil)
+
 	cmdline(int32(len(argv)-1), unsafe.Pointer(&argv[0]))
 	runtime.KeepAlive(argv)
 	return nil

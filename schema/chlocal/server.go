@@ -15,44 +15,55 @@ import (
 )
 
 const (
-	// startTimeout bounds a start: 1 s for the engine itself, the rest for
-	// attaching many parts on a slow disk.
+	// startTimeout bounds a start: 1 s for the engine itself, the rest for attaching many parts on a slow
+	// disk.
 	startTimeout = 30 * time.Second
-	// lockTimeout is how long a start waits for an engine that the death of
-	// its parent is just ending (see grace).
+
+	// lockTimeout is how long a start waits for an engine whose parent has just died (see grace).
 	lockTimeout = 5 * time.Second
-	// restartPause is the time between attempts to start an engine that died.
+
+	// lockInterval is the time between two attempts to lock the folder.
+	lockInterval = 50 * time.Millisecond
+
+	// restartPause is the time between two attempts to start an engine that died.
 	restartPause = 2 * time.Second
+
+	// maxLaunches is how often a start picks ports before it gives up.
+	maxLaunches = 3
 )
 
-// Database is the only one that readers see.
+// Database is the only database that readers see.
 const Database = "tenantwatch"
 
-// ErrInUse says that another process runs an engine on the folder.
-var ErrInUse = errors.New("the engine's folder is in use by another process: end it, or set another folder")
+// ErrInUse reports that another process runs an engine on the folder.
+var ErrInUse = errors.New("the engine's folder is in use by another process: stop it, or use another folder")
 
-// Config says what to start.
+// Config describes the engine to start.
 type Config struct {
-	// Dir keeps the data, the engine's settings and its log; made when missing.
+	// Dir holds the data, the engine's settings and its log. It is created if missing, with mode 0700.
 	Dir string
-	// Engine is what to run; see FindEngine.
+
+	// Engine is the ClickHouse to run; see FindEngine.
 	Engine Engine
-	// Tenants get a reader each, who sees no other tenant's rows. Those of earlier
-	// starts keep theirs.
+
+	// Tenants get a reader each, who sees no other tenant's rows. Readers of earlier starts remain.
 	Tenants []string
-	// Bounds of what readers may ask for; DefaultBounds when zero.
+
+	// Bounds limit the queries of readers. Default: DefaultBounds.
 	Bounds Bounds
-	// Connect is where the engine itself may connect to, host:port: nowhere, but for
-	// tables of its own that read elsewhere.
+
+	// Connect is where the engine itself may connect to, host:port. Default: nowhere. It is for tables that
+	// read from another server.
 	Connect []string
-	// Log takes the start, the end and what happens in between. Required.
+
+	// Log records the start, the end and restarts. Required.
 	Log *slog.Logger
 }
 
-// Server is an engine and the guard in front of it. An engine that dies is started
-// again, with the same ports and passwords.
+// Server is an engine and the guard in front of it. An engine that dies is restarted with the same ports and
+// passwords.
 type Server struct {
-	// Access is how clients reach the guard. It stays the same.
+	// Access is how clients reach the guard. It does not change.
 	Access Access
 
 	cfg    Config
@@ -61,26 +72,26 @@ type Server struct {
 	guard  *guard
 	direct direct
 	stop   context.CancelFunc
-	ended  chan struct{} // closed when the last engine has ended
+	ended  chan struct{} // closed when no engine is started any more
 
 	mu    sync.Mutex // guards child
 	child *child
 }
 
-// direct is how this process alone reaches the engine.
+// direct is how this process, and no other, reaches the engine.
 type direct struct {
 	tcp, http string
 	connect   []string         // where the engine may connect to
 	logins    map[string]login // by their public names
 }
 
-// DSN is the address of the engine itself, past the guard, for this process.
+// DSN returns the address of the engine itself, past the guard, for this process.
 func (s *Server) DSN(user, database string) string {
 	l := s.direct.logins[user]
 	return dsn(s.direct.tcp, l.name, l.password, database)
 }
 
-// Start starts an engine and returns when it answers queries.
+// Start starts an engine and returns when it answers queries. After an error nothing keeps running.
 func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
@@ -92,13 +103,14 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.Engine.check(); err != nil {
 		return nil, err
 	}
-	lost := vanished(dir)
+
+	// Look for the store before its folder is created.
+	lost := storeMissing(dir)
 	if err := makeFolders(dir); err != nil {
 		return nil, fmt.Errorf("make the engine's folder: %w", err)
 	}
 
-	// The child inherits the lock and so keeps it for as long as it lives, even past
-	// the end of this process.
+	// The child inherits the lock and so holds it while it lives, even after the end of this process.
 	lock, err := lockDir(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -112,44 +124,52 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}()
 
 	if lost {
-		cfg.Log.Error("the store of the embedded ClickHouse is gone: it starts empty; audits bring back the events that Auth0 still has, "+
-			"the rest is lost unless the folder is restored from a backup", "dir", filepath.Join(dir, storeDir))
+		cfg.Log.Error("clickhouse store is missing; starting empty: audits restore the events that Auth0 still has, "+
+			"a backup of the folder has the others", "dir", filepath.Join(dir, storeDir))
 	}
-	access, damage := loadAccess(dir, cfg.Tenants)
-	if damage != nil {
-		cfg.Log.Error("access file damaged; clients need the new passwords", "err", damage)
-	}
-	if access.Unconfined = !canConfine(); access.Unconfined {
-		cfg.Log.Warn("the kernel has no Landlock (Linux 5.19 or later): the embedded ClickHouse can read every file of this user, " +
-			"so its readers are not let in over the network")
-	}
-	s.Access = access
-	s.direct.logins, s.direct.connect = newLogins(access), cfg.Connect
+	s.loadAccess()
 	if s.guard, err = newGuard(s); err != nil {
 		return nil, err
 	}
 
+	// The guard listens already, so its ports are ours, but it accepts no clients before the engine answers.
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if err := s.launch(ctx); err != nil {
 		return nil, err
 	}
 
-	// If we die here, the file is stale; whoever reads it checks that the engine
-	// answers.
+	// If we stop here, the file is stale; its readers check that the engine answers.
 	if err := s.Access.save(dir); err != nil {
 		return nil, errors.Join(err, s.child.close())
 	}
-	keep, stop := context.WithCancel(context.Background())
+
+	superviseCtx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.guard.serve()
-	go s.keep(keep)
-	cfg.Log.Info("clickhouse started", "engine", cfg.Engine.Path, "dir", dir, "tcp", s.Access.TCP, "http", s.Access.HTTP)
+	go s.supervise(superviseCtx)
+	cfg.Log.Info("clickhouse started",
+		"engine", cfg.Engine.Path, "dir", dir, "tcp", s.Access.TCP, "http", s.Access.HTTP)
 	return s, nil
 }
 
-// vanished reports whether an engine has run here whose store is there no more.
-func vanished(dir string) bool {
+// loadAccess sets the users, with their passwords of earlier starts, and reports what clients must know.
+func (s *Server) loadAccess() {
+	// The data does not depend on this file.
+	access, damage := loadAccess(s.dir, s.cfg.Tenants)
+	if damage != nil {
+		s.cfg.Log.Error("access file damaged; clients need the new passwords", "err", damage)
+	}
+	if access.Unconfined = !canConfine(); access.Unconfined {
+		s.cfg.Log.Warn("kernel has no Landlock (Linux 5.19 or later); clickhouse can read every file of this user, " +
+			"so its readers cannot connect over the network")
+	}
+	s.Access = access
+	s.direct.logins, s.direct.connect = newLogins(access), s.cfg.Connect
+}
+
+// storeMissing reports whether an engine has run on the folder before, but its store is missing or empty.
+func storeMissing(dir string) bool {
 	if _, err := os.Stat(filepath.Join(dir, accessFile)); err != nil {
 		return false // the first start
 	}
@@ -157,12 +177,14 @@ func vanished(dir string) bool {
 	return len(files) == 0 && (err == nil || errors.Is(err, fs.ErrNotExist))
 }
 
-// makeFolders makes what is missing and closes to others what is there.
+// makeFolders creates missing folders, and makes all of them accessible to this user only.
 func makeFolders(dir string) error {
-	for _, path := range []string{dir, filepath.Join(dir, storeDir), filepath.Join(dir, tmpDir), filepath.Join(dir, logDir)} {
+	folders := []string{dir, filepath.Join(dir, storeDir), filepath.Join(dir, tmpDir), filepath.Join(dir, logDir)}
+	for _, path := range folders {
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			return err
 		}
+		// An earlier version, or a restore, may have left them open.
 		if err := os.Chmod(path, 0o700); err != nil {
 			return err
 		}
@@ -170,15 +192,17 @@ func makeFolders(dir string) error {
 	return nil
 }
 
+// lockDir locks the folder. Its error is ErrInUse when another process holds the lock for lockTimeout.
 func lockDir(ctx context.Context, dir string) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
+	// The kernel releases the lock with the last process that holds the file, however it ends.
 	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the engine's folder: %w", err)
 	}
 
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(lockInterval)
 	defer tick.Stop()
 	for {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -188,6 +212,7 @@ func lockDir(ctx context.Context, dir string) (*os.File, error) {
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), file.Close())
 		}
+
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -196,18 +221,19 @@ func lockDir(ctx context.Context, dir string) (*os.File, error) {
 	}
 }
 
-// freePort finds a free port on loopback.
+// freePort returns an address of loopback with a free port.
 func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
-	return l.Addr().String(), l.Close()
+	return listener.Addr().String(), listener.Close()
 }
 
-// launch starts the first engine, on ports of its own.
+// launch starts the first engine, on free ports. Another process may take a port before the engine listens on
+// it, so it tries again with others.
 func (s *Server) launch(ctx context.Context) (err error) {
-	for try := 1; ; try++ {
+	for attempt := 1; ; attempt++ {
 		if s.direct.tcp, err = freePort(); err != nil {
 			return err
 		}
@@ -217,14 +243,13 @@ func (s *Server) launch(ctx context.Context) (err error) {
 		if s.child, err = s.start(ctx); err == nil {
 			return nil
 		}
-		// A port that somebody took between our look and the engine's.
-		if try == 3 || ctx.Err() != nil {
+		if attempt == maxLaunches || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-// start starts an engine.
+// start starts an engine on the current ports.
 func (s *Server) start(ctx context.Context) (*child, error) {
 	if err := writeSettings(s.dir, Database, s.cfg.Bounds, s.direct.logins); err != nil {
 		return nil, fmt.Errorf("write the engine's settings: %w", err)
@@ -232,9 +257,9 @@ func (s *Server) start(ctx context.Context) (*child, error) {
 	return startChild(ctx, s.cfg.Engine, s.dir, s.direct, s.lock)
 }
 
-// keep starts the engine again, on the same ports, until ctx ends. Whoever has an
-// insert under way repeats it.
-func (s *Server) keep(ctx context.Context) {
+// supervise restarts the engine when it dies, on the same ports, until ctx ends. Clients whose insert failed
+// must repeat it.
+func (s *Server) supervise(ctx context.Context) {
 	defer close(s.ended)
 	for {
 		running := s.running()
@@ -243,31 +268,42 @@ func (s *Server) keep(ctx context.Context) {
 			return
 		case <-running.done:
 		}
-		s.cfg.Log.Error("the embedded ClickHouse ended; starting it again", "err", running.err)
 
-		for logged := ""; ; {
-			start, cancel := context.WithTimeout(ctx, startTimeout)
-			again, err := s.start(start)
-			cancel()
-			if err == nil {
-				s.mu.Lock()
-				s.child = again
-				s.mu.Unlock()
-				s.cfg.Log.Info("the embedded ClickHouse runs again")
-				break
-			}
-			if ctx.Err() != nil {
-				return
-			}
-			if text := err.Error(); text != logged {
-				logged = text
-				s.cfg.Log.Error("the embedded ClickHouse does not start; trying again", "err", err)
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(restartPause):
-			}
+		// Close ends the supervisor before the engine, so this is a crash or a kill.
+		s.cfg.Log.Error("clickhouse died; restarting", "err", running.err)
+
+		if !s.restart(ctx) {
+			return
+		}
+		s.cfg.Log.Info("clickhouse restarted")
+	}
+}
+
+// restart starts an engine, and retries until one runs. It reports false when ctx has ended.
+func (s *Server) restart(ctx context.Context) bool {
+	for logged := ""; ; {
+		startCtx, cancel := context.WithTimeout(ctx, startTimeout)
+		next, err := s.start(startCtx)
+		cancel()
+		if err == nil {
+			s.mu.Lock()
+			s.child = next
+			s.mu.Unlock()
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+
+		// Log a reason once, not at every attempt.
+		if text := err.Error(); text != logged {
+			logged = text
+			s.cfg.Log.Error("clickhouse restart failed; retrying", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(restartPause):
 		}
 	}
 }
@@ -278,26 +314,28 @@ func (s *Server) running() *child {
 	return s.child
 }
 
-// PID is the engine's process.
+// PID returns the engine's process id.
 func (s *Server) PID() int { return s.running().cmd.Process.Pid }
 
-// Done is closed when the engine that runs now has ended, be it by Close.
+// Done is closed when the engine that runs now has ended, by Close or by its death.
 func (s *Server) Done() <-chan struct{} { return s.running().done }
 
 // Close ends the engine, and returns when it has ended.
 func (s *Server) Close() error {
+	// Stop the supervisor first, or it would restart the engine.
 	s.stop()
 	<-s.ended
+
 	s.guard.close()
 	err := s.running().close()
 	s.cfg.Log.Info("clickhouse stopped")
 	return errors.Join(err, s.lock.Close())
 }
 
-// Ping asks an engine one query as Owner. A stale Access, whose port somebody
-// else may have by now, is an error.
+// Ping sends an engine one query as Owner. It returns an error for a stale Access, whose port may belong to
+// another program by now.
 func Ping(ctx context.Context, access Access) error {
-	_, err := ask(ctx, access.HTTP, Owner, access.OwnerPassword, "SELECT 1", nil)
+	_, err := query(ctx, access.HTTP, Owner, access.OwnerPassword, "SELECT 1", nil)
 	return err
 }
 

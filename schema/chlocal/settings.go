@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// What is in the engine's folder beside access.json. The engine itself reaches
-// the three folders and, for reading, the two files.
+// The folders and files in the engine's folder, beside access.json. The engine itself may access the three
+// folders and read the two files.
 const (
 	storeDir   = "store"
 	tmpDir     = "tmp"
@@ -25,42 +25,47 @@ const (
 	usersFile  = "users.xml"
 )
 
-// Bounds are what a reader's query may use: by default, and at most when the
-// query itself asks for more.
+// Bounds limit what a reader's query may ask for. A query that asks for nothing gets less.
 type Bounds struct {
-	MaxMemory uint64        // bytes a query may ask for
-	MaxTime   time.Duration // that a query may ask for
+	MaxMemory uint64        // bytes
+	MaxTime   time.Duration // run time
 }
 
-// The bounds of a query that asks for nothing, and those where no others are set.
+// The limits of a query that asks for nothing.
 const (
-	queryMemory = 1 << 30
+	queryMemory = 1 << 30 // bytes
 	queryTime   = time.Minute
-	queryRows   = 20_000_000_000 // that are read; a year of a large tenant is a tenth
-	mostMemory  = 4 << 30
-	mostTime    = 10 * time.Minute
-	mostQueries = 16 // of one reader at once
+	queryRows   = 20_000_000_000 // rows read, also the maximum; a year of a large tenant is a tenth
 )
 
-// DefaultBounds are those where no others are set.
-func DefaultBounds() Bounds { return Bounds{MaxMemory: mostMemory, MaxTime: mostTime} }
+// The default of Bounds.
+const (
+	defaultMaxMemory = 4 << 30 // bytes
+	defaultMaxTime   = 10 * time.Minute
+)
+
+// maxQueries is the maximum number of queries of one reader at once.
+const maxQueries = 16
+
+// DefaultBounds returns 4 GiB and 10 minutes.
+func DefaultBounds() Bounds { return Bounds{MaxMemory: defaultMaxMemory, MaxTime: defaultMaxTime} }
 
 // login is a user of the engine, as the guard knows it.
 type login struct {
 	name     string // in the engine
 	password string // in the engine; in no file, new with each start
 	public   string // the password that clients have
-	tenant   string // whose rows it is bound to; empty for all
+	tenant   string // whose rows it may read; empty for all
 }
 
-// newLogins are the users of the engine by their public names.
+// newLogins returns the users of the engine, by their public names.
 func newLogins(access Access) map[string]login {
 	logins := map[string]login{
 		Owner:  {name: Owner, password: rand.Text(), public: access.OwnerPassword},
 		Reader: {name: Reader, password: rand.Text(), public: access.ReaderPassword},
 	}
 	for i, tenant := range slices.Sorted(maps.Keys(access.TenantReaders)) {
-		// A tenant's name may have what an XML element's name may not.
+		// A tenant's name may contain characters that the name of an XML element may not.
 		name := fmt.Sprintf("%s_%d", Reader, i)
 		reader := access.TenantReaders[tenant]
 		logins[reader.User] = login{name: name, password: rand.Text(), public: reader.Password, tenant: tenant}
@@ -68,7 +73,7 @@ func newLogins(access Access) map[string]login {
 	return logins
 }
 
-// settings are what the templates of the engine's files show.
+// settings are the values in the templates of the engine's files.
 type settings struct {
 	Users, Log, Tmp string // paths
 	Owner           settingsUser
@@ -79,15 +84,15 @@ type settings struct {
 	QueryMemory     uint64
 	QueryTime       time.Duration
 	QueryRows       uint64
-	MostQueries     int
+	MaxQueries      int
 }
 
 type settingsUser struct{ Name, Hash, Tenant string }
 
 // configText is the engine's configuration.
 //
-// System tables need a grant, or else every user sees all of them. Native clients
-// may not send in chunks, since the guard reads along.
+// System tables need a grant; otherwise every user would see all of them. Native clients must not send in
+// chunks, which the guard could not read.
 const configText = `<clickhouse>
   <user_directories>
     <users_xml><path>{{xml .Users}}</path></users_xml>
@@ -110,12 +115,11 @@ const configText = `<clickhouse>
 
 // usersText is the engine's users.
 //
-// default runs the launcher's statements and has to come in without a password. Its
-// last statement runs for as long as the engine, and the profile allows one at a
-// time: so nobody else can use it.
+// The user default runs the launcher's statements and must be admitted without a password. Its last statement
+// runs as long as the engine, and the profile allows one at a time, so no one else can use it.
 //
-// Readers may change settings, which clients need, but not what bounds them. The
-// values of 0 that are refused mean "no limit".
+// Readers may change settings, which clients need, but not their own limits. The minimums above 0 are there
+// because 0 means "no limit".
 const usersText = `<clickhouse>
   <profiles>
     <default>
@@ -124,7 +128,9 @@ const usersText = `<clickhouse>
     </default>
     <launcher>
       <max_concurrent_queries_for_all_users>1</max_concurrent_queries_for_all_users>
-      <constraints><max_concurrent_queries_for_all_users><readonly/></max_concurrent_queries_for_all_users></constraints>
+      <constraints>
+        <max_concurrent_queries_for_all_users><readonly/></max_concurrent_queries_for_all_users>
+      </constraints>
     </launcher>
     <reader>
       <readonly>2</readonly>
@@ -135,7 +141,7 @@ const usersText = `<clickhouse>
       <max_bytes_before_external_sort>{{half .QueryMemory}}</max_bytes_before_external_sort>
       <max_execution_time>{{.QueryTime.Seconds}}</max_execution_time>
       <max_rows_to_read>{{.QueryRows}}</max_rows_to_read>
-      <max_concurrent_queries_for_user>{{.MostQueries}}</max_concurrent_queries_for_user>
+      <max_concurrent_queries_for_user>{{.MaxQueries}}</max_concurrent_queries_for_user>
       <allow_python_table_function>0</allow_python_table_function>
       <constraints>
         <cancel_http_readonly_queries_on_client_close><readonly/></cancel_http_readonly_queries_on_client_close>
@@ -207,31 +213,40 @@ const usersText = `<clickhouse>
         {{- end}}
 {{- end}}`
 
-// storedTables have a row for a tenant each, in the column tenant; views are over
-// them. The readers of single tenants see these and no others.
+// storedTables have a column tenant, and views read from them. The readers of single tenants see these and no
+// others.
 var (
 	storedTables = []string{"events_stored", "alerts_stored", "coverage_stored"}
 	views        = []string{"events", "alerts", "alert_transitions", "probes", "coverage", "gaps"}
 )
 
-// clientTables are what clients look at to find their way. They show a user what it
-// has a grant for.
+// clientTables are the tables from which clients learn about the server. They show a user only what it has a
+// grant for.
 var clientTables = []string{
-	"system.databases", "system.tables", "system.columns", "system.functions", "system.data_type_families", "system.settings",
-	"system.formats", "system.table_functions", "system.table_engines", "system.time_zones", "system.build_options",
-	"system.keywords", "system.contributors", "system.one", "system.numbers", "system.macros", "system.collations",
+	"system.databases", "system.tables", "system.columns", "system.functions", "system.data_type_families",
+	"system.settings", "system.formats", "system.table_functions", "system.table_engines", "system.time_zones",
+	"system.build_options", "system.keywords", "system.contributors", "system.one", "system.numbers",
+	"system.macros", "system.collations",
 	"information_schema.*", "INFORMATION_SCHEMA.*",
 }
 
 // writeSettings writes the engine's configuration and users.
 func writeSettings(dir, database string, bounds Bounds, logins map[string]login) error {
 	s := settings{
-		Users: filepath.Join(dir, usersFile), Log: filepath.Join(dir, logDir, "engine.log"), Tmp: filepath.Join(dir, tmpDir),
-		Database: database, Bounds: bounds, QueryMemory: min(queryMemory, bounds.MaxMemory), QueryTime: min(queryTime, bounds.MaxTime),
-		QueryRows: queryRows, MostQueries: mostQueries,
+		Users:       filepath.Join(dir, usersFile),
+		Log:         filepath.Join(dir, logDir, "engine.log"),
+		Tmp:         filepath.Join(dir, tmpDir),
+		Database:    database,
+		Bounds:      bounds,
+		QueryMemory: min(queryMemory, bounds.MaxMemory),
+		QueryTime:   min(queryTime, bounds.MaxTime),
+		QueryRows:   queryRows,
+		MaxQueries:  maxQueries,
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(logins)) {
 		l := logins[name]
+		// Only hashes are written.
 		user := settingsUser{Name: l.name, Hash: hash(l.password), Tenant: l.tenant}
 		switch {
 		case name == Owner:
@@ -242,6 +257,8 @@ func writeSettings(dir, database string, bounds Bounds, logins map[string]login)
 			s.Tenants = append(s.Tenants, user)
 		}
 	}
+
+	// If we stop between the two, the next start writes both again.
 	for _, file := range []struct{ name, text string }{{usersFile, usersText}, {configFile, configText}} {
 		text, err := render(file.text, s)
 		if err != nil {
@@ -254,22 +271,29 @@ func writeSettings(dir, database string, bounds Bounds, logins map[string]login)
 	return nil
 }
 
+// render executes a template of one of the engine's files.
 func render(text string, s settings) ([]byte, error) {
 	functions := template.FuncMap{
 		"xml":          escapeXML,
 		"half":         func(n uint64) uint64 { return n / 2 },
-		"quote":        func(s string) (string, error) { return escapeXML("'" + strings.ReplaceAll(s, "'", `\'`) + "'") },
+		"quote":        quoteSQL,
 		"tables":       func() []string { return slices.Concat(storedTables, views) },
 		"stored":       func() []string { return storedTables },
 		"systemTables": func() []string { return clientTables },
 	}
-	t, err := template.New("").Funcs(functions).Parse(text)
+	parsed, err := template.New("").Funcs(functions).Parse(text)
 	if err != nil {
 		return nil, err
 	}
+
 	var out bytes.Buffer
-	err = t.Execute(&out, s)
+	err = parsed.Execute(&out, s)
 	return out.Bytes(), err
+}
+
+// quoteSQL returns a text as a string literal of SQL in XML. A tenant's name has no backslash.
+func quoteSQL(s string) (string, error) {
+	return escapeXML("'" + strings.ReplaceAll(s, "'", `\'`) + "'")
 }
 
 func escapeXML(s string) (string, error) {
@@ -278,6 +302,7 @@ func escapeXML(s string) (string, error) {
 	return b.String(), err
 }
 
+// hash returns a password as the engine's settings hold it.
 func hash(password string) string {
 	sum := sha256.Sum256([]byte(password))
 	return hex.EncodeToString(sum[:])

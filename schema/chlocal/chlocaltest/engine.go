@@ -1,6 +1,7 @@
-// Package chlocaltest gives tests the real engine.
+// Package chlocaltest provides tests with the real engine. It starts engines that end with their test, and
+// crashes them on purpose.
 //
-// A package that uses it calls chlocal.Host first thing in its TestMain.
+// A package that uses it calls chlocal.Host first in its TestMain.
 package chlocaltest
 
 import (
@@ -20,30 +21,36 @@ import (
 // requiredVar set to 1 makes a missing engine a failure.
 const requiredVar = "TENANTWATCH_TEST_ENGINE"
 
-// Engine finds the engine, also in the repository's cache. Without one the test
-// is skipped, unless TENANTWATCH_TEST_ENGINE=1 says that there must be one.
+// Engine finds the engine, also in the repository's cache. Without one it skips the test, or fails it if
+// TENANTWATCH_TEST_ENGINE=1.
 func Engine(tb testing.TB) chlocal.Engine {
 	tb.Helper()
-	e, err := chlocal.FindEngine(os.Getenv(chlocal.EngineVar))
+	engine, err := chlocal.FindEngine(os.Getenv(chlocal.EngineVar))
+
+	// A test runs in its package's folder, so FindEngine does not see the cache of the repository.
 	if err != nil {
-		cached := filepath.Join(root(tb), ".cache", "clickhouse-"+chlocal.Version+"-"+runtime.GOARCH, "libchdb.so")
+		folder := "clickhouse-" + chlocal.Version + "-" + runtime.GOARCH
+		cached := filepath.Join(root(tb), ".cache", folder, "libchdb.so")
 		if _, missing := os.Stat(cached); missing == nil {
-			e, err = chlocal.FindEngine(cached)
+			engine, err = chlocal.FindEngine(cached)
 		}
 	}
+
 	if err != nil {
 		if os.Getenv(requiredVar) == "1" {
 			tb.Fatal(err)
 		}
 		tb.Skip(err)
 	}
-	return e
+	return engine
 }
 
-// root is the module's folder.
+// root returns the folder of the module.
 func root(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.Getwd()
+
+	// The root of the file system is its own parent.
 	for err == nil && dir != filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
 			return dir
@@ -54,10 +61,11 @@ func root(tb testing.TB) string {
 	return ""
 }
 
-// Start starts an engine in a folder, which ends with the test.
+// Start starts an engine on a folder. It ends with the test.
 func Start(tb testing.TB, dir string) *chlocal.Server {
 	tb.Helper()
-	srv, err := chlocal.Start(tb.Context(), chlocal.Config{Dir: dir, Engine: Engine(tb), Log: slog.New(slog.DiscardHandler)})
+	cfg := chlocal.Config{Dir: dir, Engine: Engine(tb), Log: slog.New(slog.DiscardHandler)}
+	srv, err := chlocal.Start(tb.Context(), cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -65,8 +73,7 @@ func Start(tb testing.TB, dir string) *chlocal.Server {
 	return srv
 }
 
-// Open starts an engine in a folder of its own, brings its tables up to date
-// and connects to it, as its owner.
+// Open starts an engine on a new folder, migrates its tables and connects to it as its owner.
 func Open(tb testing.TB) (conn driver.Conn, dsn string) {
 	tb.Helper()
 	conn, dsn, _ = OpenServer(tb)
@@ -77,12 +84,15 @@ func Open(tb testing.TB) (conn driver.Conn, dsn string) {
 func OpenServer(tb testing.TB) (conn driver.Conn, dsn string, srv *chlocal.Server) {
 	tb.Helper()
 	srv = Start(tb, tb.TempDir())
+
+	// Past the guard, as the process that runs the engine connects.
 	dsn = srv.DSN(chlocal.Owner, chlocal.Database)
 	conn, err := schema.Open(tb.Context(), dsn, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { conn.Close() })
+
 	if _, err := schema.Migrate(tb.Context(), conn); err != nil {
 		tb.Fatal(err)
 	}

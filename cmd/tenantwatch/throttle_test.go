@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// TestCalm has failures repeat nine times a second: each is one line a minute, and none
+// TestThrottle has failures repeat nine times a second: each is one line a minute, and none
 // hides another.
-func TestCalm(t *testing.T) {
+func TestThrottle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		log := slog.New(newCalm(slog.NewTextHandler(&out, nil)))
+		log := slog.New(newThrottle(slog.NewTextHandler(&out, nil)))
 		acme, other := log.With("part", "pull", "tenant", "acme"), log.With("part", "pull", "tenant", "other")
 		for i := range 9 * 180 { // three minutes
 			acme.Warn("call failed", "err", errors.New(strings.Repeat("x", i%7)))
