@@ -42,7 +42,7 @@ const (
 	AttackTokenReuse AttackKind = "refresh_token_reuse"
 )
 
-// The families of attacks, as a rule set should report them.
+// The families of attacks that a set of rules should report.
 const (
 	FamilyRateLimit      = "rate_limit"
 	FamilyAuthentication = "authentication"
@@ -287,7 +287,8 @@ type apiError struct {
 
 func apiErrors() []apiError {
 	return []apiError{
-		{400, "Bad Request", "invalid_body", "Payload validation error: 'Expected type string but found type number' on property email"},
+		{400, "Bad Request", "invalid_body",
+			"Payload validation error: 'Expected type string but found type number' on property email"},
 		{403, "Forbidden", "insufficient_scope", "Insufficient scope, expected any of: update:users"},
 		{404, "Not Found", "inexistent_user", "The user does not exist."},
 		{409, "Conflict", "user_exists", "The user already exists."},

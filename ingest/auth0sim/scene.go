@@ -110,7 +110,8 @@ type loginFault struct{ message, oauthError string }
 
 func loginFaults() []loginFault {
 	return []loginFault{
-		{"Callback URL mismatch. https://app.example.com/cb is not in the list of allowed callback URLs", "unauthorized_client"},
+		{"Callback URL mismatch. https://app.example.com/cb is not in the list of allowed callback URLs",
+			"unauthorized_client"},
 		{"the connection is not enabled", "invalid_request"},
 		{"access_denied by a post-login action", "access_denied"},
 		{"The identity provider did not answer", "server_error"},
