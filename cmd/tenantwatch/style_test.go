@@ -26,7 +26,6 @@ var left = map[string]string{
 	`\bwhoever\b`:             "the process that, the user who",
 	`\bbut for\b`:             "except",
 	`( is | are )as a rule\b`: "usually",
-	`\bin any case\b`:         "always",
 	`\bis no more\b`:          "was deleted",
 	`\bis wanted\b`:           "is required",
 	`\blets go\b`:             "releases",
