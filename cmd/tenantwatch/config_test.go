@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -206,5 +207,30 @@ func TestFaultsEndBeforeAnythingStarts(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("the data folder was made")
+	}
+}
+
+// TestProbesOfAllTenants: the rules know the applications of all synthetic logins, so
+// that none of their failures counts as a user's.
+func TestProbesOfAllTenants(t *testing.T) {
+	several := []string{"TENANTS_0_DOMAIN=a.eu.auth0.com", "TENANTS_0_CLIENT_ID=x", "TENANTS_0_CLIENT_SECRET=y",
+		"TENANTS_0_PROBE_CLIENT_ID=probe-a", "TENANTS_0_PROBE_USERNAME=u", "TENANTS_0_PROBE_PASSWORD=p",
+		"TENANTS_1_DOMAIN=b.eu.auth0.com", "TENANTS_1_CLIENT_ID=x", "TENANTS_1_CLIENT_SECRET=y",
+		"TENANTS_1_PROBE_CLIENT_ID=probe-b", "TENANTS_1_PROBE_USERNAME=u", "TENANTS_1_PROBE_PASSWORD=p"}
+	for _, tt := range []struct {
+		environ []string
+		want    []string
+	}{
+		{several, []string{"probe-a", "probe-b"}},
+		{wellSet("PROBE_CLIENT_ID=probe", "PROBE_USERNAME=u", "PROBE_PASSWORD=p"), []string{"probe"}},
+		{wellSet(), []string{}},
+	} {
+		c, err := loadConfig(tt.environ, need{tenant: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.ruleVars()["probe_clients"]; !slices.Equal(got, tt.want) {
+			t.Errorf("got %v, want %v", got, tt.want)
+		}
 	}
 }

@@ -85,6 +85,9 @@ func (r *deadletterRetryCmd) Run(ctx context.Context, a *app) error {
 	if r.All == (len(r.IDs) > 0) {
 		return usageError("want the ids of dead letters, or --all")
 	}
+	if r.Tenant != "" && !r.All {
+		return usageError("--tenant has an effect with --all only")
+	}
 
 	return withDeadLetters(ctx, a, func(letters *deadLetters, list []schema.DeadLetter) error {
 		var chosen []schema.DeadLetter

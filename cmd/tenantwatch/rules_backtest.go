@@ -113,7 +113,7 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
 	// The other version replaces the folders of --rules only.
 	var other *rules.Set
 	if c.Against != "" {
-		older := ruleSources{Rules: []string{c.Against}, Builtin: c.Builtin, Var: c.Var}
+		older := ruleSources{Rules: []string{c.Against}, Builtin: c.Builtin, Var: c.Var, AllLogSources: c.AllLogSources}
 		if other, _, _, err = older.load(a); err != nil {
 			return err
 		}

@@ -229,10 +229,20 @@ func (p *pipeline) reload(set *rules.Set) {
 func (c *Config) ruleVars() rules.Vars {
 	// Set even when empty: without a probe, no failed login is our own.
 	clients := []string{}
-	if id := c.Probe.ClientID; id != "" {
-		clients = append(clients, id)
+	for _, probe := range append(c.probes(), c.Probe) {
+		if id := probe.ClientID; id != "" && !slices.Contains(clients, id) {
+			clients = append(clients, id)
+		}
 	}
 	return rules.Vars{"probe_clients": clients}
+}
+
+// probes returns the settings of all tenants' synthetic logins.
+func (c *Config) probes() (list []probeConfig) {
+	for _, tenant := range c.Tenants {
+		list = append(list, tenant.Probe)
+	}
+	return list
 }
 
 func (p *pipeline) has(role string) bool { return slices.Contains(p.roles, role) }

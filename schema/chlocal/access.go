@@ -152,5 +152,14 @@ func writeFile(path string, data []byte) (err error) {
 	}
 
 	// If we stop here, the old file stays.
-	return os.Rename(tmp, path)
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+
+	// After a power loss before this, the old file may be back.
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
