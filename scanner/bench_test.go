@@ -1,22 +1,10 @@
 package scanner_test
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
-
-	"github.com/bradleyjkemp/sigma-go"
-	"github.com/bradleyjkemp/sigma-go/evaluator"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
 	"github.com/tenantwatch/tenantwatch/rules"
@@ -136,138 +124,6 @@ func BenchmarkEngine(b *testing.B) {
 				}
 				if !engine.TooOld(&e) {
 					engine.Observe(&e)
-				}
-			}
-		}
-		perEvent(b)
-	})
-}
-
-// singles are the detections of all rules, each as a document of its own, since
-// sigma-go knows no correlations.
-func singles(tb testing.TB) map[string][]byte {
-	tb.Helper()
-	docs := map[string][]byte{}
-	for i, source := range []fs.FS{builtin.FS(), os.DirFS(catalogDir)} {
-		err := rules.Walk(source, func(name string) error {
-			data, err := fs.ReadFile(source, name)
-			if rules.IsTest(name) || err != nil {
-				return err
-			}
-			for n, doc := range strings.Split(string(data), "\n---\n") {
-				if strings.Contains("\n"+doc, "\ndetection:") {
-					docs[fmt.Sprintf("%d-%d-%s.yml", i, n, strings.ReplaceAll(name, "/", "-"))] = []byte(doc)
-				}
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			tb.Fatal(err)
-		}
-	}
-	return docs
-}
-
-// flatten makes of an event what sigma-go takes: values by their path, with and
-// without the envelope, arrays also with braces.
-func flatten(into map[string]any, path string, v any) {
-	switch v := v.(type) {
-	case map[string]any:
-		for k, v := range v {
-			flatten(into, strings.TrimPrefix(path+"."+k, "."), v)
-		}
-	default:
-		into[path], into["data."+path] = v, v
-		if _, array := v.([]any); array {
-			into[path+"{}"], into["data."+path+"{}"] = v, v
-		}
-	}
-}
-
-// BenchmarkSigmaGo compares with github.com/bradleyjkemp/sigma-go, by the detections
-// that both can run and the same events: what an event costs each with its decoding,
-// and sigma-go without it, rule by rule and in its bundle of rules.
-func BenchmarkSigmaGo(b *testing.B) {
-	records := simulated(b)[:4000]
-	decode := func(raw []byte) map[string]any {
-		var tree map[string]any
-		if err := json.Unmarshal(raw, &tree); err != nil {
-			b.Fatal(err)
-		}
-		event := map[string]any{}
-		flatten(event, "", tree)
-		return event
-	}
-	ctx := context.Background()
-	both := fstest.MapFS{}
-	var parsed []sigma.Rule
-	var theirs []*evaluator.RuleEvaluator
-	docs := singles(b)
-	for _, name := range slices.Sorted(maps.Keys(docs)) {
-		one := fstest.MapFS{name: {Data: docs[name]}}
-		_, report := rules.Load(nil, one)
-		if report.Count(rules.StatusEnabled) != 1 {
-			continue
-		}
-		rule, err := sigma.ParseRule(docs[name])
-		if err != nil {
-			continue
-		}
-		e := evaluator.ForRule(rule)
-		if slices.ContainsFunc(records, func(r schema.Record) bool {
-			_, err := e.Matches(ctx, decode(r.Value))
-			return err != nil
-		}) {
-			continue
-		}
-		both[name], parsed, theirs = one[name], append(parsed, rule), append(theirs, e)
-	}
-	set, _ := rules.Load(nil, both)
-	if len(set.Rules()) != len(theirs) || len(theirs) < 20 {
-		b.Fatalf("%d rules and %d", len(set.Rules()), len(theirs))
-	}
-	var decoded []map[string]any
-	for i := range records {
-		decoded = append(decoded, decode(records[i].Value))
-	}
-	perEvent := func(b *testing.B) {
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(records)), "ns/event")
-		b.ReportMetric(float64(len(theirs)), "rules")
-	}
-	b.Run("ours-raw", func(b *testing.B) {
-		m := set.Matcher()
-		for b.Loop() {
-			for i := range records {
-				m.Match(records[i].Value)
-			}
-		}
-		perEvent(b)
-	})
-	b.Run("sigma-go-decoded", func(b *testing.B) {
-		for b.Loop() {
-			for _, event := range decoded {
-				for _, e := range theirs {
-					_, _ = e.Matches(ctx, event)
-				}
-			}
-		}
-		perEvent(b)
-	})
-	b.Run("sigma-go-bundle-decoded", func(b *testing.B) {
-		bundle := evaluator.ForRules(parsed)
-		for b.Loop() {
-			for _, event := range decoded {
-				_, _ = bundle.Matches(ctx, event)
-			}
-		}
-		perEvent(b)
-	})
-	b.Run("sigma-go-raw", func(b *testing.B) {
-		for b.Loop() {
-			for i := range records {
-				event := decode(records[i].Value)
-				for _, e := range theirs {
-					_, _ = e.Matches(ctx, event)
 				}
 			}
 		}

@@ -92,7 +92,7 @@ func TestStartAnywhere(t *testing.T) {
 			since := events[cut].FetchedAt.Add(-second.Lookback())
 			for i := range events[:cut] {
 				if events[i].FetchedAt.After(since) {
-					second.Replay(&events[i])
+					second.Observe(&events[i])
 				}
 			}
 			for _, a := range lastOf(got) {

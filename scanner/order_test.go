@@ -25,7 +25,7 @@ func startAgain(t *testing.T, set *rules.Set, events []schema.Event, cut int) []
 		since := events[cut-1].FetchedAt.Add(-second.Lookback())
 		for i := range events[:cut] {
 			if !events[i].FetchedAt.Before(since) {
-				second.Replay(&events[i])
+				second.Observe(&events[i])
 			}
 		}
 	}

@@ -9,10 +9,6 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Replay counts an event that an earlier run has already scanned. Its transitions
-// were published then, so they are dropped.
-func (e *Engine) Replay(ev *schema.Event) { e.Observe(ev) }
-
 // Restore takes over an alert in the state of its last published transition. Call it
 // after the replay, which may not reach back to the start of the alert, and before the
 // first new event.

@@ -262,11 +262,12 @@ func (p *partitionRun) scanAll(ctx context.Context, committed int64) error {
 	}
 }
 
-// replay counts an event that was scanned before the start.
+// replay counts an event that was scanned before the start. Its transitions were published
+// then, so they are dropped.
 func (p *partitionRun) replay(r *schema.Record) {
 	event := schema.EventOf(r)
 	if !p.engine.TooOld(&event) && identified(&event) {
-		p.engine.Replay(&event)
+		p.engine.Observe(&event)
 		p.metrics.replayed.Inc()
 	}
 }

@@ -76,7 +76,7 @@ func (d *demoCmd) Run(ctx context.Context, a *app) error {
 	out.printf("tenant:     %s", tenant.url)
 
 	seen := newSeenFamilies()
-	p, err := startPipeline(ctx, c, allRoles, out, newLogger(a.logOutput(out), c), []alert.Sink{seen})
+	p, err := startPipeline(ctx, c, out, newLogger(a.logOutput(out), c), setup{roles: allRoles, sinks: []alert.Sink{seen}})
 	if err != nil {
 		return err
 	}

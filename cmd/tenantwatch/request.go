@@ -302,7 +302,7 @@ const writeTimeout = time.Hour
 
 // serveAlone calls f while this process pulls and writes for its requests.
 func (c *Config) serveAlone(ctx context.Context, log *slog.Logger, f func(context.Context, *requests) error) error {
-	p, err := startParts(ctx, c, []string{rolePull, roleWrite}, newConsole(io.Discard), log, nil, true)
+	p, err := startPipeline(ctx, c, newConsole(io.Discard), log, setup{roles: []string{rolePull, roleWrite}, requestsOnly: true})
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func (r *runCmd) Run(ctx context.Context, a *app) error {
 	}
 
 	out := newConsole(a.stdout)
-	p, err := startPipeline(ctx, cfg, r.Roles, out, newLogger(a.logOutput(out), cfg), nil)
+	p, err := startPipeline(ctx, cfg, out, newLogger(a.logOutput(out), cfg), setup{roles: r.Roles})
 	if err != nil {
 		return err
 	}
@@ -122,17 +122,18 @@ type pipeline struct {
 	receiver  http.Handler
 }
 
-// startPipeline starts the engines and creates the parts. After an error nothing keeps running. The sinks
-// receive alerts in addition to the configured ones.
-func startPipeline(ctx context.Context, c *Config, roles []string, out *console, log *slog.Logger,
-	sinks []alert.Sink) (*pipeline, error) {
-	return startParts(ctx, c, roles, out, log, sinks, false)
+// setup says what a pipeline does.
+type setup struct {
+	roles        []string
+	sinks        []alert.Sink // receive alerts in addition to the configured ones
+	requestsOnly bool         // tenants are pulled for requests only, without a tail
 }
 
-// startParts is startPipeline. With requestsOnly, tenants are pulled for requests only, without a tail.
-func startParts(ctx context.Context, c *Config, roles []string, out *console, log *slog.Logger,
-	sinks []alert.Sink, requestsOnly bool) (_ *pipeline, err error) {
-	p := &pipeline{cfg: c, log: log, reg: prometheus.NewRegistry(), out: out, roles: roles}
+// startPipeline starts the engines and creates the parts. After an error nothing keeps running.
+func startPipeline(
+	ctx context.Context, c *Config, out *console, log *slog.Logger, setup setup,
+) (_ *pipeline, err error) {
+	p := &pipeline{cfg: c, log: log, reg: prometheus.NewRegistry(), out: out, roles: setup.roles}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -158,7 +159,7 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 		return nil, err
 	}
 	if p.has(rolePull) {
-		if err := p.makePullers(ctx, requestsOnly); err != nil {
+		if err := p.makePullers(ctx, setup.requestsOnly); err != nil {
 			return nil, err
 		}
 	}
@@ -177,7 +178,7 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 		p.makeReceiver()
 	}
 	if p.has(roleNotify) {
-		sinks = append([]alert.Sink{alert.NewTerminal(out, out.terminal)}, sinks...)
+		sinks := append([]alert.Sink{alert.NewTerminal(out, out.terminal)}, setup.sinks...)
 		p.notify = alert.New(p.backend.conn, sinks, log.With("part", "notify"), p.reg)
 	}
 	return p, nil

@@ -236,7 +236,7 @@ func (l *Live) scan(ctx context.Context, set *rules.Set, r *rules.Rule, mark, no
 	err = l.store.Read(ctx, query, func(ev *schema.Event, isNew bool) error {
 		l.metrics.events.Inc()
 		if !isNew {
-			engine.Replay(ev)
+			engine.Observe(ev)
 			return nil
 		}
 		start(ev.Tenant)
