@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -39,7 +41,7 @@ const (
 // child is one run of the engine.
 type child struct {
 	cmd   *exec.Cmd
-	stdin io.Closer // closing it ends the engine
+	stdin *os.File  // the engine's last statement reads it; closing it ends the engine
 	leash io.Closer // the parent's end of the pipe that ends the child with it
 	done  chan struct{}
 	err   error // the result of the process; read after done is closed
@@ -68,17 +70,19 @@ func startChild(ctx context.Context, engine Engine, dir string, at direct, lock 
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.ExtraFiles = []*os.File{leashEnd, lock} // the leash first: leashFD
 	// The engine's last statement reads from this pipe.
-	stdin, err := cmd.StdinPipe()
+	stdinEnd, stdin, err := os.Pipe()
 	if err != nil {
 		return nil, errors.Join(err, leash.Close())
 	}
+	defer func() { _ = stdinEnd.Close() }()
+	cmd.Stdin = stdinEnd
 
 	// From here on the child must be closed after an error.
 	c := &child{cmd: cmd, stdin: stdin, leash: leash, done: make(chan struct{})}
 	started := make(chan error)
 	go c.wait(started)
 	if err := <-started; err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", engine.Path, err), leash.Close())
+		return nil, errors.Join(fmt.Errorf("start %s: %w", engine.Path, err), leash.Close(), stdin.Close())
 	}
 	if err := c.ready(ctx, at); err != nil {
 		_ = c.close()
@@ -160,18 +164,28 @@ func lastOutput(path string) string {
 	return "\noutput of the engine:\n" + strings.TrimSpace(string(data))
 }
 
-// ready waits until the engine answers and the launcher's last statement runs, before which both ports listen.
-// It returns an error if the engine ends or ctx does.
+// ready waits until the launcher's last statement runs, before which both ports listen, and until the engine
+// answers. It returns an error if the engine ends or ctx does.
+//
+// Until then nobody may send a query, this function included: the launcher's profile allows a statement only
+// while no other query runs, and the engine ends if one is refused.
 func (c *child) ready(ctx context.Context, at direct) error {
-	const launcher = "SELECT count() FROM system.processes " +
-		"WHERE query LIKE '%stdin%' AND query NOT LIKE '%processes%'"
-	owner := at.logins[Owner]
+	if _, err := c.stdin.WriteString("\n"); err != nil {
+		return err
+	}
 	tick := time.NewTicker(readyInterval)
 	defer tick.Stop()
-	for {
-		running, err := query(ctx, at.http, owner.name, owner.password, launcher, nil)
-		if err == nil && running == "1" {
-			return nil
+	owner := at.logins[Owner]
+	for reads := false; ; {
+		// The statement runs once it has read the line.
+		var err error
+		if !reads {
+			reads, err = drained(c.stdin)
+		}
+		if reads && err == nil {
+			if _, err = query(ctx, at.http, owner.name, owner.password, "SELECT 1", nil); err == nil {
+				return nil
+			}
 		}
 
 		select {
@@ -182,6 +196,18 @@ func (c *child) ready(ctx context.Context, at direct) error {
 			return fmt.Errorf("no answer: %w", errors.Join(ctx.Err(), err))
 		}
 	}
+}
+
+// drained reports whether all that was written to a pipe has been read.
+func drained(pipe *os.File) (bool, error) {
+	conn, err := pipe.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var unread int
+	var ioctl error
+	err = conn.Control(func(fd uintptr) { unread, ioctl = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return unread == 0 && err == nil && ioctl == nil, errors.Join(err, ioctl)
 }
 
 // close ends the engine, and returns when it has ended.
