@@ -1,4 +1,4 @@
--- Which calls of the Management API failed, by application.
+-- Failed Management API calls, by application.
 SELECT client_id, client_name, request_method AS method, request_path AS path, status_code, count() AS events,
     any(JSONExtractString(details, 'response', 'body', 'message')) AS message, min(date) AS first, max(date) AS last
 FROM events

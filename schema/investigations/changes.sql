@@ -1,4 +1,4 @@
--- What was changed in the tenant, and by whom, newest first.
+-- Changes to the tenant and their callers, newest first.
 SELECT date, description, request_method AS method, request_path AS path, status_code,
     JSONExtractString(details, 'request', 'auth', 'user', 'email') AS user, client_id, client_name, ip, JSONExtractRaw(details, 'request', 'body') AS body, log_id
 FROM events

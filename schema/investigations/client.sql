@@ -1,4 +1,4 @@
--- What an application did, by type, call and status.
+-- Events of an application, by type, call and status.
 -- value: client_id
 SELECT type, any(description) AS description, request_method AS method, request_path AS path, status_code, count() AS events,
     uniqExact(ip) AS addresses, groupUniqArray(5)(ip) AS some_addresses, min(date) AS first, max(date) AS last

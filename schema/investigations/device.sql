@@ -1,4 +1,4 @@
--- From where a TLS fingerprint (JA4) came and whom it tried, by address.
+-- Addresses and users of a TLS fingerprint (JA4), by address.
 -- value: security_context.ja4
 SELECT ip, count() AS events, countIf(type IN ('s', 'scoa', 'sepft')) AS logins, countIf(type IN ('f', 'fp', 'fu', 'fcoa', 'fepft')) AS failures,
     uniqExact(if(user_name = '', user_id, user_name)) AS users, groupUniqArray(10)(if(user_name = '', user_id, user_name)) AS some_users,

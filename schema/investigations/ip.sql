@@ -1,4 +1,4 @@
--- Who came from an address, with what result.
+-- Users and applications of an IP address, by event type.
 -- value: ip
 SELECT type, any(description) AS description, count() AS events, uniqExact(if(user_name = '', user_id, user_name)) AS users,
     groupUniqArray(10)(if(user_name = '', user_id, user_name)) AS some_users, uniqExact(client_name) AS applications, groupUniqArray(5)(toString(client_name)) AS some_applications,

@@ -1,4 +1,4 @@
--- What happened to second factors, by user.
+-- Second-factor activity, by user.
 SELECT user_id, any(user_name) AS user_name, countIf(type = 'gd_send_pn') AS pushes, countIf(type IN ('gd_send_sms', 'gd_send_voice')) AS messages,
     countIf(type = 'gd_auth_succeed') AS succeeded, countIf(type = 'gd_auth_failed') AS failed, countIf(type = 'gd_auth_rejected') AS rejected,
     countIf(type LIKE '%rate_limit_exceed') AS limited, countIf(type = 'gd_enrollment_complete') AS enrolled, countIf(type = 'gd_unenroll') AS removed,

@@ -1,4 +1,4 @@
--- Whose second factor a phone number or a device is.
+-- Users with a phone number or device as second factor, newest first.
 -- value: details.authenticator.phone_number, details.enrollment.identifier
 SELECT date, type, user_id, user_name, ip, user_agent, JSONExtractString(details, 'authenticator', 'type') AS factor, log_id
 FROM events

@@ -1,4 +1,4 @@
--- Where the tokens of a refresh token family were used, in order.
+-- Uses of the tokens of a refresh token family, oldest first.
 -- value: details.familyId
 SELECT date, type, description, ip, JSONExtractString(rest, 'location_info', 'country_code') AS country, user_agent, user_id, client_name, log_id
 FROM events

@@ -1,4 +1,4 @@
--- What a user did and what was tried against them, newest first.
+-- Activity of a user and attempts against them, newest first.
 -- value: user_id, user_name
 SELECT date, type, description, ip, user_agent, JSONExtractString(rest, 'security_context', 'ja4') AS ja4,
     JSONExtractString(rest, 'location_info', 'country_code') AS country, client_name, connection, log_id
