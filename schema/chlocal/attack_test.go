@@ -117,6 +117,7 @@ func postFor(t *testing.T, patience time.Duration, addr, user, password, sql, pa
 
 func do(t *testing.T, req *http.Request) (int, string) {
 	t.Helper()
+	req.Close = true // a connection that the server has just closed is not this test's subject
 	resp, err := http.DefaultClient.Do(req)
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
 		return http.StatusGatewayTimeout, err.Error() // the engine tries something again and again, or is starting again
