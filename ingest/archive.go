@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -67,7 +66,7 @@ func (a *Archive) Stored(ctx context.Context, tenant string, events []schema.Eve
 	}
 	slices.Sort(far)
 	for some := range slices.Chunk(slices.Compact(far), queryIDs) {
-		query := "SELECT log_id FROM events_stored WHERE tenant = ? AND log_id IN (" + literals(some) + ")"
+		query := "SELECT log_id FROM events_stored WHERE tenant = ? AND log_id IN (" + schema.Literals(some) + ")"
 		if err := a.collect(ctx, found, query, tenant); err != nil {
 			return nil, err
 		}
@@ -104,21 +103,6 @@ func nearAndFar(events []schema.Event) (near idRange, far []string) {
 		}
 	}
 	return near, far
-}
-
-// literal returns a string literal of letters, digits and escapes only. The driver would
-// replace ?, $1, @x and {x:y} by parameters, even within quotes.
-func literal(text string) string {
-	var b strings.Builder
-	b.WriteByte('\'')
-	for _, c := range []byte(text) {
-		if '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, `\x%02x`, c)
-		}
-	}
-	return b.String() + "'"
 }
 
 // collect adds the ids that a query returns to found.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
@@ -34,7 +35,7 @@ func TestArchive(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		store := ingest.NewStore(opts)
+		store := write.NewStore(opts)
 		defer store.Close()
 		tenants := []string{"acme", `o'brien \ "co" ? $1 @x {a:b}`}
 		var events []schema.Event
@@ -62,7 +63,7 @@ func TestArchive(t *testing.T) {
 			add(id, "2026-11-20T10:00:00.000Z")
 		}
 		for n, tenant := range tenants {
-			want, months := map[string]bool{}, map[string]*ingest.Block{}
+			want, months := map[string]bool{}, map[string]*write.Block{}
 			for i, e := range events {
 				if i%2 != n {
 					continue
@@ -74,7 +75,7 @@ func TestArchive(t *testing.T) {
 				want[e.LogID] = true
 				m := row.Date.Format("200601")
 				if months[m] == nil {
-					months[m] = ingest.NewBlock()
+					months[m] = write.NewBlock()
 				}
 				months[m].Add(&schema.Event{Tenant: tenant, Source: schema.Tail, FetchedAt: start}, &row)
 			}
@@ -181,9 +182,9 @@ func TestArchive(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		store := ingest.NewStore(opts)
+		store := write.NewStore(opts)
 		defer store.Close()
-		block := ingest.NewBlock()
+		block := write.NewBlock()
 		block.Add(&schema.Event{Tenant: "acme", Source: schema.Self, FetchedAt: start}, &row)
 		if err := store.Insert(t.Context(), block); err != nil {
 			t.Fatal(err)

@@ -1,5 +1,5 @@
 // Package ingest brings a tenant's log events into Kafka (Puller) and from
-// there into ClickHouse (Writer), each event at least once on every hop and
+// there into ClickHouse (package write), each event at least once on every hop and
 // exactly once in the view events.
 //
 // Every hop has the same order: data is made durable at the destination first,

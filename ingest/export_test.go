@@ -2,12 +2,6 @@ package ingest
 
 import "time"
 
-// The bounds of an insert, for tests.
-const (
-	ChunkRows  = chunkRows
-	ChunkBytes = chunkBytes
-)
-
 // RecentIDs is how many ids the overlap can know.
 const RecentIDs = recentIDs
 

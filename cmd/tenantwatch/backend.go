@@ -18,9 +18,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 )
@@ -40,7 +40,7 @@ type backend struct {
 	kafka   *kafka.Client
 	brokers []string
 	conn    driver.Conn
-	store   *ingest.Store
+	store   *write.Store
 	engine  *chlocal.Server // nil with an external ClickHouse
 	log     *slog.Logger
 	damage  *prometheus.CounterVec // records of Kafka that are damaged, by topic
@@ -112,7 +112,7 @@ func (b *backend) startClickHouse(ctx context.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
-	b.store = ingest.NewStore(opts)
+	b.store = write.NewStore(opts)
 	b.onClose(b.store.Close)
 	return retryStart(ctx, b.log, "ClickHouse", func() error {
 		conn, err := schema.Open(ctx, dsn, c.tuneClickHouse)

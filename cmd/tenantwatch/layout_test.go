@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"ingest/kafka/kafkatest":     {},
 	"ingest/kafkalocal":          {"schema"},
 	"ingest/logstream":           {"schema"},
+	"ingest/write":               {"schema"},
 	"schema":                     {},
 	"schema/chlocal":             {},
 	"schema/chlocal/chlocaltest": {"schema", "schema/chlocal"},

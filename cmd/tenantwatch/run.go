@@ -19,6 +19,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/logstream"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/scanner/alert"
@@ -87,7 +88,7 @@ type pipeline struct {
 
 	producers []*kafka.Producer
 	pulls     []*ingest.Puller // one for each tenant
-	write     *ingest.Writer
+	write     *write.Writer
 	scan      *scanner.Stream
 	history   *history.Live
 	health    *health.Monitor
@@ -147,8 +148,8 @@ func startParts(ctx context.Context, c *Config, roles []string, out *console, lo
 		}
 	}
 	if p.has(roleWrite) {
-		p.write = ingest.NewWriter(p.backend.store, p.producer(topics.DeadLetter), log.With("part", "write"), p.reg)
-		p.write.KeepFirstDates(ingest.NewStoredDates(p.backend.conn))
+		p.write = write.NewWriter(p.backend.store, p.producer(topics.DeadLetter), log.With("part", "write"), p.reg)
+		p.write.KeepFirstDates(write.NewStoredDates(p.backend.conn))
 	}
 	if p.has(roleScan) {
 		past := func(ctx context.Context, yield func(schema.Record) error) error {

@@ -18,6 +18,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -100,8 +101,8 @@ func numbered(prefix string, n int) []string {
 }
 
 var (
-	_ ingest.Producer  = (*kafka.Producer)(nil)
-	_ ingest.Partition = (*kafka.Partition)(nil)
+	_ ingest.Producer = (*kafka.Producer)(nil)
+	_ write.Partition = (*kafka.Partition)(nil)
 )
 
 // TestRoundTrip shows that keys, values and headers come back byte for byte,

@@ -1,10 +1,9 @@
-package ingest
+package write
 
 import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +28,13 @@ type Dates interface {
 	// about between two times.
 	Kept(ctx context.Context, tenant string, ids []string, from, until time.Time) (map[string]time.Time, error)
 }
+
+const (
+	// queryTimeout bounds one query.
+	queryTimeout = time.Minute
+	// queryIDs is the number of ids in one query. ClickHouse accepts 256 KB of text.
+	queryIDs = 1000
+)
 
 // StoredDates are the dates in ClickHouse.
 type StoredDates struct{ conn driver.Conn }
@@ -86,7 +92,7 @@ func (s *StoredDates) collect(
 ) error {
 	rows, err := s.conn.Query(ctx, `SELECT log_id, argMin(date, inserted_at) FROM events_stored
 		WHERE tenant = ? AND date BETWEEN fromUnixTimestamp64Milli(?, 'UTC') AND fromUnixTimestamp64Milli(?, 'UTC')
-		AND log_id IN (`+literals(ids)+") GROUP BY log_id", tenant, from.UnixMilli(), until.UnixMilli())
+		AND log_id IN (`+schema.Literals(ids)+") GROUP BY log_id", tenant, from.UnixMilli(), until.UnixMilli())
 	if err != nil {
 		return err
 	}
@@ -101,15 +107,6 @@ func (s *StoredDates) collect(
 		found[id] = date.UTC()
 	}
 	return rows.Err()
-}
-
-// literals returns texts as a list of SQL literals.
-func literals(texts []string) string {
-	quoted := make([]string, len(texts))
-	for i, text := range texts {
-		quoted[i] = literal(text)
-	}
-	return strings.Join(quoted, ", ")
 }
 
 // maxOdd is the number of events with odd dates that are remembered. One takes about 20 bytes.

@@ -1,4 +1,4 @@
-package ingest_test
+package write_test
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
@@ -21,7 +21,7 @@ func TestDetailColumns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := ingest.NewStore(opts)
+	store := write.NewStore(opts)
 	defer store.Close()
 
 	details := []string{
@@ -46,7 +46,7 @@ func TestDetailColumns(t *testing.T) {
 		events = append(events, raw)
 	}
 
-	months := map[string]*ingest.Block{}
+	months := map[string]*write.Block{}
 	for _, raw := range events {
 		row, err := schema.ParseRow(raw)
 		if err != nil {
@@ -54,7 +54,7 @@ func TestDetailColumns(t *testing.T) {
 		}
 		month := row.Date.Format("200601")
 		if months[month] == nil {
-			months[month] = ingest.NewBlock()
+			months[month] = write.NewBlock()
 		}
 		months[month].Add(&schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: time.Now()}, &row)
 	}

@@ -1,4 +1,4 @@
-package ingest_test
+package write_test
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
@@ -93,7 +93,7 @@ func TestStoreIsLossless(t *testing.T) {
 	conn, dsn := chlocaltest.Open(t)
 	want := map[string]string{}
 	rows := 0
-	months := map[string]*ingest.Block{}
+	months := map[string]*write.Block{}
 	for name, raw := range hostile() {
 		row, err := schema.ParseRow([]byte(raw))
 		if err != nil {
@@ -103,7 +103,7 @@ func TestStoreIsLossless(t *testing.T) {
 		want[row.LogID] = raw
 		month := row.Date.Format("200601")
 		if months[month] == nil {
-			months[month] = ingest.NewBlock()
+			months[month] = write.NewBlock()
 		}
 		months[month].Add(&schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: time.Now()}, &row)
 		rows++
@@ -112,7 +112,7 @@ func TestStoreIsLossless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := ingest.NewStore(opts)
+	store := write.NewStore(opts)
 	defer store.Close()
 	for _, block := range months {
 		for range 3 { // one row each, however often

@@ -1,11 +1,11 @@
-package ingest_test
+package write_test
 
 import (
 	"testing"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -24,7 +24,7 @@ func BenchmarkRows(b *testing.B) {
 		records = append(records, e.Record())
 		bytes += len(raw)
 	}
-	block := ingest.NewBlock()
+	block := write.NewBlock()
 	b.SetBytes(int64(bytes / len(records)))
 	b.ReportAllocs()
 	n := 0

@@ -1,4 +1,4 @@
-package ingest_test
+package write_test
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -81,7 +81,7 @@ type fakeStore struct {
 	inserts []insert
 }
 
-func (s *fakeStore) Insert(ctx context.Context, b *ingest.Block) error {
+func (s *fakeStore) Insert(ctx context.Context, b *write.Block) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -137,10 +137,10 @@ func recordsOf(first int64, from time.Time, gap time.Duration, events ...[]logEv
 	return records
 }
 
-// write runs a writer over a partition for some time.
-func write(t *testing.T, store ingest.Inserter, dead ingest.Producer, log *logBook, p ingest.Partition, d time.Duration) *ingest.Writer {
+// consume runs a writer over a partition for some time.
+func consume(t *testing.T, store write.Inserter, dead write.Producer, log *logBook, p write.Partition, d time.Duration) *write.Writer {
 	t.Helper()
-	w := ingest.NewWriter(store, dead, slog.New(log), prometheus.NewRegistry())
+	w := write.NewWriter(store, dead, slog.New(log), prometheus.NewRegistry())
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Consume(ctx, p) }()
@@ -154,8 +154,8 @@ func write(t *testing.T, store ingest.Inserter, dead ingest.Producer, log *logBo
 }
 
 var (
-	_ ingest.Partition = (*fakePartition)(nil)
-	_ ingest.Inserter  = (*fakeStore)(nil)
+	_ write.Partition = (*fakePartition)(nil)
+	_ write.Inserter  = (*fakeStore)(nil)
 )
 
 // TestWriteChunks shows what bounds an insert: rows, bytes and time.
@@ -185,7 +185,7 @@ func TestWriteChunks(t *testing.T) {
 				}
 				p := &fakePartition{records: recordsOf(100, start, tt.gap, events)}
 				store := &fakeStore{}
-				w := write(t, store, &fakeTopic{}, &logBook{}, p, time.Minute)
+				w := consume(t, store, &fakeTopic{}, &logBook{}, p, time.Minute)
 				var chunks []int
 				var commits []int64
 				done := int64(100)
@@ -224,14 +224,14 @@ func TestWriteOrder(t *testing.T) {
 		store.before = func(context.Context, int) error { time.Sleep(300 * time.Millisecond); return nil }
 		dead.before = func(context.Context, []schema.Record) error { time.Sleep(200 * time.Millisecond); return nil }
 		p.onCommit = func(next int64) {
-			stored, letters := store.stored(), dead.pulled()
+			stored, letters := store.stored(), dead.written()
 			for i := range next {
 				if stored[events[i].id] != 1 && letters[events[i].raw] != 1 {
 					t.Errorf("offset %d is committed before %d is durable", next, i)
 				}
 			}
 		}
-		w := write(t, store, dead, &logBook{}, p, 5*time.Minute)
+		w := consume(t, store, dead, &logBook{}, p, 5*time.Minute)
 		if p.committed != 1000 || len(p.commits) < 5 {
 			t.Errorf("committed %v, want several up to 1000", p.commits)
 		}
@@ -270,7 +270,7 @@ func TestWriteInsertFails(t *testing.T) {
 							t.Errorf("committed after %d inserts, want %d", got, n+1)
 						}
 					}
-					w := write(t, store, &fakeTopic{}, log, p, 20*time.Minute)
+					w := consume(t, store, &fakeTopic{}, log, p, 20*time.Minute)
 					inserts := store.all()
 					if len(inserts) != n+1 {
 						t.Errorf("%d inserts, want %d", len(inserts), n+1)
@@ -307,7 +307,7 @@ func TestWriteFailing(t *testing.T) {
 		time.Sleep(time.Until(start))
 		p := &fakePartition{records: recordsOf(0, start, 0, every(start, time.Second, 1))}
 		store := &fakeStore{before: func(context.Context, int) error { return errors.New("the disk is full") }}
-		w := write(t, store, &fakeTopic{}, &logBook{}, p, time.Minute)
+		w := consume(t, store, &fakeTopic{}, &logBook{}, p, time.Minute)
 		if s := w.Status(); s.Failing != "the disk is full" || s.Rows != 0 {
 			t.Errorf("status: %+v", s)
 		}
@@ -343,7 +343,7 @@ func TestWriteDeadLetters(t *testing.T) {
 				t.Errorf("committed when %d dead letters were kept", len(dead.all()))
 			}
 		}
-		w := write(t, store, dead, log, p, time.Minute)
+		w := consume(t, store, dead, log, p, time.Minute)
 
 		got := store.stored()
 		for i, e := range events {
@@ -388,7 +388,7 @@ func TestWriteOnlyDeadLetters(t *testing.T) {
 		time.Sleep(time.Until(start))
 		p := &fakePartition{records: recordsOf(0, start, 0, []logEvent{{raw: `1`}, {raw: `2`}})}
 		store, dead := &fakeStore{}, &fakeTopic{}
-		write(t, store, dead, &logBook{}, p, time.Minute)
+		consume(t, store, dead, &logBook{}, p, time.Minute)
 		if len(store.all()) != 0 || len(dead.all()) != 2 || p.committed != 2 {
 			t.Errorf("%d inserts, %d dead letters, committed %d", len(store.all()), len(dead.all()), p.committed)
 		}
@@ -422,7 +422,7 @@ func TestWriteRevoked(t *testing.T) {
 				p := &fakePartition{records: records}
 				store, dead := &fakeStore{}, &fakeTopic{}
 				tt.set(store, dead)
-				write(t, store, dead, &logBook{}, p, tt.at)
+				consume(t, store, dead, &logBook{}, p, tt.at)
 				if len(p.commits) != 0 {
 					t.Errorf("committed %v", p.commits)
 				}
@@ -430,15 +430,15 @@ func TestWriteRevoked(t *testing.T) {
 				dead.setDown(false)
 				next := &fakePartition{records: records}
 				next.next.Store(p.committed)
-				write(t, store, dead, &logBook{}, next, time.Minute)
+				consume(t, store, dead, &logBook{}, next, time.Minute)
 				got := store.stored()
 				for i, e := range events {
 					if i != 5 && got[e.id] == 0 {
 						t.Errorf("%s is lost", e.id)
 					}
 				}
-				if dead.pulled()[`"bad"`] == 0 || next.committed != 30 {
-					t.Errorf("dead letters %v, committed %d", dead.pulled(), next.committed)
+				if dead.written()[`"bad"`] == 0 || next.committed != 30 {
+					t.Errorf("dead letters %v, committed %d", dead.written(), next.committed)
 				}
 			})
 		})
@@ -459,7 +459,7 @@ func TestWriteStopLetsInsertFinish(t *testing.T) {
 				return nil
 			}
 		}}
-		write(t, store, &fakeTopic{}, &logBook{}, p, time.Second) // ends half a second into the insert
+		consume(t, store, &fakeTopic{}, &logBook{}, p, time.Second) // ends half a second into the insert
 		if got := len(store.stored()); got != 3 || p.committed != 3 {
 			t.Errorf("%d rows stored, %d committed, want 3 and 3", got, p.committed)
 		}
@@ -473,7 +473,7 @@ func TestWriteCommitFails(t *testing.T) {
 		events := every(start.Add(-time.Hour), time.Second, 3)
 		p := &fakePartition{records: recordsOf(0, start, 2*time.Second, events), failures: 2}
 		store, log := &fakeStore{}, &logBook{}
-		write(t, store, &fakeTopic{}, log, p, time.Minute)
+		consume(t, store, &fakeTopic{}, log, p, time.Minute)
 		if got := len(store.stored()); got != 3 || !slices.Equal(p.commits, []int64{3}) {
 			t.Errorf("%d rows stored, committed %v", got, p.commits)
 		}
@@ -501,7 +501,7 @@ func TestWriteReadFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(start))
 		p := &brokenPartition{fakePartition{records: recordsOf(0, start, 0, every(start, time.Second, 3))}}
-		w := ingest.NewWriter(&fakeStore{}, &fakeTopic{}, slog.New(&logBook{}), prometheus.NewRegistry())
+		w := write.NewWriter(&fakeStore{}, &fakeTopic{}, slog.New(&logBook{}), prometheus.NewRegistry())
 		if err := w.Consume(t.Context(), p); !errors.Is(err, errClosed) || len(p.commits) != 0 {
 			t.Errorf("Consume: %v, committed %v", err, p.commits)
 		}

@@ -1,4 +1,4 @@
-package ingest_test
+package write_test
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
@@ -18,9 +19,9 @@ import (
 const crashRounds = 10
 
 // blockOf is n events of a round.
-func blockOf(t *testing.T, round, n int) *ingest.Block {
+func blockOf(t *testing.T, round, n int) *write.Block {
 	t.Helper()
-	block := ingest.NewBlock()
+	block := write.NewBlock()
 	for i := range n {
 		raw := fmt.Sprintf(`{"log_id":"%s","date":"2026-11-20T10:11:12.345Z","type":"s"}`, id(round*1000+i))
 		row, err := schema.ParseRow([]byte(raw))
@@ -49,7 +50,7 @@ func TestCrashInsideInsert(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := ingest.NewStore(opts)
+	store := write.NewStore(opts)
 	defer store.Close()
 
 	const rows = 50
@@ -83,7 +84,7 @@ func TestPowerLoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := ingest.NewStore(opts)
+	store := write.NewStore(opts)
 	defer store.Close()
 
 	end := chlocaltest.Strace(t, srv, "an acknowledged insert is on disk", "-e", "trace=fsync,fdatasync,sync_file_range,syncfs")

@@ -1,4 +1,4 @@
-package ingest_test
+package write_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
@@ -24,7 +25,7 @@ func TestFirstDateWins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := ingest.NewStore(opts)
+	store := write.NewStore(opts)
 	defer store.Close()
 
 	day := time.Now().UTC().Add(-24 * time.Hour).Format("2006-01-02")
@@ -69,8 +70,8 @@ func TestFirstDateWins(t *testing.T) {
 	}
 
 	for round, records := range rounds {
-		w := ingest.NewWriter(store, &fakeTopic{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-		w.KeepFirstDates(ingest.NewStoredDates(conn))
+		w := write.NewWriter(store, &fakeTopic{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		w.KeepFirstDates(write.NewStoredDates(conn))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		p := &fakePartition{records: records, onCommit: func(next int64) {
 			if next == int64(1000*round+len(records)) {

@@ -1,0 +1,13 @@
+package ingest_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/tenantwatch/tenantwatch/schema/chlocal"
+)
+
+func TestMain(m *testing.M) {
+	chlocal.Host()
+	os.Exit(m.Run())
+}
