@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -226,7 +227,7 @@ func (p *Puller) runAudit(ctx context.Context, chain Checkpoint, priority Priori
 	}
 
 	var piece piece
-	take, cursor := MaxTake, chain.LogID
+	take, cursor := auth0.MaxTake, chain.LogID
 	for {
 		events, next, err := p.fetchPage(ctx, priority, cursor, &take)
 		if err != nil {

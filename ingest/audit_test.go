@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -317,7 +318,7 @@ func TestAuditOfTheLatest(t *testing.T) {
 			late: lateBy(start.Add(56*time.Minute), 20*time.Second, 2*time.Minute, 6)},
 		{name: "the tail sleeps", poll: 4 * time.Minute, live: every(start, 2*time.Second, 3000)},
 		{name: "the tail fails", poll: time.Second, live: every(start, 2*time.Second, 3000),
-			fail: func(c call) bool { return c.take == ingest.MaxTake && c.from >= idAt(start.Add(49*time.Minute), 0) }},
+			fail: func(c call) bool { return c.take == auth0.MaxTake && c.from >= idAt(start.Add(49*time.Minute), 0) }},
 		{name: "a quiet tenant", poll: time.Second, live: every(start, 20*time.Minute, 9)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -327,7 +328,7 @@ func TestAuditOfTheLatest(t *testing.T) {
 				began := start.Add(50 * time.Minute)
 				w.tenant.fail = func(_ int, c call) error {
 					if tt.fail != nil && time.Since(began) > 0 && time.Since(began) < 20*time.Minute && tt.fail(c) {
-						return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+						return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: auth0.KindServer}
 					}
 					return nil
 				}
@@ -385,7 +386,7 @@ func TestAuditBesideABackfill(t *testing.T) {
 				edge, mends := start.Add(-2*time.Hour), time.Now().Add(time.Hour)
 				w.tenant.fail = func(_ int, c call) error {
 					if time.Now().Before(mends) && c.from >= schema.SyntheticID(edge) {
-						return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+						return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: auth0.KindServer}
 					}
 					return nil
 				}
@@ -514,7 +515,7 @@ func TestAuditBackground(t *testing.T) {
 		healed := start.Add(30 * time.Minute)
 		w.tenant.fail = func(n int, c call) error {
 			if n > 1 && c.take > 1 && c.from < past[50].id && time.Now().Before(healed) {
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: auth0.KindServer}
 			}
 			return nil
 		}

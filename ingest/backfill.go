@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -174,7 +175,7 @@ func (b *backfill) claim(ctx context.Context, saves *saver) (*slice, error) {
 
 // A slice with less than this is not cut.
 const (
-	minExpected = 4 * MaxTake
+	minExpected = 4 * auth0.MaxTake
 	minSpan     = 4 * time.Second
 )
 
@@ -347,7 +348,7 @@ func (p *Puller) fill(ctx context.Context) error {
 
 // pullSlice pulls a slice to its end.
 func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
-	cursor, room, take := s.at.LogID, int64(minRoom), MaxTake
+	cursor, room, take := s.at.LogID, int64(minRoom), auth0.MaxTake
 	for {
 		// Reserve memory before the page is fetched: many chains may fetch large pages at once.
 		if err := p.room.Acquire(ctx, room); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -26,7 +27,7 @@ func (p *Puller) fetchPage(
 		page, asked, err := p.fetchOrDetour(ctx, priority, cursor, take)
 
 		var pause time.Duration
-		var rejected *CallError
+		var rejected *auth0.Error
 		switch {
 		case errors.As(err, &rejected):
 			rejections++
@@ -99,7 +100,7 @@ const (
 )
 
 // rejected returns the cursor to ask for after a rejection, and the pause before that.
-func (p *Puller) rejected(err *CallError, cursor string, rejections int) (string, time.Duration) {
+func (p *Puller) rejected(err *auth0.Error, cursor string, rejections int) (string, time.Duration) {
 	if p.setFailing(err) {
 		p.cfg.Log.Warn("tenant rejected a call", "err", err)
 	}
@@ -148,7 +149,7 @@ const notFoundTries = 3
 // takes a detour: an earlier cursor. asked is the cursor of the page.
 func (p *Puller) fetchOrDetour(
 	ctx context.Context, priority Priority, cursor string, take *int,
-) (page Page, asked string, err error) {
+) (page auth0.Page, asked string, err error) {
 	// Start with the detour at once if the cursor was not found last time.
 	p.mu.Lock()
 	notFound := 0 // number of answers
@@ -157,18 +158,18 @@ func (p *Puller) fetchOrDetour(
 	}
 	p.mu.Unlock()
 
-	page, err = p.callUntilAnswered(ctx, priority, take, func() (page Page, err error) {
+	page, err = p.callUntilAnswered(ctx, priority, take, func() (page auth0.Page, err error) {
 		asked = detour(cursor, notFound/notFoundTries)
 		if asked != "" {
 			page, err = p.tenant.Logs(ctx, asked, *take)
 		} else if page, err = p.tenant.Oldest(ctx); err == nil && cursor != "" && !expired(cursor, page) {
 			// The oldest events only help if the tenant has dropped the cursor's event.
-			err = &CallError{Method: http.MethodGet, Path: "/api/v2/logs", Limit: page.Limit,
-				Status: http.StatusNotFound, Kind: KindClient,
+			err = &auth0.Error{Method: http.MethodGet, Path: "/api/v2/logs", Limit: page.Limit,
+				Status: http.StatusNotFound, Kind: auth0.KindClient,
 				Message: "log_id to resume from not found, although older events exist"}
 		}
 
-		var failed *CallError
+		var failed *auth0.Error
 		if errors.As(err, &failed) && failed.Status == http.StatusNotFound {
 			notFound++
 		}
@@ -178,7 +179,7 @@ func (p *Puller) fetchOrDetour(
 }
 
 // expired reports whether all of the oldest events are after a cursor.
-func expired(cursor string, oldest Page) bool {
+func expired(cursor string, oldest auth0.Page) bool {
 	low, ok := nextCursor("", identify(oldest.Events), "")
 	return ok && higher(low, cursor)
 }
@@ -309,12 +310,12 @@ func higher(a, b string) bool {
 	return a > b
 }
 
-// callUntilAnswered repeats a call until it returns a page. It returns a *CallError only for
+// callUntilAnswered repeats a call until it returns a page. It returns an *auth0.Error only for
 // a cursor that the tenant rejects, which no retry can fix; any other error is the end of ctx.
 // It halves take if pages cannot be read, and doubles it again after each success.
 func (p *Puller) callUntilAnswered(
-	ctx context.Context, priority Priority, take *int, call func() (Page, error),
-) (Page, error) {
+	ctx context.Context, priority Priority, take *int, call func() (auth0.Page, error),
+) (auth0.Page, error) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 500*time.Millisecond, 30*time.Second
 
@@ -326,28 +327,28 @@ func (p *Puller) callUntilAnswered(
 	for {
 		granted, err := p.pacer.Wait(ctx, priority)
 		if err != nil {
-			return Page{}, err
+			return auth0.Page{}, err
 		}
 
 		page, err := call()
 		if err == nil {
 			p.pacer.Observe(page.Limit, granted)
 			p.observe(page)
-			*take, answered = min(2**take, MaxTake), true
+			*take, answered = min(2**take, auth0.MaxTake), true
 			return page, nil
 		}
 		if ctx.Err() != nil {
-			p.pacer.Observe(Limit{}, granted) // each Wait needs its Observe
-			return Page{}, ctx.Err()
+			p.pacer.Observe(auth0.Limit{}, granted) // each Wait needs its Observe
+			return auth0.Page{}, ctx.Err()
 		}
 
 		// Count the failure, and learn the rate limit from its answer.
 		if failures++; failures == 1 {
 			p.beginFailures()
 		}
-		var failed *CallError
+		var failed *auth0.Error
 		if !errors.As(err, &failed) {
-			failed = &CallError{Method: "GET", Path: "/api/v2/logs", Kind: KindNetwork, Err: err}
+			failed = &auth0.Error{Method: "GET", Path: "/api/v2/logs", Kind: auth0.KindNetwork, Err: err}
 		}
 		p.cfg.Metrics.failures.WithLabelValues(p.cfg.Tenant, string(failed.Kind)).Inc()
 		p.reportFailure(failed)
@@ -356,17 +357,17 @@ func (p *Puller) callUntilAnswered(
 		// Decide whether and how to retry.
 		wait := pause.NextBackOff()
 		switch failed.Kind {
-		case KindRateLimit:
+		case auth0.KindRateLimit:
 			wait = min(max(failed.RetryAfter, failed.Limit.Reset, wait), longestHold)
 			p.pacer.Hold(wait) // all calls, not only this one
-		case KindClient:
-			if failed.rejectsCursor() {
-				return Page{}, failed
+		case auth0.KindClient:
+			if failed.RejectsCursor() {
+				return auth0.Page{}, failed
 			}
-		case KindAnswer, KindTimeout, KindTooLarge:
+		case auth0.KindAnswer, auth0.KindTimeout, auth0.KindTooLarge:
 			// An answer that always breaks off may be too large. An event that hides the start of the
 			// next one must be fetched alone.
-			if failed.Kind == KindTooLarge || failed.Whole || failures%3 == 0 {
+			if failed.Kind == auth0.KindTooLarge || failed.Whole || failures%3 == 0 {
 				*take = max(*take/2, 1)
 			}
 		}
@@ -374,13 +375,13 @@ func (p *Puller) callUntilAnswered(
 
 		p.logFailure(failed, wait)
 		if !sleep(ctx, wait) {
-			return Page{}, ctx.Err()
+			return auth0.Page{}, ctx.Err()
 		}
 	}
 }
 
 // logFailure logs a failed call: at once if it fails for a new reason, or else from time to time.
-func (p *Puller) logFailure(failed *CallError, pause time.Duration) {
+func (p *Puller) logFailure(failed *auth0.Error, pause time.Duration) {
 	pause = pause.Round(time.Millisecond)
 	if p.setFailing(failed) {
 		p.cfg.Log.Warn("call to the tenant failed; retrying", "err", failed, "pause", pause)
@@ -393,7 +394,7 @@ func (p *Puller) logFailure(failed *CallError, pause time.Duration) {
 
 // setFailing notes why calls fail, and reports whether the reason is new. An outage is
 // logged once, however many chains see it, and however much of each answer was received.
-func (p *Puller) setFailing(failed *CallError) bool {
+func (p *Puller) setFailing(failed *auth0.Error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// The text of an error varies, with its bytes or its ids: compare its kind only.
@@ -412,8 +413,8 @@ const longestHold = 2 * time.Minute
 
 // holdFor stops all calls if err is a 429. It is for calls that are not retried at once.
 func (p *Puller) holdFor(err error) {
-	var failed *CallError
-	if errors.As(err, &failed) && failed.Kind == KindRateLimit {
+	var failed *auth0.Error
+	if errors.As(err, &failed) && failed.Kind == auth0.KindRateLimit {
 		p.pacer.Hold(min(max(failed.RetryAfter, failed.Limit.Reset), longestHold))
 	}
 }
@@ -451,7 +452,7 @@ func (p *Puller) endFailures(failed, answered bool) {
 }
 
 // observe updates the metrics, the clock and the rate limit from a page.
-func (p *Puller) observe(page Page) {
+func (p *Puller) observe(page auth0.Page) {
 	metrics := p.cfg.Metrics
 	metrics.pages.WithLabelValues(p.cfg.Tenant).Inc()
 	p.compareClocks(page)

@@ -1,6 +1,10 @@
 package ingest
 
-import "time"
+import (
+	"time"
+
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+)
 
 // The tenant's ids and dates come from its clock. So every time that is compared with them
 // is converted to that clock: ours may be an hour ahead, on a machine that was resumed.
@@ -13,7 +17,7 @@ const (
 )
 
 // compareClocks compares our clock with the tenant's time in an answer.
-func (p *Puller) compareClocks(page Page) {
+func (p *Puller) compareClocks(page auth0.Page) {
 	if page.Date.IsZero() {
 		return
 	}

@@ -12,14 +12,15 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 // refusal is Auth0's own; gateway is that of something between.
 var (
-	refusal = &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Code: "invalid_query_string", Kind: ingest.KindClient}
-	gateway = &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Message: "58 bytes of text/html", Kind: ingest.KindClient}
-	missing = &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 404, Message: "Log not found.", Kind: ingest.KindClient}
+	refusal = &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 400, Code: "invalid_query_string", Kind: auth0.KindClient}
+	gateway = &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 400, Message: "58 bytes of text/html", Kind: auth0.KindClient}
+	missing = &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 404, Message: "Log not found.", Kind: auth0.KindClient}
 )
 
 // oldestCalls is how often the tenant was asked for its oldest events.
@@ -158,7 +159,7 @@ func TestPullWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, newTenant(every(start.Add(-time.Hour), 10*time.Second, 300)))
 		w.tenant.fail = func(int, call) error {
-			return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 429, Kind: ingest.KindRateLimit, RetryAfter: time.Hour}
+			return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 429, Kind: auth0.KindRateLimit, RetryAfter: time.Hour}
 		}
 		_, stop := w.run(ingest.PullerConfig{Backfill: -1})
 		time.Sleep(time.Hour)
@@ -354,7 +355,7 @@ func TestPullIsolates(t *testing.T) {
 		w.tenant.fail = func(_ int, c call) error {
 			first := slices.IndexFunc(events, func(e logEvent) bool { return e.id > c.from })
 			if c.from < bad && c.take > 1 && first >= 0 && first+c.take > 1500 {
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Kind: ingest.KindAnswer, Whole: true, Err: errors.New("not an array of events")}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Kind: auth0.KindAnswer, Whole: true, Err: errors.New("not an array of events")}
 			}
 			return nil
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -328,7 +329,7 @@ func TestFillSerial(t *testing.T) {
 		w.tenant.takes = 100 * time.Millisecond
 		w.tenant.fail = func(_ int, c call) error {
 			if strings.HasSuffix(c.from, strings.Repeat("0", 39)) {
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Code: "invalid_query_string", Kind: ingest.KindClient}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 400, Code: "invalid_query_string", Kind: auth0.KindClient}
 			}
 			return nil
 		}
@@ -430,7 +431,7 @@ func TestFillIsNotLate(t *testing.T) {
 		healed := start.Add(40 * time.Minute)
 		w.tenant.fail = func(n int, c call) error {
 			if n > 1 && c.from < past[5380].id && time.Now().Before(healed) {
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: auth0.KindServer}
 			}
 			return nil
 		}

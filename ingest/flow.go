@@ -1,6 +1,10 @@
 package ingest
 
-import "time"
+import (
+	"time"
+
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+)
 
 // How the refill rate of a bucket is measured. A full bucket reveals nothing, so calls first
 // drain it to a half. Then one call at a time reads how many tokens were added since the
@@ -137,7 +141,7 @@ func (p *Pacer) endDraining(now time.Time) {
 }
 
 // measured adds an answer to the measurement.
-func (p *Pacer) measured(limit Limit, now time.Time) {
+func (p *Pacer) measured(limit auth0.Limit, now time.Time) {
 	m := &p.flow
 	if m.phase != phaseWatching || p.inFlight > 0 {
 		return

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -100,7 +101,7 @@ func TestGapWhileCallsFail(t *testing.T) {
 					if !strings.HasSuffix(c.from, strings.Repeat("0", 39)) {
 						return nil
 					}
-					return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Code: "invalid_query_string", Kind: ingest.KindClient}
+					return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 400, Code: "invalid_query_string", Kind: auth0.KindClient}
 				}
 				w.tenant.takes = time.Minute
 			}
@@ -108,7 +109,7 @@ func TestGapWhileCallsFail(t *testing.T) {
 			time.Sleep(10*time.Minute + 500*time.Millisecond)
 			stuck := w.checkpoint()
 			w.tenant.setFail(func(int, call) error {
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: auth0.KindServer}
 			})
 
 			time.Sleep(20 * time.Hour)
@@ -187,7 +188,7 @@ func TestGapInSlices(t *testing.T) {
 		w := newWorld(t, newTenant(events))
 		w.tenant.fail = func(n int, c call) error {
 			if n > 1 && c.from < schema.SyntheticID(start) {
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: auth0.KindServer}
 			}
 			return nil
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -113,7 +114,7 @@ func TestOverlapAfterAnOutage(t *testing.T) {
 				w := newWorld(t, newTenant(live, late))
 				w.tenant.fail = func(int, call) error {
 					if d := time.Since(down); d > 0 && d < outage {
-						return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 503, Kind: ingest.KindServer}
+						return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 503, Kind: auth0.KindServer}
 					}
 					return nil
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -41,7 +42,7 @@ func (p *Puller) pullLowIDs(ctx context.Context, c *Checkpoint) (more bool, err 
 	// One event is enough to see whether there are any. Nearly always there are none.
 	events, err := p.fetchLowIDs(ctx, c.LogID, 1)
 	if err == nil && len(events) > 0 {
-		events, err = p.fetchLowIDs(ctx, c.LogID, MaxTake)
+		events, err = p.fetchLowIDs(ctx, c.LogID, auth0.MaxTake)
 	}
 	if err != nil || len(events) == 0 {
 		return false, err

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -105,7 +106,7 @@ func (m *PullMetrics) start(tenant string) {
 	for _, source := range []schema.Source{schema.Tail, schema.Backfill, schema.Overlap, schema.Repair, schema.Self} {
 		m.events.WithLabelValues(tenant, string(source))
 	}
-	for _, kind := range kinds {
+	for _, kind := range auth0.Kinds {
 		m.failures.WithLabelValues(tenant, string(kind))
 	}
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -18,7 +19,7 @@ const (
 // event visible after others with higher ids. It starts at the place that the checkpoint
 // has for it, so a re-read that a crash has prevented is done by the next start.
 func (p *Puller) runOverlap(ctx context.Context) error {
-	take := MaxTake
+	take := auth0.MaxTake
 	p.mu.Lock()
 	due := p.pendingOverlap
 	p.mu.Unlock()
@@ -105,7 +106,7 @@ const (
 // runShortOverlap re-reads the last half minute every few seconds, beside the long overlap
 // and within the same budget.
 func (p *Puller) runShortOverlap(ctx context.Context) error {
-	take := MaxTake
+	take := auth0.MaxTake
 	for pause := shortEvery; sleep(ctx, pause); {
 		// The ids of earlier runs are only known after a pass of the long overlap.
 		p.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -130,8 +131,8 @@ func TestMarksOfOtherIDs(t *testing.T) {
 
 func TestAfter(t *testing.T) {
 	a, b, c := logID(noon, 1), logID(noon, 2), logID(noon, 3)
-	page := func(next string, ids ...string) Page {
-		p := Page{Next: next}
+	page := func(next string, ids ...string) auth0.Page {
+		p := auth0.Page{Next: next}
 		for _, id := range ids {
 			raw := `{"log_id":"` + id + `","date":"2026-11-20T12:00:00.000Z"}`
 			if id == "" {
@@ -143,7 +144,7 @@ func TestAfter(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, cursor string
-		page         Page
+		page         auth0.Page
 		want         string
 		ok           bool
 	}{

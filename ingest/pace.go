@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 )
 
 // Pacer keeps all calls to one tenant within a share of its rate limit, which it learns from
@@ -30,10 +32,10 @@ type Pacer struct {
 	recent   recentCalls
 	tailAt   time.Time // of the last call of the tail
 
-	last    Limit     // of the last answer that had one
-	lastAt  time.Time // of that answer
-	level   int       // least Remaining since it last rose
-	levelAt time.Time // of level; answers to calls before it may be older
+	last    auth0.Limit // of the last answer that had one
+	lastAt  time.Time   // of that answer
+	level   int         // least Remaining since it last rose
+	levelAt time.Time   // of level; answers to calls before it may be older
 
 	size   int           // of the bucket; 0 if the tenant reports no limit
 	refill float64       // calls a second that are added to the bucket; measured, or assumed at first
@@ -123,7 +125,7 @@ func (p *Pacer) Wait(ctx context.Context, priority Priority) (granted time.Time,
 
 // Observe ends a call that was granted at a time, and learns from the limit in its answer.
 // That is the zero Limit if the answer had none or there was no answer.
-func (p *Pacer) Observe(limit Limit, granted time.Time) {
+func (p *Pacer) Observe(limit auth0.Limit, granted time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -170,7 +172,7 @@ func (p *Pacer) Rest() time.Duration {
 const longestRest = 30 * time.Second
 
 // Limit returns the last limit that was observed.
-func (p *Pacer) Limit() Limit {
+func (p *Pacer) Limit() auth0.Limit {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.last
@@ -432,7 +434,7 @@ func timeFor(n, rate float64) time.Duration {
 }
 
 // observe learns from the limit in an answer.
-func (p *Pacer) observe(limit Limit, granted, now time.Time) {
+func (p *Pacer) observe(limit auth0.Limit, granted, now time.Time) {
 	// The first answer, or another plan. Assume that the limit is per second.
 	if limit.Limit != p.size {
 		p.size, p.window, p.jumps, p.refill = limit.Limit, 0, 0, float64(limit.Limit)
@@ -469,7 +471,7 @@ func (p *Pacer) observe(limit Limit, granted, now time.Time) {
 
 // filledAtOnce reports whether the bucket has filled since the last answer, by more than the
 // refill rate, or answers that overtake one another, can explain.
-func (p *Pacer) filledAtOnce(limit Limit, now time.Time) bool {
+func (p *Pacer) filledAtOnce(limit auth0.Limit, now time.Time) bool {
 	// inFlight is the number of answers that may overtake this one.
 	rose, within := float64(limit.Remaining-p.last.Remaining), now.Sub(p.lastAt)
 	isFull := limit.Remaining >= p.size-1-p.inFlight

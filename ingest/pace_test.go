@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 )
 
 // bucket is a tenant's limit. A call takes a token or gets a 429.
@@ -45,7 +46,7 @@ func (b *bucket) fill(now time.Time) {
 
 // take takes a token and tells the limit as Auth0's headers do: a reset in whole
 // seconds of the epoch, of which the client takes the server's Date.
-func (b *bucket) take() (ok bool, l ingest.Limit) {
+func (b *bucket) take() (ok bool, l auth0.Limit) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -54,7 +55,7 @@ func (b *bucket) take() (ok bool, l ingest.Limit) {
 		b.tokens--
 	}
 	whole := math.Floor(b.tokens + 1e-9)
-	l = ingest.Limit{Known: true, Limit: b.size, Remaining: int(whole)}
+	l = auth0.Limit{Known: true, Limit: b.size, Remaining: int(whole)}
 	reset := now.Truncate(max(b.window, 1)).Add(b.window)
 	if b.window == 0 {
 		reset = now.Add(time.Duration((whole + 1 - b.tokens) / b.refill * 1e9))
@@ -240,7 +241,7 @@ func TestPacerLostAnswers(t *testing.T) {
 					if _, l := b.take(); rng.IntN(3) > 0 {
 						p.Observe(l, granted)
 					} else {
-						p.Observe(ingest.Limit{}, granted)
+						p.Observe(auth0.Limit{}, granted)
 					}
 				}
 				cancel()
@@ -354,7 +355,7 @@ func TestPacerClasses(t *testing.T) {
 				if _, err := p.Wait(t.Context(), ingest.PriorityAudit); err != nil {
 					t.Fatal(err)
 				}
-				p.Observe(ingest.Limit{}, time.Now())
+				p.Observe(auth0.Limit{}, time.Now())
 			}
 			if d := time.Since(begin); d < 10*time.Second || d > 11*time.Second {
 				t.Errorf("eleven audits took %s", d)
@@ -371,7 +372,7 @@ func TestPacerHold(t *testing.T) {
 		if _, err := p.Wait(t.Context(), ingest.PriorityTail); err != nil || time.Since(begin) != 0 {
 			t.Errorf("the first call waits for %s, %v", time.Since(begin), err)
 		}
-		p.Observe(ingest.Limit{}, time.Now())
+		p.Observe(auth0.Limit{}, time.Now())
 		p.Hold(20 * time.Second)
 		p.Hold(5 * time.Second)
 		ended := make(chan time.Duration, 4)
@@ -406,7 +407,7 @@ func TestPacerWithoutLimit(t *testing.T) {
 			if _, err := p.Wait(t.Context(), ingest.PriorityBackfill); err != nil {
 				t.Fatal(err)
 			}
-			p.Observe(ingest.Limit{Limit: 10, Reset: 7 * time.Second}, time.Now())
+			p.Observe(auth0.Limit{Limit: 10, Reset: 7 * time.Second}, time.Now())
 		}
 		if d := time.Since(begin); d != 0 || p.Use().Rate != 0 {
 			t.Errorf("a thousand calls took %s, %+v", d, p.Use())
@@ -438,7 +439,7 @@ func TestPacerEnds(t *testing.T) {
 		if _, err := p.Wait(t.Context(), ingest.PriorityBackfill); err != nil || time.Since(begin) != time.Hour {
 			t.Errorf("the next one waits for %s, %v", time.Since(begin), err)
 		}
-		p.Observe(ingest.Limit{}, time.Now())
+		p.Observe(auth0.Limit{}, time.Now())
 		if _, err := p.Wait(t.Context(), ingest.PriorityBackfill); err != nil {
 			t.Error(err)
 		}
@@ -476,7 +477,7 @@ func BenchmarkPacer(b *testing.B) {
 			if err != nil {
 				return
 			}
-			p.Observe(ingest.Limit{Known: true, Limit: 1 << 30, Remaining: 1 << 29, Reset: time.Second}, granted)
+			p.Observe(auth0.Limit{Known: true, Limit: 1 << 30, Remaining: 1 << 29, Reset: time.Second}, granted)
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -96,7 +97,7 @@ type PullStatus struct {
 	Position  time.Time      // of the newest acknowledged event; zero at first
 	LiveFrom  time.Time      // end of the backfill
 	CaughtUp  time.Time      // when the tenant last had no more events; zero if never
-	Limit     Limit
+	Limit     auth0.Limit
 	Use       Use
 	Failing   string // why calls fail at the moment; empty if they succeed
 	LastLogID string

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -56,14 +57,14 @@ type call struct {
 // fakeTenant is a tenant's log in memory. It pages as Auth0 does: what is visible
 // after an id, in the order of the ids, with the last one as the next.
 type fakeTenant struct {
-	fail    func(n int, c call) error          // asked before the n-th call is answered; may be nil
-	most    int                                // events in a page, whatever is asked for; 0 for no limit
-	takes   time.Duration                      // of a call
-	behind  time.Duration                      // of its clock, beside ours; its answers have a Date then
-	bucket  int                                // calls that its limit has room for, as many flow in a second; 0 for no limit
-	noLink  bool                               // the answers do not say how to go on
-	empties func(n int, c call) bool           // whether the n-th call is answered with an empty page; may be nil
-	streams func() ([]ingest.LogStream, error) // nil when that is not allowed
+	fail    func(n int, c call) error         // asked before the n-th call is answered; may be nil
+	most    int                               // events in a page, whatever is asked for; 0 for no limit
+	takes   time.Duration                     // of a call
+	behind  time.Duration                     // of its clock, beside ours; its answers have a Date then
+	bucket  int                               // calls that its limit has room for, as many flow in a second; 0 for no limit
+	noLink  bool                              // the answers do not say how to go on
+	empties func(n int, c call) bool          // whether the n-th call is answered with an empty page; may be nil
+	streams func() ([]auth0.LogStream, error) // nil when that is not allowed
 
 	mu     sync.Mutex // guards what follows
 	events []logEvent // in the order of their ids
@@ -79,30 +80,30 @@ func newTenant(events ...[]logEvent) *fakeTenant {
 	return f
 }
 
-func (f *fakeTenant) Logs(ctx context.Context, from string, take int) (ingest.Page, error) {
+func (f *fakeTenant) Logs(ctx context.Context, from string, take int) (auth0.Page, error) {
 	return f.page(ctx, call{from, take, time.Now()})
 }
 
-func (f *fakeTenant) Oldest(ctx context.Context) (ingest.Page, error) {
-	return f.page(ctx, call{"oldest", ingest.MaxTake, time.Now()})
+func (f *fakeTenant) Oldest(ctx context.Context) (auth0.Page, error) {
+	return f.page(ctx, call{"oldest", auth0.MaxTake, time.Now()})
 }
 
-func (f *fakeTenant) LogStreams(context.Context) ([]ingest.LogStream, ingest.Limit, error) {
+func (f *fakeTenant) LogStreams(context.Context) ([]auth0.LogStream, auth0.Limit, error) {
 	if f.streams != nil {
 		list, err := f.streams()
-		return list, ingest.Limit{}, err
+		return list, auth0.Limit{}, err
 	}
-	return nil, ingest.Limit{}, &ingest.CallError{Method: "GET", Path: "/api/v2/log-streams", Status: 403, Kind: ingest.KindForbidden}
+	return nil, auth0.Limit{}, &auth0.Error{Method: "GET", Path: "/api/v2/log-streams", Status: 403, Kind: auth0.KindForbidden}
 }
 
-func (f *fakeTenant) page(ctx context.Context, c call) (ingest.Page, error) {
+func (f *fakeTenant) page(ctx context.Context, c call) (auth0.Page, error) {
 	if err := ctx.Err(); err != nil {
-		return ingest.Page{}, err
+		return auth0.Page{}, err
 	}
 	if f.takes > 0 { // a timer that is due at once can crash the race detector in a bubble (golang/go#78156)
 		select {
 		case <-ctx.Done():
-			return ingest.Page{}, ctx.Err()
+			return auth0.Page{}, ctx.Err()
 		case <-time.After(f.takes):
 		}
 	}
@@ -114,19 +115,19 @@ func (f *fakeTenant) page(ctx context.Context, c call) (ingest.Page, error) {
 	}
 	if f.fail != nil && !low {
 		if err := f.fail(len(f.calls), c); err != nil {
-			return ingest.Page{}, err
+			return auth0.Page{}, err
 		}
 	}
-	p := ingest.Page{Next: c.from}
+	p := auth0.Page{Next: c.from}
 	if f.bucket > 0 {
 		f.tokens = min(f.tokens+time.Since(f.filled).Seconds()*float64(f.bucket), float64(f.bucket))
 		if f.filled.IsZero() {
 			f.tokens = float64(f.bucket)
 		}
 		f.filled = time.Now()
-		p.Limit = ingest.Limit{Known: true, Limit: f.bucket, Reset: time.Second}
+		p.Limit = auth0.Limit{Known: true, Limit: f.bucket, Reset: time.Second}
 		if f.tokens < 1 {
-			return p, &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 429, Kind: ingest.KindRateLimit, Limit: p.Limit}
+			return p, &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 429, Kind: auth0.KindRateLimit, Limit: p.Limit}
 		}
 		f.tokens--
 		p.Limit.Remaining = int(f.tokens)
@@ -732,32 +733,32 @@ func TestPullQuietTenant(t *testing.T) {
 // pauses until there is an answer, that each state is logged once, and that our
 // own failures become events.
 func TestPullFailedCalls(t *testing.T) {
-	answer := func(status int, kind ingest.Kind) *ingest.CallError {
-		return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: status, Kind: kind}
+	answer := func(status int, kind auth0.Kind) *auth0.Error {
+		return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: status, Kind: kind}
 	}
-	cut := &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Kind: ingest.KindAnswer, Err: io.ErrUnexpectedEOF}
-	retryAfter := answer(429, ingest.KindRateLimit)
+	cut := &auth0.Error{Method: "GET", Path: "/api/v2/logs", Kind: auth0.KindAnswer, Err: io.ErrUnexpectedEOF}
+	retryAfter := answer(429, auth0.KindRateLimit)
 	retryAfter.RetryAfter = 17 * time.Second
-	reset := answer(429, ingest.KindRateLimit)
-	reset.Limit = ingest.Limit{Known: true, Limit: 10, Reset: 13 * time.Second}
-	unavailable := answer(503, ingest.KindServer)
+	reset := answer(429, auth0.KindRateLimit)
+	reset.Limit = auth0.Limit{Known: true, Limit: 10, Reset: 13 * time.Second}
+	unavailable := answer(503, auth0.KindServer)
 	unavailable.RetryAfter = 19 * time.Second
 	for _, tt := range []struct {
 		name  string
 		err   error
 		pause time.Duration // at least, after each failure
 	}{
-		{"401", answer(401, ingest.KindUnauthorized), 0},
-		{"403", answer(403, ingest.KindForbidden), 0},
-		{"404", answer(404, ingest.KindClient), 0},
-		{"429", answer(429, ingest.KindRateLimit), 0},
+		{"401", answer(401, auth0.KindUnauthorized), 0},
+		{"403", answer(403, auth0.KindForbidden), 0},
+		{"404", answer(404, auth0.KindClient), 0},
+		{"429", answer(429, auth0.KindRateLimit), 0},
 		{"429 with Retry-After", retryAfter, 17 * time.Second},
 		{"429 with a reset", reset, 13 * time.Second},
-		{"500", answer(500, ingest.KindServer), 0},
+		{"500", answer(500, auth0.KindServer), 0},
 		{"503 with Retry-After", unavailable, 19 * time.Second},
-		{"no token", answer(401, ingest.KindToken), 0},
+		{"no token", answer(401, auth0.KindToken), 0},
 		{"half a body", cut, 0},
-		{"timeout", &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Kind: ingest.KindTimeout, Err: context.DeadlineExceeded}, 0},
+		{"timeout", &auth0.Error{Method: "GET", Path: "/api/v2/logs", Kind: auth0.KindTimeout, Err: context.DeadlineExceeded}, 0},
 		{"another error", errors.New("of no kind"), 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -813,7 +814,7 @@ func TestPullFailedCallsOfSlices(t *testing.T) {
 		healed := start.Add(10 * time.Minute)
 		w.tenant.fail = func(n int, c call) error {
 			if n > 1 && c.from < past[6000].id && time.Now().Before(healed) {
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: auth0.KindServer}
 			}
 			return nil
 		}
@@ -841,9 +842,9 @@ func TestPullLogsChangesOfFailure(t *testing.T) {
 		w.tenant.fail = func(n int, _ call) error {
 			switch {
 			case n <= 3:
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: auth0.KindServer}
 			case n <= 6:
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 403, Kind: ingest.KindForbidden, Advice: "grant the scope"}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 403, Kind: auth0.KindForbidden, Advice: "grant the scope"}
 			}
 			return nil
 		}
@@ -863,9 +864,9 @@ func TestPullSelfEvents(t *testing.T) {
 		w.tenant.fail = func(n int, _ call) error {
 			switch n {
 			case 1:
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 403, Kind: ingest.KindForbidden, Code: "insufficient_scope", Message: "no \"scope\""}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 403, Kind: auth0.KindForbidden, Code: "insufficient_scope", Message: "no \"scope\""}
 			case 2:
-				return &ingest.CallError{Method: "POST", Path: "/oauth/token", Kind: ingest.KindNetwork, Err: errors.New("connection refused")}
+				return &auth0.Error{Method: "POST", Path: "/oauth/token", Kind: auth0.KindNetwork, Err: errors.New("connection refused")}
 			}
 			return nil
 		}
@@ -899,7 +900,7 @@ func TestPullSelfEvents(t *testing.T) {
 // TestPullSmallerPages shows that answers that always break off are asked for
 // in smaller pieces, down to single events, and then in larger ones again.
 func TestPullSmallerPages(t *testing.T) {
-	for _, kind := range []ingest.Kind{ingest.KindAnswer, ingest.KindTimeout, ingest.KindTooLarge} {
+	for _, kind := range []auth0.Kind{auth0.KindAnswer, auth0.KindTimeout, auth0.KindTooLarge} {
 		for _, most := range []int{30, 1} {
 			t.Run(fmt.Sprintf("%s above %d", kind, most), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -908,7 +909,7 @@ func TestPullSmallerPages(t *testing.T) {
 					// Only one stretch of the log is too much at once.
 					w.tenant.fail = func(_ int, c call) error {
 						if c.take > most && c.from >= events[99].id && c.from < events[130].id {
-							return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Kind: kind, Err: io.ErrUnexpectedEOF}
+							return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Kind: kind, Err: io.ErrUnexpectedEOF}
 						}
 						return nil
 					}
@@ -917,8 +918,8 @@ func TestPullSmallerPages(t *testing.T) {
 					stop()
 					w.wantOnce(events)
 					calls := w.tenant.called()
-					if n := calls[len(calls)-1].take; n != ingest.MaxTake {
-						t.Errorf("asks for %d events at the end, want %d", n, ingest.MaxTake)
+					if n := calls[len(calls)-1].take; n != auth0.MaxTake {
+						t.Errorf("asks for %d events at the end, want %d", n, auth0.MaxTake)
 					}
 				})
 			})
@@ -932,7 +933,7 @@ func TestPullRefusedCursor(t *testing.T) {
 	refuse := func(when func(from string) bool) func(int, call) error {
 		return func(_ int, c call) error {
 			if when(c.from) {
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Kind: ingest.KindClient, Code: "invalid_query_string"}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 400, Kind: auth0.KindClient, Code: "invalid_query_string"}
 			}
 			return nil
 		}
@@ -1027,9 +1028,9 @@ func TestPullFailingEnds(t *testing.T) {
 		w.tenant.fail = func(n int, _ call) error {
 			switch n {
 			case 1:
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: ingest.KindServer}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 500, Kind: auth0.KindServer}
 			case 2:
-				return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 400, Code: "invalid_query_string", Kind: ingest.KindClient}
+				return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 400, Code: "invalid_query_string", Kind: auth0.KindClient}
 			}
 			return nil
 		}
@@ -1095,10 +1096,10 @@ type stuckTenant struct {
 	calls int
 }
 
-func (s *stuckTenant) Logs(ctx context.Context, from string, take int) (ingest.Page, error) {
+func (s *stuckTenant) Logs(ctx context.Context, from string, take int) (auth0.Page, error) {
 	if time.Now().Before(s.until) {
 		s.calls++
-		return ingest.Page{Events: [][]byte{[]byte(`{}`), []byte(`{"a":1}`)}}, ctx.Err()
+		return auth0.Page{Events: [][]byte{[]byte(`{}`), []byte(`{"a":1}`)}}, ctx.Err()
 	}
 	return s.fakeTenant.Logs(ctx, from, take)
 }
@@ -1112,7 +1113,7 @@ func TestPullWithoutKafka(t *testing.T) {
 		w.events.setDown(true)
 		p, stop := w.run(ingest.PullerConfig{Backfill: 200 * time.Hour})
 		time.Sleep(20 * time.Minute)
-		if n := w.tenant.bytes() / len(events[0].raw); n > 20*ingest.MaxTake {
+		if n := w.tenant.bytes() / len(events[0].raw); n > 20*auth0.MaxTake {
 			t.Errorf("%d events were pulled while Kafka was away", n)
 		}
 		if s := p.Status(); s.Events != 0 {
@@ -1168,7 +1169,7 @@ func TestPullEndsWithItsFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, newTenant())
 		w.tenant.fail = func(int, call) error {
-			return &ingest.CallError{Method: "GET", Path: "/api/v2/logs", Status: 503, Kind: ingest.KindServer}
+			return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 503, Kind: auth0.KindServer}
 		}
 		p, stop := w.run(ingest.PullerConfig{})
 		time.Sleep(time.Minute)

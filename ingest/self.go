@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -24,7 +25,7 @@ type callDetails struct {
 
 // failedCall returns the event of a failed call of our own, in the form of Auth0's
 // management events.
-func failedCall(tenant string, failed *CallError) schema.Event {
+func failedCall(tenant string, failed *auth0.Error) schema.Event {
 	var details callDetails
 	details.Request.Method, details.Request.Path = failed.Method, failed.Path
 	details.Response.StatusCode = failed.Status
@@ -40,7 +41,7 @@ func failedCall(tenant string, failed *CallError) schema.Event {
 
 // reportFailure sends an event of a failed call of our own, since Auth0 logs none. While
 // Kafka is down, a bounded number is kept and the rest is dropped.
-func (p *Puller) reportFailure(failed *CallError) {
+func (p *Puller) reportFailure(failed *auth0.Error) {
 	event := failedCall(p.cfg.Tenant, failed)
 	select {
 	case p.ownEvents <- event.Record():

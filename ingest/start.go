@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -202,8 +203,10 @@ func (p *Puller) oldest(ctx context.Context) (string, error) {
 	if !accepted {
 		p.setSynthetic(false)
 		one := 1
-		page, err = p.callUntilAnswered(ctx, PriorityTail, &one, func() (Page, error) { return p.tenant.Oldest(ctx) })
-		if rejected := new(CallError); err != nil && !errors.As(err, &rejected) {
+		page, err = p.callUntilAnswered(ctx, PriorityTail, &one, func() (auth0.Page, error) {
+			return p.tenant.Oldest(ctx)
+		})
+		if rejected := new(auth0.Error); err != nil && !errors.As(err, &rejected) {
 			return "", err
 		}
 	}
@@ -242,41 +245,41 @@ func timed(events []schema.Event) []schema.Event {
 }
 
 // hasTime reports whether a page has an id with a time.
-func hasTime(page Page) bool {
+func hasTime(page auth0.Page) bool {
 	_, ok := schema.IDTime(page.Next)
 	return ok || len(timed(identify(page.Events))) > 0
 }
 
 // fetchFirst returns a page with the oldest event. accepted is false if the tenant rejects
 // the synthetic id before it. An empty page or a rejection counts only if it is repeated.
-func (p *Puller) fetchFirst(ctx context.Context) (page Page, accepted bool, err error) {
+func (p *Puller) fetchFirst(ctx context.Context) (page auth0.Page, accepted bool, err error) {
 	take, rejections := 1, 0
 	for empties := 0; ; {
 		asked := take
-		page, err = p.callUntilAnswered(ctx, PriorityTail, &take, func() (Page, error) {
+		page, err = p.callUntilAnswered(ctx, PriorityTail, &take, func() (auth0.Page, error) {
 			return p.tenant.Logs(ctx, beforeAll, asked)
 		})
 
 		pause := rejectedRetry
-		switch rejected := new(CallError); {
+		switch rejected := new(auth0.Error); {
 		case errors.As(err, &rejected):
 			if rejections++; rejections >= rejectionsBelieved {
-				return Page{}, false, nil
+				return auth0.Page{}, false, nil
 			}
 		case err != nil:
-			return Page{}, false, err
+			return auth0.Page{}, false, err
 		case len(page.Events) == 0 && empties < emptyBelieved:
 			pause = emptyPause << empties
 			empties++
-		case len(page.Events) > 0 && asked < MaxTake && !hasTime(page):
+		case len(page.Events) > 0 && asked < auth0.MaxTake && !hasTime(page):
 			// The oldest event may be an exception: look for an id with a time behind it.
-			take, pause = MaxTake, 0
+			take, pause = auth0.MaxTake, 0
 		default:
 			return page, true, nil
 		}
 
 		if !sleep(ctx, pause) {
-			return Page{}, false, ctx.Err()
+			return auth0.Page{}, false, ctx.Err()
 		}
 	}
 }

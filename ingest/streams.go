@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -26,7 +27,7 @@ func (p *Puller) watchStreams(ctx context.Context) error {
 	permitted, lastProblem := true, "" // as they were logged
 	for {
 		streams, err := p.logStreams(ctx)
-		var failed *CallError
+		var failed *auth0.Error
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -37,7 +38,7 @@ func (p *Puller) watchStreams(ctx context.Context) error {
 			}
 			permitted = false
 
-		case errors.As(err, &failed) && failed.Kind == KindAnswer:
+		case errors.As(err, &failed) && failed.Kind == auth0.KindAnswer:
 			if text := err.Error(); text != lastProblem {
 				lastProblem = text
 				p.cfg.Log.Warn("some log streams of the tenant cannot be read; watching the others",
@@ -77,7 +78,7 @@ func (p *Puller) watchStreams(ctx context.Context) error {
 }
 
 // reportStream logs the status of a stream and sends an event of it.
-func (p *Puller) reportStream(ctx context.Context, stream LogStream) error {
+func (p *Puller) reportStream(ctx context.Context, stream auth0.LogStream) error {
 	p.cfg.Log.Warn("log stream status", "stream", stream.Name, "id", stream.ID, "status", stream.Status)
 
 	// Unlike a failed call, a change must not be dropped: wait for space.
@@ -92,7 +93,7 @@ func (p *Puller) reportStream(ctx context.Context, stream LogStream) error {
 }
 
 // logStreams makes one paced call.
-func (p *Puller) logStreams(ctx context.Context) ([]LogStream, error) {
+func (p *Puller) logStreams(ctx context.Context) ([]auth0.LogStream, error) {
 	granted, err := p.pacer.Wait(ctx, PriorityOverlap)
 	if err != nil {
 		return nil, err

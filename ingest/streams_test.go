@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 // TestStreams shows which changes of a tenant's log streams become events.
 func TestStreams(t *testing.T) {
-	forbidden := &ingest.CallError{Method: "GET", Path: "/api/v2/log-streams", Status: 403, Kind: ingest.KindForbidden}
+	forbidden := &auth0.Error{Method: "GET", Path: "/api/v2/log-streams", Status: 403, Kind: auth0.KindForbidden}
 	const look = 5 * time.Minute
 	for _, tt := range []struct {
 		name  string
@@ -47,13 +48,13 @@ func TestStreams(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, newTenant())
 				looks := 0
-				w.tenant.streams = func() ([]ingest.LogStream, error) {
+				w.tenant.streams = func() ([]auth0.LogStream, error) {
 					status, err := tt.at(looks)
 					looks++
 					if status == "" || err != nil {
 						return nil, err
 					}
-					return []ingest.LogStream{{ID: "lst_1", Name: "to the SIEM", Type: "http", Status: status}}, nil
+					return []auth0.LogStream{{ID: "lst_1", Name: "to the SIEM", Type: "http", Status: status}}, nil
 				}
 				p, stop := w.run(ingest.PullerConfig{Poll: time.Minute})
 				time.Sleep(tt.lasts + time.Second)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -26,9 +27,9 @@ func (p *Puller) fetchTail(ctx context.Context, pages chan<- fetchedPage) error 
 	cursor, live, serial := p.tail.LogID, p.tail.LiveFrom, p.tail.Backfill
 	p.mu.Unlock()
 
-	take, last := MaxTake, time.Now() // last: of the last answer
-	quiet := false                    // the previous page had no events
-	var seen time.Time                // when the tenant last had no more events
+	take, last := auth0.MaxTake, time.Now() // last: of the last answer
+	quiet := false                          // the previous page had no events
+	var seen time.Time                      // when the tenant last had no more events
 	for {
 		events, next, err := p.fetchPage(ctx, PriorityTail, cursor, &take)
 		if err != nil {
@@ -94,7 +95,7 @@ func caughtUp(n int, last string, now time.Time) bool {
 	switch {
 	case n == 0:
 		return true
-	case n >= MaxTake/2:
+	case n >= auth0.MaxTake/2:
 		return false
 	}
 	at, ok := schema.IDTime(last)
