@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -94,7 +95,7 @@ func (p *Puller) audit(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case chain := <-p.audits:
-			if _, err := p.runAudit(ctx, chain, PriorityBackfill); err != nil {
+			if _, err := p.runAudit(ctx, chain, pace.PriorityBackfill); err != nil {
 				return err
 			}
 			p.cfg.Log.Info("audit finished", "chain", chain.Chain)
@@ -127,7 +128,7 @@ func (p *Puller) auditFresh(ctx context.Context, state Checkpoints) error {
 		ended := p.now().Add(-auditLag).Truncate(time.Hour)
 		if until := schema.SyntheticID(ended); higher(until, chain.LogID) {
 			chain.Until, chain.Done = until, false
-			next, err := p.runAudit(ctx, chain, PriorityAudit)
+			next, err := p.runAudit(ctx, chain, pace.PriorityAudit)
 			if err != nil {
 				return err
 			}
@@ -135,7 +136,7 @@ func (p *Puller) auditFresh(ctx context.Context, state Checkpoints) error {
 		}
 
 		// The next hour ends an hour later, and is audited auditLag after that.
-		if !sleep(ctx, ended.Add(time.Hour+auditLag).Sub(p.now())) {
+		if !pace.Sleep(ctx, ended.Add(time.Hour+auditLag).Sub(p.now())) {
 			return ctx.Err()
 		}
 	}
@@ -163,10 +164,10 @@ func (p *Puller) auditRounds(ctx context.Context, state Checkpoints) error {
 
 		// A round of a small tenant is short: rest before the next one.
 		var err error
-		if chain, err = p.runAudit(ctx, chain, PriorityAudit); err != nil {
+		if chain, err = p.runAudit(ctx, chain, pace.PriorityAudit); err != nil {
 			return err
 		}
-		if !sleep(ctx, auditRest-time.Since(started)) {
+		if !pace.Sleep(ctx, auditRest-time.Since(started)) {
 			return ctx.Err()
 		}
 	}
@@ -208,7 +209,7 @@ func hourOf(logID string) time.Time {
 
 // runAudit runs an audit to its end and returns its last checkpoint. It retries everything
 // that fails. An error is only the end of ctx, or of Kafka.
-func (p *Puller) runAudit(ctx context.Context, chain Checkpoint, priority Priority) (Checkpoint, error) {
+func (p *Puller) runAudit(ctx context.Context, chain Checkpoint, priority pace.Priority) (Checkpoint, error) {
 	chain.Requested = false
 	if chain.Audit == nil {
 		chain.Audit = &Tally{}
@@ -289,7 +290,7 @@ func (p *Puller) ask(ctx context.Context, request func() error) error {
 			logged = err.Error()
 			p.cfg.Log.Warn("audit cannot continue; retrying", "err", err)
 		}
-		if !sleep(ctx, auditRetry) {
+		if !pace.Sleep(ctx, auditRetry) {
 			return ctx.Err()
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -354,7 +355,7 @@ func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 		if err := p.room.Acquire(ctx, room); err != nil {
 			return err
 		}
-		events, next, err := p.fetchPage(ctx, PriorityBackfill, cursor, &take)
+		events, next, err := p.fetchPage(ctx, pace.PriorityBackfill, cursor, &take)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -20,7 +21,7 @@ import (
 // there are no events yet, as far as that can be known. An error is the end of ctx, or of
 // Kafka.
 func (p *Puller) fetchPage(
-	ctx context.Context, priority Priority, cursor string, take *int,
+	ctx context.Context, priority pace.Priority, cursor string, take *int,
 ) ([]schema.Event, string, error) {
 	rejections, empties := 0, 0
 	for attempt := 0; ; attempt++ {
@@ -32,7 +33,7 @@ func (p *Puller) fetchPage(
 		case errors.As(err, &rejected):
 			rejections++
 			cursor, pause = p.rejected(rejected, cursor, rejections)
-			if !sleep(ctx, pause) {
+			if !pace.Sleep(ctx, pause) {
 				return nil, "", ctx.Err()
 			}
 			continue
@@ -84,7 +85,7 @@ func (p *Puller) fetchPage(
 			return nil, cursor, nil
 		}
 
-		if !sleep(ctx, pause) {
+		if !pace.Sleep(ctx, pause) {
 			return nil, "", ctx.Err()
 		}
 	}
@@ -121,13 +122,13 @@ const (
 )
 
 // emptyRetries returns how often an empty page after a cursor is fetched again.
-func (p *Puller) emptyRetries(priority Priority, cursor string) int {
+func (p *Puller) emptyRetries(priority pace.Priority, cursor string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case higher(p.highestID, cursor):
 		return emptyDoubted
-	case priority == PriorityTail: // it polls anyway
+	case priority == pace.PriorityTail: // it polls anyway
 		return 0
 	}
 	return emptyBelieved
@@ -148,7 +149,7 @@ const notFoundTries = 3
 // fetchOrDetour fetches the page after a cursor. If the answer is 404 again and again, it
 // takes a detour: an earlier cursor. asked is the cursor of the page.
 func (p *Puller) fetchOrDetour(
-	ctx context.Context, priority Priority, cursor string, take *int,
+	ctx context.Context, priority pace.Priority, cursor string, take *int,
 ) (page auth0.Page, asked string, err error) {
 	// Start with the detour at once if the cursor was not found last time.
 	p.mu.Lock()
@@ -201,10 +202,10 @@ func detour(cursor string, step int) string {
 // afterDetour drops the events of a detour that are not after the cursor. If the tail had to
 // resume at the oldest events, the tenant has dropped the events before them: that is a gap.
 func (p *Puller) afterDetour(
-	ctx context.Context, priority Priority, cursor, asked string, events []schema.Event, next string,
+	ctx context.Context, priority pace.Priority, cursor, asked string, events []schema.Event, next string,
 ) ([]schema.Event, string, error) {
 	if asked == "" {
-		if priority != PriorityTail {
+		if priority != pace.PriorityTail {
 			return events, next, nil
 		}
 		p.cfg.Log.Warn("log_id to resume from not found; resuming at the oldest event, which is newer",
@@ -314,7 +315,7 @@ func higher(a, b string) bool {
 // a cursor that the tenant rejects, which no retry can fix; any other error is the end of ctx.
 // It halves take if pages cannot be read, and doubles it again after each success.
 func (p *Puller) callUntilAnswered(
-	ctx context.Context, priority Priority, take *int, call func() (auth0.Page, error),
+	ctx context.Context, priority pace.Priority, take *int, call func() (auth0.Page, error),
 ) (auth0.Page, error) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 500*time.Millisecond, 30*time.Second
@@ -325,20 +326,20 @@ func (p *Puller) callUntilAnswered(
 	defer func() { p.endFailures(failures > 0, answered) }()
 
 	for {
-		granted, err := p.pacer.Wait(ctx, priority)
+		granted, err := p.limiter.Wait(ctx, priority)
 		if err != nil {
 			return auth0.Page{}, err
 		}
 
 		page, err := call()
 		if err == nil {
-			p.pacer.Observe(page.Limit, granted)
+			p.limiter.Observe(page.Limit, granted)
 			p.observe(page)
 			*take, answered = min(2**take, auth0.MaxTake), true
 			return page, nil
 		}
 		if ctx.Err() != nil {
-			p.pacer.Observe(auth0.Limit{}, granted) // each Wait needs its Observe
+			p.limiter.Observe(auth0.Limit{}, granted) // each Wait needs its Observe
 			return auth0.Page{}, ctx.Err()
 		}
 
@@ -352,14 +353,14 @@ func (p *Puller) callUntilAnswered(
 		}
 		p.cfg.Metrics.failures.WithLabelValues(p.cfg.Tenant, string(failed.Kind)).Inc()
 		p.reportFailure(failed)
-		p.pacer.Observe(failed.Limit, granted)
+		p.limiter.Observe(failed.Limit, granted)
 
 		// Decide whether and how to retry.
 		wait := pause.NextBackOff()
 		switch failed.Kind {
 		case auth0.KindRateLimit:
-			wait = min(max(failed.RetryAfter, failed.Limit.Reset, wait), longestHold)
-			p.pacer.Hold(wait) // all calls, not only this one
+			wait = min(max(failed.RetryAfter, failed.Limit.Reset, wait), pace.LongestHold)
+			p.limiter.Hold(wait) // all calls, not only this one
 		case auth0.KindClient:
 			if failed.RejectsCursor() {
 				return auth0.Page{}, failed
@@ -371,10 +372,10 @@ func (p *Puller) callUntilAnswered(
 				*take = max(*take/2, 1)
 			}
 		}
-		wait = min(max(failed.RetryAfter, wait), longestHold)
+		wait = min(max(failed.RetryAfter, wait), pace.LongestHold)
 
 		p.logFailure(failed, wait)
-		if !sleep(ctx, wait) {
+		if !pace.Sleep(ctx, wait) {
 			return auth0.Page{}, ctx.Err()
 		}
 	}
@@ -407,15 +408,11 @@ func (p *Puller) setFailing(failed *auth0.Error) bool {
 	return isNew
 }
 
-// longestHold is the longest time without a call, whatever a rate limit's reset says: a
-// wrong value would stop everything.
-const longestHold = 2 * time.Minute
-
 // holdFor stops all calls if err is a 429. It is for calls that are not retried at once.
 func (p *Puller) holdFor(err error) {
 	var failed *auth0.Error
 	if errors.As(err, &failed) && failed.Kind == auth0.KindRateLimit {
-		p.pacer.Hold(min(max(failed.RetryAfter, failed.Limit.Reset), longestHold))
+		p.limiter.Hold(min(max(failed.RetryAfter, failed.Limit.Reset), pace.LongestHold))
 	}
 }
 
@@ -424,7 +421,7 @@ func (p *Puller) holdFor(err error) {
 func (p *Puller) stillFailing() (since time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if time.Since(p.failingLoggedAt) < longestHold {
+	if time.Since(p.failingLoggedAt) < pace.LongestHold {
 		return p.failingSince, false
 	}
 	p.failingLoggedAt = time.Now()
@@ -458,10 +455,10 @@ func (p *Puller) observe(page auth0.Page) {
 	p.compareClocks(page)
 
 	// Log once that there will be no calls for long.
-	exhausted := page.Limit.Known && page.Limit.Remaining <= 0 && page.Limit.Reset > longestHold
+	exhausted := page.Limit.Known && page.Limit.Remaining <= 0 && page.Limit.Reset > pace.LongestHold
 	if before := p.limitExhausted.Swap(exhausted); exhausted && !before {
 		p.cfg.Log.Warn("rate limit of the tenant is exhausted for long; retrying before its reset",
-			"limit", page.Limit.Limit, "reset", page.Limit.Reset, "retry_every", longestHold)
+			"limit", page.Limit.Limit, "reset", page.Limit.Reset, "retry_every", pace.LongestHold)
 	}
 
 	if page.Limit.Known {

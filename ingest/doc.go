@@ -12,6 +12,6 @@
 // harmless, because an event is identified by (tenant, log_id). Nothing is ever
 // skipped to make progress.
 //
-// Package auth0 implements the calls to a tenant, package kafka the protocol of
-// Kafka.
+// Package auth0 implements the calls to a tenant, package pace divides them, and
+// package kafka implements the protocol of Kafka.
 package ingest

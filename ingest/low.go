@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -30,7 +31,7 @@ func (p *Puller) watchLowIDs(ctx context.Context, state Checkpoints) error {
 				return err
 			}
 		}
-		if !sleep(ctx, askAgainEvery) {
+		if !pace.Sleep(ctx, askAgainEvery) {
 			return ctx.Err()
 		}
 	}
@@ -72,12 +73,12 @@ func (p *Puller) pullLowIDs(ctx context.Context, c *Checkpoint) (more bool, err 
 
 // fetchLowIDs returns the events after a cursor whose ids sort below all ids with a time.
 func (p *Puller) fetchLowIDs(ctx context.Context, cursor string, take int) ([]schema.Event, error) {
-	granted, err := p.pacer.Wait(ctx, PriorityAudit)
+	granted, err := p.limiter.Wait(ctx, pace.PriorityAudit)
 	if err != nil {
 		return nil, err
 	}
 	page, err := p.tenant.Logs(ctx, cursor, take)
-	p.pacer.Observe(page.Limit, granted)
+	p.limiter.Observe(page.Limit, granted)
 	p.holdFor(err)
 	if err != nil {
 		p.cfg.Log.Debug("fetch ids that sort below all others failed", "err", err)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -45,7 +46,7 @@ func (p *Puller) runOverlap(ctx context.Context) error {
 
 		// A wide overlap runs less often, so that it needs no more calls.
 		wider := float64(width) / float64(p.cfg.Overlap)
-		if !sleep(ctx, time.Duration(float64(p.cfg.OverlapEvery)*wider)) {
+		if !pace.Sleep(ctx, time.Duration(float64(p.cfg.OverlapEvery)*wider)) {
 			return ctx.Err()
 		}
 
@@ -100,14 +101,14 @@ const (
 	shortWidth = 30 * time.Second
 	shortEvery = 5 * time.Second
 	shortShare = 0.25             // of our calls; if a pass needs more, passes are rarer
-	shortMost  = 10 * time.Second // greatest interval nevertheless; the pacer stays within the budget
+	shortMost  = 10 * time.Second // greatest interval nevertheless; the limiter stays within the budget
 )
 
 // runShortOverlap re-reads the last half minute every few seconds, beside the long overlap
 // and within the same budget.
 func (p *Puller) runShortOverlap(ctx context.Context) error {
 	take := auth0.MaxTake
-	for pause := shortEvery; sleep(ctx, pause); {
+	for pause := shortEvery; pace.Sleep(ctx, pause); {
 		// The ids of earlier runs are only known after a pass of the long overlap.
 		p.mu.Lock()
 		due := stretch{until: p.tail.LogID}
@@ -130,8 +131,8 @@ func (p *Puller) runShortOverlap(ctx context.Context) error {
 		}
 
 		pause = shortEvery
-		if rate := p.pacer.Use().Rate; rate > 0 {
-			pause = min(max(pause, timeFor(float64(calls)/shortShare, rate)), shortMost)
+		if rate := p.limiter.Use().Rate; rate > 0 {
+			pause = min(max(pause, pace.TimeFor(float64(calls)/shortShare, rate)), shortMost)
 		}
 	}
 	return ctx.Err()
@@ -144,7 +145,7 @@ func (p *Puller) reread(
 ) (found, calls int, err error) {
 	for cursor := due.from; higher(due.until, cursor); {
 		calls++
-		events, next, err := p.fetchPage(ctx, PriorityOverlap, cursor, take)
+		events, next, err := p.fetchPage(ctx, pace.PriorityOverlap, cursor, take)
 		if err != nil {
 			return found, calls, err
 		}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -44,13 +45,13 @@ type PullerConfig struct {
 type Puller struct {
 	cfg         PullerConfig
 	tenant      Tenant
-	pacer       *Pacer
+	limiter     *pace.Limiter
 	events      Producer
 	checkpoints Producer
 	archive     AuditStore         // nil for no audits
 	ownEvents   chan schema.Record // events that describe our own observations
 
-	limitExhausted atomic.Bool // the rate limit is used up for longer than longestHold
+	limitExhausted atomic.Bool // the rate limit is used up for longer than pace.LongestHold
 
 	// Run sets these at its start.
 
@@ -98,7 +99,7 @@ type PullStatus struct {
 	LiveFrom  time.Time      // end of the backfill
 	CaughtUp  time.Time      // when the tenant last had no more events; zero if never
 	Limit     auth0.Limit
-	Use       Use
+	Use       pace.Use
 	Failing   string // why calls fail at the moment; empty if they succeed
 	LastLogID string
 }
@@ -113,7 +114,7 @@ const (
 // NewPuller returns a puller of a tenant. Audits use archive; if it is nil, there are
 // none.
 func NewPuller(
-	cfg PullerConfig, tenant Tenant, pacer *Pacer, events, checkpoints Producer, archive AuditStore,
+	cfg PullerConfig, tenant Tenant, limiter *pace.Limiter, events, checkpoints Producer, archive AuditStore,
 ) *Puller {
 	if cfg.Poll <= 0 {
 		cfg.Poll = time.Second
@@ -130,7 +131,7 @@ func NewPuller(
 
 	cfg.Metrics.start(cfg.Tenant)
 	return &Puller{
-		cfg: cfg, tenant: tenant, pacer: pacer,
+		cfg: cfg, tenant: tenant, limiter: limiter,
 		events: events, checkpoints: checkpoints, archive: archive,
 		ownEvents: make(chan schema.Record, 64), backfill: newBackfill(), overlapWidth: cfg.Overlap,
 	}
@@ -232,7 +233,7 @@ func (p *Puller) Status() PullStatus {
 	starting := status.Running && p.tail.LogID == "" && !p.cfg.RequestsOnly
 	status.Backfill = p.tail.Backfill || starting || status.Slices.Chains > 0
 
-	status.Limit, status.Use = p.pacer.Limit(), p.pacer.Use()
+	status.Limit, status.Use = p.limiter.Limit(), p.limiter.Use()
 	status.Oldest, _ = schema.IDTime(p.tail.Oldest)
 	status.Position, _ = schema.IDTime(p.tail.LogID)
 	return status

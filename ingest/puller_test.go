@@ -18,6 +18,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -322,7 +323,7 @@ type world struct {
 	events      *fakeTopic
 	checkpoints *fakeTopic
 	log         *logBook
-	pacer       *ingest.Pacer
+	pacer       *pace.Limiter
 	kept        ingest.AuditStore      // what audits look at; nil for no audits
 	orders      chan ingest.Checkpoint // to the puller
 }
@@ -331,7 +332,7 @@ type world struct {
 func newWorld(t *testing.T, tenant *fakeTenant) *world {
 	t.Helper()
 	time.Sleep(time.Until(start))
-	return &world{t: t, tenant: tenant, events: &fakeTopic{}, checkpoints: &fakeTopic{}, log: &logBook{}, pacer: ingest.NewPacer(0.7),
+	return &world{t: t, tenant: tenant, events: &fakeTopic{}, checkpoints: &fakeTopic{}, log: &logBook{}, pacer: pace.New(0.7),
 		orders: make(chan ingest.Checkpoint)}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -97,7 +98,7 @@ func (s *saver) run(ctx context.Context) error {
 		}
 		s.wrote()
 
-		if !sleep(ctx, saveEvery) {
+		if !pace.Sleep(ctx, saveEvery) {
 			return ctx.Err()
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -203,7 +204,7 @@ func (p *Puller) oldest(ctx context.Context) (string, error) {
 	if !accepted {
 		p.setSynthetic(false)
 		one := 1
-		page, err = p.callUntilAnswered(ctx, PriorityTail, &one, func() (auth0.Page, error) {
+		page, err = p.callUntilAnswered(ctx, pace.PriorityTail, &one, func() (auth0.Page, error) {
 			return p.tenant.Oldest(ctx)
 		})
 		if rejected := new(auth0.Error); err != nil && !errors.As(err, &rejected) {
@@ -256,7 +257,7 @@ func (p *Puller) fetchFirst(ctx context.Context) (page auth0.Page, accepted bool
 	take, rejections := 1, 0
 	for empties := 0; ; {
 		asked := take
-		page, err = p.callUntilAnswered(ctx, PriorityTail, &take, func() (auth0.Page, error) {
+		page, err = p.callUntilAnswered(ctx, pace.PriorityTail, &take, func() (auth0.Page, error) {
 			return p.tenant.Logs(ctx, beforeAll, asked)
 		})
 
@@ -278,7 +279,7 @@ func (p *Puller) fetchFirst(ctx context.Context) (page auth0.Page, accepted bool
 			return page, true, nil
 		}
 
-		if !sleep(ctx, pause) {
+		if !pace.Sleep(ctx, pause) {
 			return auth0.Page{}, false, ctx.Err()
 		}
 	}
@@ -326,7 +327,7 @@ const askAgainEvery = 5 * time.Minute
 
 // watchAcceptance checks again whether a tenant that rejected synthetic ids accepts them.
 func (p *Puller) watchAcceptance(ctx context.Context) error {
-	for sleep(ctx, askAgainEvery) {
+	for pace.Sleep(ctx, askAgainEvery) {
 		if p.acceptsSynthetic() {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -71,7 +72,7 @@ func (p *Puller) watchStreams(ctx context.Context) error {
 			}
 		}
 
-		if !sleep(ctx, streamsEvery) {
+		if !pace.Sleep(ctx, streamsEvery) {
 			return ctx.Err()
 		}
 	}
@@ -94,12 +95,12 @@ func (p *Puller) reportStream(ctx context.Context, stream auth0.LogStream) error
 
 // logStreams makes one paced call.
 func (p *Puller) logStreams(ctx context.Context) ([]auth0.LogStream, error) {
-	granted, err := p.pacer.Wait(ctx, PriorityOverlap)
+	granted, err := p.limiter.Wait(ctx, pace.PriorityOverlap)
 	if err != nil {
 		return nil, err
 	}
 	streams, limit, err := p.tenant.LogStreams(ctx)
-	p.pacer.Observe(limit, granted)
+	p.limiter.Observe(limit, granted)
 	p.holdFor(err)
 	return streams, err
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -31,7 +32,7 @@ func (p *Puller) fetchTail(ctx context.Context, pages chan<- fetchedPage) error 
 	quiet := false                          // the previous page had no events
 	var seen time.Time                      // when the tenant last had no more events
 	for {
-		events, next, err := p.fetchPage(ctx, PriorityTail, cursor, &take)
+		events, next, err := p.fetchPage(ctx, pace.PriorityTail, cursor, &take)
 		if err != nil {
 			return err
 		}
@@ -78,7 +79,7 @@ func (p *Puller) fetchTail(ctx context.Context, pages chan<- fetchedPage) error 
 		if page.fresh {
 			seen = p.byTenant(at)
 		}
-		if all && !sleep(ctx, max(p.cfg.Poll, p.pacer.Rest())) {
+		if all && !pace.Sleep(ctx, max(p.cfg.Poll, p.limiter.Rest())) {
 			return ctx.Err()
 		}
 	}

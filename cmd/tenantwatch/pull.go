@@ -10,6 +10,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -50,7 +51,7 @@ func (p *pipeline) makePullers(ordersOnly bool) error {
 		}
 		p.pulls = append(p.pulls, ingest.NewPuller(ingest.PullerConfig{Tenant: t.Name, Domain: t.baseURL.Host, Backfill: c.backfill, Poll: c.poll, RequestsOnly: ordersOnly,
 			Retention: c.retention, Log: p.log.With("part", "pull", "tenant", t.Name), Metrics: metrics},
-			tenant, ingest.NewPacer(c.rateShare), events, checkpoints, archive))
+			tenant, pace.New(c.rateShare), events, checkpoints, archive))
 	}
 	p.reg.MustRegister(ingest.NewCollector(p.pulls))
 	return nil

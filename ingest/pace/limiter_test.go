@@ -1,4 +1,4 @@
-package ingest_test
+package pace_test
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
 )
 
 // bucket is a tenant's limit. A call takes a token or gets a 429.
@@ -66,7 +66,7 @@ func (b *bucket) take() (ok bool, l auth0.Limit) {
 
 // call is one call of ours, as soon as it may be made. It is false when ctx ends
 // before.
-func (b *bucket) call(ctx context.Context, p *ingest.Pacer, class ingest.Priority, rng *rand.Rand) bool {
+func (b *bucket) call(ctx context.Context, p *pace.Limiter, class pace.Priority, rng *rand.Rand) bool {
 	granted, err := p.Wait(ctx, class)
 	if err != nil {
 		return false
@@ -93,7 +93,7 @@ func (b *bucket) call(ctx context.Context, p *ingest.Pacer, class ingest.Priorit
 }
 
 // busy calls with n callers until a time.
-func (b *bucket) busy(t *testing.T, p *ingest.Pacer, n int, class ingest.Priority, until time.Time) {
+func (b *bucket) busy(t *testing.T, p *pace.Limiter, n int, class pace.Priority, until time.Time) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithDeadline(t.Context(), until)
@@ -154,11 +154,11 @@ func TestPacerBusy(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("size %d refill %.2f window %s share %g latency %s", tt.size, tt.refill, tt.window, tt.share, tt.latency), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := ingest.NewPacer(tt.share)
+				p := pace.New(tt.share)
 				b := &bucket{size: tt.size, refill: tt.refill, window: tt.window, latency: tt.latency, jitter: 0.3}
 				const minutes = 10
 				time.Sleep(370 * time.Millisecond) // windows end at other times than we begin
-				b.busy(t, p, 16, ingest.PriorityBackfill, time.Now().Add(minutes*time.Minute))
+				b.busy(t, p, 16, pace.PriorityBackfill, time.Now().Add(minutes*time.Minute))
 				ours := tt.share * tt.refill * minutes * 60
 				burst := tt.share * float64(tt.size)
 				n := float64(len(b.calls))
@@ -184,9 +184,9 @@ func TestPacerNeverOveruses(t *testing.T) {
 		latency := []time.Duration{0, 50 * time.Millisecond, 300 * time.Millisecond}[rng.IntN(3)]
 		t.Run(fmt.Sprintf("%d size %d refill %.2f share %.2f callers %d latency %s", i, size, refill, share, callers, latency), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := ingest.NewPacer(share)
+				p := pace.New(share)
 				b := &bucket{size: size, refill: refill, latency: latency, jitter: 0.3}
-				b.busy(t, p, callers, ingest.PriorityBackfill, time.Now().Add(10*time.Minute))
+				b.busy(t, p, callers, pace.PriorityBackfill, time.Now().Add(10*time.Minute))
 				n, most := float64(len(b.calls)), 1.1*share*refill*600+(share+0.5)*float64(size)+30
 				if n > most || b.refused > 6 {
 					t.Errorf("%g calls and %d refused, at most %.0f are ours; refill %.2f", n, b.refused, most, p.Use().Refill)
@@ -210,13 +210,13 @@ func TestPacerChange(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := ingest.NewPacer(tt.share)
+				p := pace.New(tt.share)
 				b := &bucket{size: 50, refill: 16, latency: 50 * time.Millisecond}
-				b.busy(t, p, 8, ingest.PriorityBackfill, time.Now().Add(3*time.Minute))
+				b.busy(t, p, 8, pace.PriorityBackfill, time.Now().Add(3*time.Minute))
 				b.mu.Lock()
 				b.size, b.refill, b.tokens = tt.size, tt.refill, min(b.tokens, float64(tt.size))
 				b.mu.Unlock()
-				b.busy(t, p, 8, ingest.PriorityBackfill, time.Now().Add(6*time.Minute))
+				b.busy(t, p, 8, pace.PriorityBackfill, time.Now().Add(6*time.Minute))
 				if got := p.Use().Refill; math.Abs(got-tt.refill) > 0.1*tt.refill {
 					t.Errorf("refill %.2f, want %g", got, tt.refill)
 				}
@@ -231,12 +231,12 @@ func TestPacerLostAnswers(t *testing.T) {
 	for _, seed := range []uint64{1, 2, 3, 4, 5} {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 0))
-			p := ingest.NewPacer(0.7)
+			p := pace.New(0.7)
 			b := &bucket{size: 10, refill: 100.0 / 60}
 			calls := 0
 			for begin := time.Now(); time.Since(begin) < 10*time.Minute; {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+rng.IntN(20))*time.Second)
-				if granted, err := p.Wait(ctx, ingest.PriorityBackfill); err == nil {
+				if granted, err := p.Wait(ctx, pace.PriorityBackfill); err == nil {
 					calls++
 					if _, l := b.take(); rng.IntN(3) > 0 {
 						p.Observe(l, granted)
@@ -261,7 +261,7 @@ func TestPacerNeighbour(t *testing.T) {
 	}{{10, 2, 0.5}, {50, 16, 0.5}, {50, 16, 0.7}, {50, 50, 0.7}, {10, 100.0 / 60, 0.3}} {
 		t.Run(fmt.Sprintf("size %d refill %.2f share %g", tt.size, tt.refill, tt.share), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := ingest.NewPacer(tt.share)
+				p := pace.New(tt.share)
 				b := &bucket{size: tt.size, refill: tt.refill, latency: 50 * time.Millisecond}
 				until := time.Now().Add(10 * time.Minute)
 				var refused, calls int
@@ -275,7 +275,7 @@ func TestPacerNeighbour(t *testing.T) {
 						calls++
 					}
 				})
-				b.busy(t, p, 8, ingest.PriorityBackfill, until)
+				b.busy(t, p, 8, pace.PriorityBackfill, until)
 				wg.Wait()
 				if refused*50 > calls || b.refused*100 > len(b.calls) {
 					t.Errorf("%d of the neighbour's %d calls were refused, and %d of our %d", refused, calls, b.refused, len(b.calls))
@@ -291,8 +291,8 @@ func TestPacerNeighbour(t *testing.T) {
 // TestPacerClasses shows how waiting callers share: the tail goes first, the
 // others by weight, and audits never have more than their part.
 func TestPacerClasses(t *testing.T) {
-	serve := func(t *testing.T, classes ...ingest.Priority) (calls [4]float64, sum float64) {
-		p := ingest.NewPacer(0.5)
+	serve := func(t *testing.T, classes ...pace.Priority) (calls [4]float64, sum float64) {
+		p := pace.New(0.5)
 		b := &bucket{size: 50, refill: 40}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
@@ -321,38 +321,38 @@ func TestPacerClasses(t *testing.T) {
 	}
 	t.Run("all but the tail", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			calls, sum := serve(t, ingest.PriorityOverlap, ingest.PriorityBackfill, ingest.PriorityAudit)
-			near(t, "overlap", calls[ingest.PriorityOverlap]/sum, 0.2)
-			near(t, "backfill", calls[ingest.PriorityBackfill]/sum, 0.75)
-			near(t, "audit", calls[ingest.PriorityAudit]/sum, 0.05)
+			calls, sum := serve(t, pace.PriorityOverlap, pace.PriorityBackfill, pace.PriorityAudit)
+			near(t, "overlap", calls[pace.PriorityOverlap]/sum, 0.2)
+			near(t, "backfill", calls[pace.PriorityBackfill]/sum, 0.75)
+			near(t, "audit", calls[pace.PriorityAudit]/sum, 0.05)
 		})
 	})
 	t.Run("two", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			calls, sum := serve(t, ingest.PriorityOverlap, ingest.PriorityBackfill)
-			near(t, "overlap", calls[ingest.PriorityOverlap]/sum, 20.0/95)
+			calls, sum := serve(t, pace.PriorityOverlap, pace.PriorityBackfill)
+			near(t, "overlap", calls[pace.PriorityOverlap]/sum, 20.0/95)
 		})
 	})
 	t.Run("the tail first", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			calls, sum := serve(t, ingest.PriorityTail, ingest.PriorityBackfill)
-			near(t, "tail", calls[ingest.PriorityTail]/sum, 1)
+			calls, sum := serve(t, pace.PriorityTail, pace.PriorityBackfill)
+			near(t, "tail", calls[pace.PriorityTail]/sum, 1)
 		})
 	})
 	t.Run("audits alone", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			calls, _ := serve(t, ingest.PriorityAudit)
-			if most := 0.05*0.5*50*300 + 1; calls[ingest.PriorityAudit] > most || calls[ingest.PriorityAudit] < 100 {
-				t.Errorf("%g audits, at most %g", calls[ingest.PriorityAudit], most)
+			calls, _ := serve(t, pace.PriorityAudit)
+			if most := 0.05*0.5*50*300 + 1; calls[pace.PriorityAudit] > most || calls[pace.PriorityAudit] < 100 {
+				t.Errorf("%g audits, at most %g", calls[pace.PriorityAudit], most)
 			}
 		})
 	})
 	t.Run("audits without a limit", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			p := ingest.NewPacer(0.5)
+			p := pace.New(0.5)
 			begin := time.Now()
 			for range 11 {
-				if _, err := p.Wait(t.Context(), ingest.PriorityAudit); err != nil {
+				if _, err := p.Wait(t.Context(), pace.PriorityAudit); err != nil {
 					t.Fatal(err)
 				}
 				p.Observe(auth0.Limit{}, time.Now())
@@ -367,9 +367,9 @@ func TestPacerClasses(t *testing.T) {
 // TestPacerHold shows that a 429 stops all calls, for the longer of two times.
 func TestPacerHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := ingest.NewPacer(0.7)
+		p := pace.New(0.7)
 		begin := time.Now()
-		if _, err := p.Wait(t.Context(), ingest.PriorityTail); err != nil || time.Since(begin) != 0 {
+		if _, err := p.Wait(t.Context(), pace.PriorityTail); err != nil || time.Since(begin) != 0 {
 			t.Errorf("the first call waits for %s, %v", time.Since(begin), err)
 		}
 		p.Observe(auth0.Limit{}, time.Now())
@@ -378,7 +378,7 @@ func TestPacerHold(t *testing.T) {
 		ended := make(chan time.Duration, 4)
 		for range 3 {
 			go func() {
-				if _, err := p.Wait(t.Context(), ingest.PriorityBackfill); err != nil {
+				if _, err := p.Wait(t.Context(), pace.PriorityBackfill); err != nil {
 					t.Error(err)
 				}
 				ended <- time.Since(begin)
@@ -392,7 +392,7 @@ func TestPacerHold(t *testing.T) {
 				t.Errorf("waited until %s, want 35s", d)
 			}
 		}
-		if _, err := p.Wait(t.Context(), ingest.PriorityTail); err != nil || time.Since(begin) != 35*time.Second {
+		if _, err := p.Wait(t.Context(), pace.PriorityTail); err != nil || time.Since(begin) != 35*time.Second {
 			t.Errorf("the next one waits until %s, %v", time.Since(begin), err)
 		}
 	})
@@ -401,10 +401,10 @@ func TestPacerHold(t *testing.T) {
 // TestPacerWithoutLimit shows that a tenant that tells no limit is not paced.
 func TestPacerWithoutLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := ingest.NewPacer(0.1)
+		p := pace.New(0.1)
 		begin := time.Now()
 		for range 1000 {
-			if _, err := p.Wait(t.Context(), ingest.PriorityBackfill); err != nil {
+			if _, err := p.Wait(t.Context(), pace.PriorityBackfill); err != nil {
 				t.Fatal(err)
 			}
 			p.Observe(auth0.Limit{Limit: 10, Reset: 7 * time.Second}, time.Now())
@@ -418,7 +418,7 @@ func TestPacerWithoutLimit(t *testing.T) {
 // TestPacerEnds shows that Wait ends with its context, and leaves the queue.
 func TestPacerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := ingest.NewPacer(0.5)
+		p := pace.New(0.5)
 		p.Hold(time.Hour)
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
@@ -426,21 +426,21 @@ func TestPacerEnds(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
-				if _, err := p.Wait(ctx, ingest.PriorityBackfill); !errors.Is(err, context.Canceled) || time.Since(begin) != time.Second {
+				if _, err := p.Wait(ctx, pace.PriorityBackfill); !errors.Is(err, context.Canceled) || time.Since(begin) != time.Second {
 					t.Errorf("got %v after %s", err, time.Since(begin))
 				}
 			})
 		}
 		wg.Wait()
-		if _, err := p.Wait(ctx, ingest.PriorityTail); !errors.Is(err, context.Canceled) {
+		if _, err := p.Wait(ctx, pace.PriorityTail); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v of a context that has ended", err)
 		}
 		// Nobody is left in the queue to take the turn of the next.
-		if _, err := p.Wait(t.Context(), ingest.PriorityBackfill); err != nil || time.Since(begin) != time.Hour {
+		if _, err := p.Wait(t.Context(), pace.PriorityBackfill); err != nil || time.Since(begin) != time.Hour {
 			t.Errorf("the next one waits for %s, %v", time.Since(begin), err)
 		}
 		p.Observe(auth0.Limit{}, time.Now())
-		if _, err := p.Wait(t.Context(), ingest.PriorityBackfill); err != nil {
+		if _, err := p.Wait(t.Context(), pace.PriorityBackfill); err != nil {
 			t.Error(err)
 		}
 	})
@@ -449,9 +449,9 @@ func TestPacerEnds(t *testing.T) {
 // TestPacerUse shows what is told of the use.
 func TestPacerUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := ingest.NewPacer(0.5)
+		p := pace.New(0.5)
 		b := &bucket{size: 50, refill: 16}
-		b.busy(t, p, 8, ingest.PriorityBackfill, time.Now().Add(40*time.Second))
+		b.busy(t, p, 8, pace.PriorityBackfill, time.Now().Add(40*time.Second))
 		u := p.Use()
 		if math.Abs(u.Refill-16) > 1.6 || math.Abs(u.Rate-u.Refill/2) > 1e-9 || u.Calls < 0 || u.Calls > 25 {
 			t.Errorf("got %+v", u)
@@ -468,12 +468,12 @@ func TestPacerUse(t *testing.T) {
 
 // BenchmarkPacer is a call of one of sixteen callers, none of which waits long.
 func BenchmarkPacer(b *testing.B) {
-	p := ingest.NewPacer(1)
+	p := pace.New(1)
 	b.ReportAllocs()
 	b.SetParallelism(8)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			granted, err := p.Wait(context.Background(), ingest.PriorityBackfill)
+			granted, err := p.Wait(context.Background(), pace.PriorityBackfill)
 			if err != nil {
 				return
 			}
@@ -493,20 +493,20 @@ func TestPacerRest(t *testing.T) {
 		t.Run(fmt.Sprintf("%d at %v a second, %v of them", tt.size, tt.refill, tt.share), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := &bucket{size: tt.size, refill: tt.refill, latency: 100 * time.Millisecond}
-				p := ingest.NewPacer(tt.share)
+				p := pace.New(tt.share)
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 				defer cancel()
 				var polls, others int
 				var wg sync.WaitGroup
 				wg.Go(func() {
-					for b.call(ctx, p, ingest.PriorityTail, nil) {
+					for b.call(ctx, p, pace.PriorityTail, nil) {
 						polls++
 						time.Sleep(max(time.Second, p.Rest()))
 					}
 				})
 				for range 16 {
 					wg.Go(func() {
-						for b.call(ctx, p, ingest.PriorityBackfill, nil) {
+						for b.call(ctx, p, pace.PriorityBackfill, nil) {
 							b.mu.Lock()
 							others++
 							b.mu.Unlock()

@@ -1,4 +1,4 @@
-package ingest
+package pace
 
 import (
 	"time"
@@ -6,10 +6,9 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 )
 
-// How the refill rate of a bucket is measured. A full bucket reveals nothing, so calls first
-// drain it to a half. Then one call at a time reads how many tokens were added since the
-// last one, so that every answer is exact, until there are enough. All of these calls are on
-// credit: those beyond our share are paid back afterwards. A measurement only starts while
+// How the refill rate of a bucket is measured; the package comment draws the phases. A full
+// bucket reveals nothing, so calls first drain it to a half. Then one call at a time reads how many
+// tokens were added since the last one, until there are enough. A measurement only starts while
 // callers have to wait; otherwise the rate does not matter.
 
 // measurement has the results of measurements, and the state of the current one.
@@ -83,12 +82,12 @@ func (m *measurement) refused(now time.Time) {
 
 // measure runs a measurement. During one, decided is true, and wait is how long the next
 // call must wait.
-func (p *Pacer) measure(now time.Time) (wait time.Duration, decided bool) {
-	m := &p.flow
+func (l *Limiter) measure(now time.Time) (wait time.Duration, decided bool) {
+	m := &l.flow
 
 	// Start to drain the bucket.
 	if m.phase == phaseIdle {
-		if !p.mustMeasure(now) {
+		if !l.mustMeasure(now) {
 			return 0, false
 		}
 		*m = measurement{proven: m.proven, ended: m.ended, phase: phaseDraining, started: now, pause: firstPause}
@@ -96,66 +95,66 @@ func (p *Pacer) measure(now time.Time) (wait time.Duration, decided bool) {
 
 	// During the draining, calls go at once until half of the bucket is left.
 	if m.phase == phaseDraining {
-		if m.drained > 2*p.size {
-			p.endDraining(now)
+		if m.drained > 2*l.size {
+			l.endDraining(now)
 			return 0, false
 		}
-		if p.left() > float64(p.size/2) {
+		if l.left() > float64(l.size/2) {
 			return 0, true
 		}
 		m.phase = phaseWaiting
 	}
 
 	// The next answer after all others is the first exact one.
-	if p.inFlight > 0 {
+	if l.inFlight > 0 {
 		return never, true
 	}
 	if m.phase == phaseWaiting {
 		m.phase, m.at = phaseWatching, time.Time{}
 	}
-	if p.last.Remaining < 1 {
-		return max(0, p.lastAt.Add(max(p.last.Reset, shortReset)).Sub(now)), true
+	if l.last.Remaining < 1 {
+		return max(0, l.lastAt.Add(max(l.last.Reset, shortReset)).Sub(now)), true
 	}
 	return max(0, m.at.Add(m.pause).Sub(now)), true
 }
 
 // mustMeasure reports whether a measurement must start.
-func (p *Pacer) mustMeasure(now time.Time) bool {
-	m := &p.flow
-	possible := p.window == 0 && p.size >= leastSize && !now.Before(m.due)
-	inDebt := p.own < 0
-	needed := p.own < 1 || !m.proven || m.short // calls wait, or the rate is not known
+func (l *Limiter) mustMeasure(now time.Time) bool {
+	m := &l.flow
+	possible := l.window == 0 && l.size >= leastSize && !now.Before(m.due)
+	inDebt := l.own < 0
+	needed := l.own < 1 || !m.proven || m.short // calls wait, or the rate is not known
 	return possible && !inDebt && needed
 }
 
 // endDraining ends a measurement whose bucket does not drain: it is refilled as fast as we
 // call, or faster.
-func (p *Pacer) endDraining(now time.Time) {
-	m := &p.flow
+func (l *Limiter) endDraining(now time.Time) {
+	m := &l.flow
 	if now.Sub(m.since) > slowDrain { // the calls were too slow to tell
 		*m = measurement{proven: m.proven, ended: m.ended, due: now.Add(measureAll)}
 		return
 	}
-	added := float64(m.drained - p.inFlight - (p.size - p.last.Remaining))
-	p.finish(min(float64(p.size), added/max(now.Sub(m.since).Seconds(), 1e-3)), now)
+	added := float64(m.drained - l.inFlight - (l.size - l.last.Remaining))
+	l.finish(min(float64(l.size), added/max(now.Sub(m.since).Seconds(), 1e-3)), now)
 }
 
 // measured adds an answer to the measurement.
-func (p *Pacer) measured(limit auth0.Limit, now time.Time) {
-	m := &p.flow
-	if m.phase != phaseWatching || p.inFlight > 0 {
+func (l *Limiter) measured(limit auth0.Limit, now time.Time) {
+	m := &l.flow
+	if m.phase != phaseWatching || l.inFlight > 0 {
 		return
 	}
 
 	// The first answer is only the start, unless the bucket has filled again since the draining.
 	if m.at.IsZero() {
-		if m.level, m.at = limit.Remaining, now; limit.Remaining <= p.size*3/4 {
+		if m.level, m.at = limit.Remaining, now; limit.Remaining <= l.size*3/4 {
 			return
 		}
-		added := float64(m.drained - p.size + limit.Remaining)
+		added := float64(m.drained - l.size + limit.Remaining)
 		m.bound = max(m.bound, added/max(now.Sub(m.since).Seconds(), 1e-3))
 		if m.fulls++; m.fulls >= maxFulls {
-			p.finish(m.rate(float64(p.size)), now)
+			l.finish(m.rate(float64(l.size)), now)
 		} else {
 			m.phase, m.drained = phaseDraining, 0
 		}
@@ -164,7 +163,7 @@ func (p *Pacer) measured(limit auth0.Limit, now time.Time) {
 
 	// If the bucket is full, some tokens may have been lost: call sooner next time.
 	added, within := float64(limit.Remaining+1-m.level), now.Sub(m.at)
-	if limit.Remaining >= p.size-1 {
+	if limit.Remaining >= l.size-1 {
 		m.fulls++
 		m.bound = max(m.bound, (added-1)/within.Seconds()) // a part of one token may be older
 		m.pause = max(m.pause/2, leastPause)
@@ -173,23 +172,23 @@ func (p *Pacer) measured(limit auth0.Limit, now time.Time) {
 		m.watched += within
 		m.pause = min(2*m.pause, time.Second)
 		if m.gained >= 2 {
-			quarter := float64(p.size) / 4 / m.gained * float64(m.watched) // time for a quarter of the bucket
+			quarter := float64(l.size) / 4 / m.gained * float64(m.watched) // time for a quarter of the bucket
 			m.pause = min(time.Duration(quarter), 2*time.Second)
 		}
 	}
 	m.level, m.at = limit.Remaining, now
 
 	switch {
-	case m.gained >= enough, m.fulls >= maxFulls, now.Sub(m.started) > longest, p.jumps >= surely:
-		rate := m.rate(float64(p.size))
-		if p.jumps >= surely {
-			rate = float64(p.size)
+	case m.gained >= enough, m.fulls >= maxFulls, now.Sub(m.started) > longest, l.jumps >= surely:
+		rate := m.rate(float64(l.size))
+		if l.jumps >= surely {
+			rate = float64(l.size)
 		}
-		p.finish(rate, now)
+		l.finish(rate, now)
 
 	// The next answer would find a full bucket: drain it again. Otherwise the intervals with the
 	// most tokens would be missing.
-	case float64(limit.Remaining)+added > 0.9*float64(p.size):
+	case float64(limit.Remaining)+added > 0.9*float64(l.size):
 		m.phase, m.drained = phaseDraining, 0
 	}
 }
@@ -212,9 +211,9 @@ func (m *measurement) rate(natural float64) float64 {
 }
 
 // finish ends a measurement.
-func (p *Pacer) finish(rate float64, now time.Time) {
-	p.refill = max(rate, 0.01)
+func (l *Limiter) finish(rate float64, now time.Time) {
+	l.refill = max(rate, 0.01)
 	// The longer it takes to pay back the calls of this measurement, the later is the next one.
-	payback := timeFor(max(-p.own, 0), p.share*p.refill)
-	p.flow = measurement{proven: true, ended: now, due: now.Add(measureAll + 4*payback)}
+	payback := TimeFor(max(-l.own, 0), l.share*l.refill)
+	l.flow = measurement{proven: true, ended: now, due: now.Add(measureAll + 4*payback)}
 }
