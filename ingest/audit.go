@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -24,39 +25,23 @@ type AuditStore interface {
 	SaveCoverage(ctx context.Context, list []schema.Coverage) error
 }
 
-// Tally has the counts of an audit, for an hour or in all.
-type Tally struct {
-	From     string `json:"from,omitempty"` // the audited part of the hour starts after this log_id
-	Expected uint64 `json:"expected"`       // events of the tenant
-	Stored   uint64 `json:"stored"`         // of these, in ClickHouse
-	Dead     uint64 `json:"dead"`           // of these, kept as dead letters
-	Missing  uint64 `json:"missing"`        // of these, missing even after the audit
-	Healed   uint64 `json:"healed"`         // events that were missing, and were pulled and stored
-}
-
-// Add adds another tally.
-func (t *Tally) Add(o *Tally) {
-	t.Expected += o.Expected
-	t.Stored += o.Stored
-	t.Dead += o.Dead
-	t.Missing += o.Missing
-	t.Healed += o.Healed
-}
+// chainAudit is the prefix of comparisons with ClickHouse.
+const chainAudit = "audit/"
 
 // AuditRequest returns a checkpoint that requests an audit from the leader of a tenant. It
 // compares ClickHouse with the tenant's events that were stored between two times, and
 // pulls the missing ones if repair is set. The times are widened to whole hours.
-func AuditRequest(tenant, name string, from, until time.Time, repair bool) Checkpoint {
+func AuditRequest(tenant, name string, from, until time.Time, repair bool) checkpoint.Checkpoint {
 	chain := newAudit(tenant, name, from.Truncate(time.Hour), until, repair)
 	chain.Requested = true
 	return chain
 }
 
 // newAudit returns the start of an audit.
-func newAudit(tenant, name string, from, until time.Time, repair bool) Checkpoint {
+func newAudit(tenant, name string, from, until time.Time, repair bool) checkpoint.Checkpoint {
 	id := schema.SyntheticID(from)
-	return Checkpoint{Tenant: tenant, Chain: chainAudit + name, From: id, LogID: id, Until: schema.SyntheticID(until),
-		Repair: repair, Audit: &Tally{}}
+	return checkpoint.Checkpoint{Tenant: tenant, Chain: chainAudit + name, From: id, LogID: id,
+		Until: schema.SyntheticID(until), Repair: repair, Audit: &checkpoint.Tally{}}
 }
 
 // The background audits. Both repair.
@@ -104,7 +89,7 @@ func (p *Puller) audit(ctx context.Context) error {
 }
 
 // auditFresh audits each hour after its end.
-func (p *Puller) auditFresh(ctx context.Context, state Checkpoints) error {
+func (p *Puller) auditFresh(ctx context.Context, state checkpoint.Set) error {
 	p.mu.Lock()
 	live := p.tail.LiveFrom
 	p.mu.Unlock()
@@ -126,7 +111,7 @@ func (p *Puller) auditFresh(ctx context.Context, state Checkpoints) error {
 		}
 
 		ended := p.now().Add(-auditLag).Truncate(time.Hour)
-		if until := schema.SyntheticID(ended); higher(until, chain.LogID) {
+		if until := schema.SyntheticID(ended); checkpoint.Higher(until, chain.LogID) {
 			chain.Until, chain.Done = until, false
 			next, err := p.runAudit(ctx, chain, pace.PriorityAudit)
 			if err != nil {
@@ -144,7 +129,7 @@ func (p *Puller) auditFresh(ctx context.Context, state Checkpoints) error {
 
 // auditRounds audits everything that the tenant still has, round after round. It finds and
 // repairs rows that somebody has deleted.
-func (p *Puller) auditRounds(ctx context.Context, state Checkpoints) error {
+func (p *Puller) auditRounds(ctx context.Context, state checkpoint.Set) error {
 	if err := p.waitSynthetic(ctx); err != nil {
 		return err
 	}
@@ -209,10 +194,12 @@ func hourOf(logID string) time.Time {
 
 // runAudit runs an audit to its end and returns its last checkpoint. It retries everything
 // that fails. An error is only the end of ctx, or of Kafka.
-func (p *Puller) runAudit(ctx context.Context, chain Checkpoint, priority pace.Priority) (Checkpoint, error) {
+func (p *Puller) runAudit(
+	ctx context.Context, chain checkpoint.Checkpoint, priority pace.Priority,
+) (checkpoint.Checkpoint, error) {
 	chain.Requested = false
 	if chain.Audit == nil {
-		chain.Audit = &Tally{}
+		chain.Audit = &checkpoint.Tally{}
 	}
 
 	// Skip the hours that the tenant or ClickHouse has dropped, and stop at the tail.
@@ -220,10 +207,10 @@ func (p *Puller) runAudit(ctx context.Context, chain Checkpoint, priority pace.P
 	if err != nil {
 		return chain, err
 	}
-	if first := schema.SyntheticID(from); higher(first, chain.LogID) {
+	if first := schema.SyntheticID(from); checkpoint.Higher(first, chain.LogID) {
 		chain.From, chain.LogID, chain.Hour = first, first, nil
 	}
-	if until := p.reached(); !p.cfg.RequestsOnly && higher(chain.Until, until) {
+	if until := p.reached(); !p.cfg.RequestsOnly && checkpoint.Higher(chain.Until, until) {
 		chain.Until = max(until, chain.LogID)
 	}
 
@@ -236,7 +223,7 @@ func (p *Puller) runAudit(ctx context.Context, chain Checkpoint, priority pace.P
 		}
 
 		// Collect pages until there is enough for one query.
-		end := len(events) == 0 || reached(next, chain.Until)
+		end := len(events) == 0 || chain.EndsAt(next)
 		piece.add(events, cursor, chain.Until)
 		cursor = next
 		if end {
@@ -250,7 +237,7 @@ func (p *Puller) runAudit(ctx context.Context, chain Checkpoint, priority pace.P
 		if chain, err = p.auditPiece(ctx, chain, &piece, cursor, end); err != nil {
 			return chain, err
 		}
-		p.saves.save(chain)
+		p.saves.Save(chain)
 		if end {
 			return chain, nil
 		}
@@ -264,7 +251,7 @@ func (p *Puller) reached() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	quiet := schema.SyntheticID(p.status.CaughtUp.Add(-p.clockAhead - time.Minute))
-	if !p.status.CaughtUp.IsZero() && higher(quiet, p.tail.LogID) {
+	if !p.status.CaughtUp.IsZero() && checkpoint.Higher(quiet, p.tail.LogID) {
 		return quiet
 	}
 	return p.tail.LogID
@@ -310,7 +297,7 @@ func (p *piece) reset() { p.events, p.hours, p.bytes = p.events[:0], p.hours[:0]
 func (p *piece) add(events []schema.Event, cursor, until string) {
 	hour := hourOf(cursor)
 	for _, event := range events {
-		if event.LogID != "" && higher(event.LogID, until) {
+		if event.LogID != "" && checkpoint.Higher(event.LogID, until) {
 			continue
 		}
 
@@ -327,8 +314,8 @@ func (p *piece) add(events []schema.Event, cursor, until string) {
 // audit repairs, and saves the coverage of the hours up to a cursor. It returns the next
 // checkpoint of the chain.
 func (p *Puller) auditPiece(
-	ctx context.Context, chain Checkpoint, piece *piece, cursor string, end bool,
-) (Checkpoint, error) {
+	ctx context.Context, chain checkpoint.Checkpoint, piece *piece, cursor string, end bool,
+) (checkpoint.Checkpoint, error) {
 	missing, err := p.confirmMissing(ctx, chain, piece, cursor)
 	if err != nil {
 		return chain, err
@@ -374,7 +361,7 @@ func (p *Puller) auditPiece(
 // confirmMissing returns the events of a piece that are missing. Each step waits for a
 // harmless reason for events to be missing to end, and compares again.
 func (p *Puller) confirmMissing(
-	ctx context.Context, chain Checkpoint, piece *piece, cursor string,
+	ctx context.Context, chain checkpoint.Checkpoint, piece *piece, cursor string,
 ) (missing []int, err error) {
 	if missing, err = p.missing(ctx, piece.events, piece.all()); err != nil || len(missing) == 0 {
 		return missing, err
@@ -496,7 +483,9 @@ func (p *Puller) produceMissing(
 }
 
 // reportMissing produces an event of missing events, on which a rule alerts.
-func (p *Puller) reportMissing(ctx context.Context, chain Checkpoint, cursor string, missing, left int) error {
+func (p *Puller) reportMissing(
+	ctx context.Context, chain checkpoint.Checkpoint, cursor string, missing, left int,
+) error {
 	from, _ := schema.IDTime(chain.LogID)
 	until, _ := schema.IDTime(cursor)
 	details := auditDetails{From: from, Until: until, Missing: left, Healed: missing - left, Repair: chain.Repair}
@@ -523,14 +512,14 @@ type auditDetails struct {
 
 // counts are the counts of a chain after a piece.
 type counts struct {
-	all, hour *Tally
+	all, hour *checkpoint.Tally
 	rows      []schema.Coverage // of the hours that are over
 }
 
 // count adds a piece to the counts of a chain. missing are the events that were missing,
 // left those that still are.
-func (p *piece) count(chain Checkpoint, cursor string, end bool, missing, left []int) counts {
-	n := counts{all: &Tally{}, hour: &Tally{From: chain.LogID}}
+func (p *piece) count(chain checkpoint.Checkpoint, cursor string, end bool, missing, left []int) counts {
+	n := counts{all: &checkpoint.Tally{}, hour: &checkpoint.Tally{From: chain.LogID}}
 	n.all.Add(chain.Audit)
 	if chain.Hour != nil {
 		*n.hour = *chain.Hour
@@ -538,7 +527,7 @@ func (p *piece) count(chain Checkpoint, cursor string, end bool, missing, left [
 
 	// An hour that is over gets a row, with the counts of the pieces before.
 	hour, now := hourOf(chain.LogID), time.Now().UTC().Truncate(time.Millisecond)
-	part := Tally{} // of the piece, in the current hour
+	part := checkpoint.Tally{} // of the piece, in the current hour
 	closeHour := func(until string) {
 		n.hour.Add(&part)
 		n.all.Add(&part)
@@ -554,7 +543,7 @@ func (p *piece) count(chain Checkpoint, cursor string, end bool, missing, left [
 		for hour.Before(to) {
 			next := schema.SyntheticID(hour.Add(time.Hour))
 			closeHour(next)
-			hour, part, *n.hour = hour.Add(time.Hour), Tally{}, Tally{From: next}
+			hour, part, *n.hour = hour.Add(time.Hour), checkpoint.Tally{}, checkpoint.Tally{From: next}
 		}
 	}
 
@@ -578,7 +567,7 @@ func (p *piece) count(chain Checkpoint, cursor string, end bool, missing, left [
 
 	// The last hour of the audit has a row, even if the audit ends within it.
 	advance(hourOf(cursor))
-	if end && higher(cursor, n.hour.From) {
+	if end && checkpoint.Higher(cursor, n.hour.From) {
 		closeHour(cursor)
 	} else {
 		n.hour.Add(&part)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -185,7 +186,7 @@ func (k *fakeKept) hours(t *testing.T) []schema.Coverage {
 }
 
 // order gives an audit to the puller and waits for its end.
-func (w *world) order(c ingest.Checkpoint) ingest.Checkpoint {
+func (w *world) order(c checkpoint.Checkpoint) checkpoint.Checkpoint {
 	w.t.Helper()
 	w.orders <- c
 	for range 24 * 360 {
@@ -199,15 +200,15 @@ func (w *world) order(c ingest.Checkpoint) ingest.Checkpoint {
 }
 
 // wantTally checks what an audit has counted, and that its rows tell the same.
-func (w *world) wantTally(k *fakeKept, c ingest.Checkpoint, want ingest.Tally) {
+func (w *world) wantTally(k *fakeKept, c checkpoint.Checkpoint, want checkpoint.Tally) {
 	w.t.Helper()
 	if c.Audit == nil || *c.Audit != want {
 		w.t.Errorf("the audit has counted %+v, want %+v", c.Audit, want)
 	}
-	var sum ingest.Tally
+	var sum checkpoint.Tally
 	last := time.Time{}
 	for _, r := range k.hours(w.t) {
-		sum.Add(&ingest.Tally{Expected: r.Expected, Stored: r.Stored, Dead: r.Dead, Missing: r.Missing, Healed: r.Healed})
+		sum.Add(&checkpoint.Tally{Expected: r.Expected, Stored: r.Stored, Dead: r.Dead, Missing: r.Missing, Healed: r.Healed})
 		if !last.IsZero() && !r.From.Equal(last) {
 			w.t.Errorf("between %s and %s nothing is covered", last, r.From)
 		}
@@ -234,31 +235,31 @@ func TestAudit(t *testing.T) {
 		repair bool
 		set    func(w *world, k *fakeKept) // before all is pulled
 		then   func(w *world, k *fakeKept) // after
-		want   ingest.Tally
+		want   checkpoint.Tally
 		told   bool
 		repeat int // events that come by repair
 	}{
-		{name: "nothing is missing", want: ingest.Tally{Expected: 2700, Stored: 2700}},
-		{name: "nothing is missing, to be repaired", repair: true, want: ingest.Tally{Expected: 2700, Stored: 2700}},
-		{name: "missing", then: func(_ *world, k *fakeKept) { k.lose(some...) }, want: ingest.Tally{Expected: 2700, Stored: 2696, Missing: 4}, told: true},
-		{name: "repaired", repair: true, then: func(_ *world, k *fakeKept) { k.lose(some...) }, want: ingest.Tally{Expected: 2700, Stored: 2700, Healed: 4}, told: true, repeat: 4},
-		{name: "all is repaired", repair: true, then: func(_ *world, k *fakeKept) { k.lose(past...) }, want: ingest.Tally{Expected: 2700, Stored: 2700, Healed: 2700}, told: true, repeat: 2700},
-		{name: "lost again and again", repair: true, set: func(_ *world, k *fakeKept) { k.drop = lost }, want: ingest.Tally{Expected: 2700, Stored: 2696, Missing: 4}, told: true, repeat: 4},
-		{name: "the writer lags", repair: true, set: func(_ *world, k *fakeKept) { k.lag = 40 * time.Second }, want: ingest.Tally{Expected: 2700, Stored: 2700}},
+		{name: "nothing is missing", want: checkpoint.Tally{Expected: 2700, Stored: 2700}},
+		{name: "nothing is missing, to be repaired", repair: true, want: checkpoint.Tally{Expected: 2700, Stored: 2700}},
+		{name: "missing", then: func(_ *world, k *fakeKept) { k.lose(some...) }, want: checkpoint.Tally{Expected: 2700, Stored: 2696, Missing: 4}, told: true},
+		{name: "repaired", repair: true, then: func(_ *world, k *fakeKept) { k.lose(some...) }, want: checkpoint.Tally{Expected: 2700, Stored: 2700, Healed: 4}, told: true, repeat: 4},
+		{name: "all is repaired", repair: true, then: func(_ *world, k *fakeKept) { k.lose(past...) }, want: checkpoint.Tally{Expected: 2700, Stored: 2700, Healed: 2700}, told: true, repeat: 2700},
+		{name: "lost again and again", repair: true, set: func(_ *world, k *fakeKept) { k.drop = lost }, want: checkpoint.Tally{Expected: 2700, Stored: 2696, Missing: 4}, told: true, repeat: 4},
+		{name: "the writer lags", repair: true, set: func(_ *world, k *fakeKept) { k.lag = 40 * time.Second }, want: checkpoint.Tally{Expected: 2700, Stored: 2700}},
 		{name: "the store is down for a while", repair: true, then: func(w *world, k *fakeKept) {
 			k.set(func() { k.down = true })
 			go func() {
 				time.Sleep(10 * time.Minute)
 				k.set(func() { k.down = false })
 			}()
-		}, want: ingest.Tally{Expected: 2700, Stored: 2700}},
+		}, want: checkpoint.Tally{Expected: 2700, Stored: 2700}},
 		{name: "dead letters", repair: true, set: func(w *world, _ *fakeKept) {
 			for _, i := range []int{100, 101, 2400} {
 				w.tenant.events[i].raw = fmt.Sprintf(`{"broken":%d}`, i)
 			}
-		}, want: ingest.Tally{Expected: 2700, Stored: 2697, Dead: 3}},
+		}, want: checkpoint.Tally{Expected: 2700, Stored: 2697, Dead: 3}},
 		{name: "dead letters that are gone", repair: true, set: func(w *world, _ *fakeKept) { w.tenant.events[100].raw = `{"broken":1}` },
-			then: func(_ *world, k *fakeKept) { k.set(func() { clear(k.dead) }) }, want: ingest.Tally{Expected: 2700, Stored: 2699, Dead: 1, Healed: 1}, told: true, repeat: 1},
+			then: func(_ *world, k *fakeKept) { k.set(func() { clear(k.dead) }) }, want: checkpoint.Tally{Expected: 2700, Stored: 2699, Dead: 1, Healed: 1}, told: true, repeat: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -365,7 +366,7 @@ func TestAuditWaitsForTheBackfill(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-24*time.Hour), start, true))
 		stop()
-		if *done.Audit != (ingest.Tally{Expected: 7200, Stored: 7200}) || len(w.own(schema.TypeAudit)) != 0 || k.has(past) != 7200 {
+		if *done.Audit != (checkpoint.Tally{Expected: 7200, Stored: 7200}) || len(w.own(schema.TypeAudit)) != 0 || k.has(past) != 7200 {
 			t.Errorf("%+v", done.Audit)
 		}
 	})
@@ -402,7 +403,7 @@ func TestAuditBesideABackfill(t *testing.T) {
 					t.Errorf("it has waited for the backfill: %v, want %v", waited, missing)
 				}
 				stop()
-				if *done.Audit != (ingest.Tally{Expected: 6480, Stored: 6480}) || k.has(past) != 7200 || len(w.own(schema.TypeAudit)) != 0 {
+				if *done.Audit != (checkpoint.Tally{Expected: 6480, Stored: 6480}) || k.has(past) != 7200 || len(w.own(schema.TypeAudit)) != 0 {
 					t.Errorf("%+v, %d stored", done.Audit, k.has(past))
 				}
 			})
@@ -456,7 +457,7 @@ func TestAuditHours(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 			stop()
 			done, _ := w.chains().Of("acme", order.Chain)
-			want := ingest.Tally{Expected: expected, Stored: expected - uint64(len(gone)), Missing: uint64(len(gone))}
+			want := checkpoint.Tally{Expected: expected, Stored: expected - uint64(len(gone)), Missing: uint64(len(gone))}
 			if repair {
 				want.Stored, want.Missing, want.Healed = expected, 0, done.Audit.Healed // a kill loses count of these
 				if want.Healed > uint64(len(gone)) {
@@ -493,9 +494,9 @@ func TestAuditRetention(t *testing.T) {
 		quietAudits(k)
 		_, stop = w.run(ingest.PullerConfig{RequestsOnly: true, Retention: 24 * time.Hour})
 		done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-72*time.Hour), start, true))
-		w.wantTally(k, done, ingest.Tally{Expected: 23 * 60, Stored: 23 * 60})
+		w.wantTally(k, done, checkpoint.Tally{Expected: 23 * 60, Stored: 23 * 60})
 		gone := w.order(ingest.AuditRequest("acme", "gone", start.Add(-72*time.Hour), start.Add(-30*time.Hour), true))
-		if *gone.Audit != (ingest.Tally{}) {
+		if *gone.Audit != (checkpoint.Tally{}) {
 			t.Errorf("of what was dropped: %+v", gone.Audit)
 		}
 		stop()
@@ -572,13 +573,13 @@ func TestAuditOrdersOnly(t *testing.T) {
 		if n := len(w.tenant.called()); n > 1 || k.asked != 0 || p.Status().Backfill {
 			t.Errorf("%d calls, %d questions, status %+v", n, k.asked, p.Status())
 		}
-		if _, ok := w.chains().Of("acme", ingest.ChainTail); ok || len(w.events.all()) != 0 {
+		if _, ok := w.chains().Of("acme", checkpoint.ChainTail); ok || len(w.events.all()) != 0 {
 			t.Error("the tail has begun")
 		}
 		w.order(ingest.BackfillRequest("acme", "some", start.Add(-10*time.Hour), start.Add(-9*time.Hour)))
 		done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-10*time.Hour), start.Add(-8*time.Hour), true))
 		stop()
-		w.wantTally(k, done, ingest.Tally{Expected: 120, Stored: 120, Healed: 60})
+		w.wantTally(k, done, checkpoint.Tally{Expected: 120, Stored: 120, Healed: 60})
 		w.wantOnce(past[600:720])
 	})
 }
@@ -606,7 +607,7 @@ func TestAuditsInTurn(t *testing.T) {
 		stop()
 		var done []string
 		for _, r := range w.checkpoints.all() {
-			c, err := ingest.ReadCheckpoint(&r)
+			c, err := checkpoint.Read(&r)
 			if err != nil {
 				t.Fatal(err)
 			}

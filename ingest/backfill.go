@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -17,10 +18,13 @@ import (
 // calls a second at 300 ms each.
 const backfillChains = 16
 
+// chainBackfill is the prefix of slices of the past, which are pulled in parallel.
+const chainBackfill = "backfill/"
+
 // BackfillRequest returns a checkpoint that requests from the leader of a tenant to pull
 // the events that were stored between two times. name becomes the plan of its chain. Times
 // are cut to seconds.
-func BackfillRequest(tenant, name string, from, until time.Time) Checkpoint {
+func BackfillRequest(tenant, name string, from, until time.Time) checkpoint.Checkpoint {
 	c := newSlice(tenant, name, schema.SyntheticID(from), schema.SyntheticID(until))
 	c.Requested = true
 	return c
@@ -35,14 +39,14 @@ func BackfillPlan(chain string) (name string, ok bool) {
 }
 
 // newSlice returns the start of a chain that pulls a slice.
-func newSlice(tenant, plan, from, until string) Checkpoint {
+func newSlice(tenant, plan, from, until string) checkpoint.Checkpoint {
 	at, _ := schema.IDTime(from)
 	chain := fmt.Sprintf("%s%s/%s", chainBackfill, plan, at.Format("20060102150405.000"))
-	return Checkpoint{Tenant: tenant, Chain: chain, From: from, LogID: from, Until: until}
+	return checkpoint.Checkpoint{Tenant: tenant, Chain: chain, From: from, LogID: from, Until: until}
 }
 
 // cut cuts a stretch of the log into n slices of the same time.
-func cut(tenant, plan, from, until string, n int) []Checkpoint {
+func cut(tenant, plan, from, until string, n int) []checkpoint.Checkpoint {
 	start, hasStart := schema.IDTime(from)
 	end, hasEnd := schema.IDTime(until)
 	if !hasStart || !hasEnd {
@@ -50,13 +54,13 @@ func cut(tenant, plan, from, until string, n int) []Checkpoint {
 	}
 
 	// Ids have a resolution: a slice that would be empty becomes part of the next one.
-	var list []Checkpoint
+	var list []checkpoint.Checkpoint
 	for i := range n {
 		next := until
 		if i < n-1 {
 			next = schema.SyntheticID(start.Add(end.Sub(start) / time.Duration(n) * time.Duration(i+1)))
 		}
-		if higher(next, from) && !higher(next, until) {
+		if checkpoint.Higher(next, from) && !checkpoint.Higher(next, until) {
 			list = append(list, newSlice(tenant, plan, from, next))
 			from = next
 		}
@@ -66,7 +70,7 @@ func cut(tenant, plan, from, until string, n int) []Checkpoint {
 
 // slice is a stretch of the log that one chain pulls.
 type slice struct {
-	at      Checkpoint // acknowledged
+	at      checkpoint.Checkpoint // acknowledged
 	working bool
 	density float64 // events a second of the log, as far as it is known
 }
@@ -104,7 +108,7 @@ type backfill struct {
 func newBackfill() *backfill { return &backfill{changed: make(chan struct{})} }
 
 // add adds slices, except those that are known.
-func (b *backfill) add(list ...Checkpoint) {
+func (b *backfill) add(list ...checkpoint.Checkpoint) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range list {
@@ -152,14 +156,14 @@ func (s *slice) learn() {
 
 // claim waits for a slice to pull: the oldest one that is free, or half of the one that has
 // the most events left.
-func (b *backfill) claim(ctx context.Context, saves *saver) (*slice, error) {
+func (b *backfill) claim(ctx context.Context, saves *checkpoint.Saver) (*slice, error) {
 	for {
 		b.mu.Lock()
 		changed := b.changed
 		claimed, parts := b.tryClaim()
 		if len(parts) > 0 {
 			// Under mu, so that the other chain cannot save its new end before.
-			saves.save(parts...)
+			saves.Save(parts...)
 		}
 		b.mu.Unlock()
 		if claimed != nil {
@@ -184,7 +188,7 @@ func (s *slice) isWorthCutting() bool { return s.remaining() >= minSpan && s.exp
 
 // tryClaim is claim without the wait. If it has cut a slice, it also returns the checkpoints
 // of both parts.
-func (b *backfill) tryClaim() (claimed *slice, parts []Checkpoint) {
+func (b *backfill) tryClaim() (claimed *slice, parts []checkpoint.Checkpoint) {
 	// The list is sorted: the first free slice is the oldest.
 	var largest *slice
 	for _, s := range b.list {
@@ -203,7 +207,7 @@ func (b *backfill) tryClaim() (claimed *slice, parts []Checkpoint) {
 	// Cut the part that is left in the middle. The other chain stops there.
 	at, _ := schema.IDTime(largest.at.LogID)
 	middle := schema.SyntheticID(at.Add(largest.remaining() / 2))
-	if !higher(middle, largest.at.LogID) || !higher(largest.at.Until, middle) {
+	if !checkpoint.Higher(middle, largest.at.LogID) || !checkpoint.Higher(largest.at.Until, middle) {
 		return nil, nil
 	}
 
@@ -213,13 +217,13 @@ func (b *backfill) tryClaim() (claimed *slice, parts []Checkpoint) {
 	claimed = &slice{at: upper, working: true, density: largest.density}
 	largest.at.Until = middle
 	b.list = append(b.list, claimed)
-	return claimed, []Checkpoint{claimed.at, largest.at}
+	return claimed, []checkpoint.Checkpoint{claimed.at, largest.at}
 }
 
 // advance moves a slice forward after an acknowledgement, and removes it if it is done. It
 // returns the checkpoint to save, and the number of slices left. If the end of the slice has
 // been moved in the meantime, it stays moved.
-func (b *backfill) advance(s *slice, logID string, events int, end bool) (c Checkpoint, left int) {
+func (b *backfill) advance(s *slice, logID string, events int, end bool) (c checkpoint.Checkpoint, left int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s.at.LogID = logID
@@ -228,7 +232,7 @@ func (b *backfill) advance(s *slice, logID string, events int, end bool) (c Chec
 	s.learn()
 
 	// Until is read here, since another chain may have cut the slice while its page was fetched.
-	if end || reached(logID, s.at.Until) {
+	if end || s.at.EndsAt(logID) {
 		s.at.LogID, s.at.Done = s.at.Until, true
 		b.list = slices.DeleteFunc(b.list, func(other *slice) bool { return other == s })
 		if len(b.list) == 0 {
@@ -238,10 +242,6 @@ func (b *backfill) advance(s *slice, logID string, events int, end bool) (c Chec
 	b.signal()
 	return s.at, len(b.list)
 }
-
-// reached reports whether a cursor is at an end or after it. That is never true of ids of
-// another kind: then the last page of the tenant is the end.
-func reached(logID, until string) bool { return len(logID) == len(until) && logID >= until }
 
 // until returns the current end of a slice.
 func (b *backfill) until(s *slice) string {
@@ -259,7 +259,7 @@ func (b *backfill) end() string {
 	for _, s := range b.list {
 		plan, _ := BackfillPlan(s.at.Chain)
 		isOwn := plan == planFirst || strings.HasPrefix(plan, planCatchUp)
-		if isOwn && higher(s.at.Until, end) {
+		if isOwn && checkpoint.Higher(s.at.Until, end) {
 			end = s.at.Until
 		}
 	}
@@ -274,7 +274,7 @@ func (b *backfill) waitIdle(ctx context.Context) error {
 // waitPast waits until no slice is left between two cursors.
 func (b *backfill) waitPast(ctx context.Context, from, until string) error {
 	return b.waitUntilNone(ctx, func(s *slice) bool {
-		return higher(until, s.at.LogID) && higher(s.at.Until, from)
+		return checkpoint.Higher(until, s.at.LogID) && checkpoint.Higher(s.at.Until, from)
 	})
 }
 
@@ -378,7 +378,7 @@ func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 
 		// If we stop here, the next start produces the page again.
 		saved, left := p.backfill.advance(s, next, len(records), len(events) == 0)
-		p.saves.save(saved)
+		p.saves.Save(saved)
 		if saved.Done {
 			if left == 0 {
 				p.cfg.Log.Info("backfill finished", "events", p.backfill.status().Events)
@@ -396,7 +396,7 @@ func (p *Puller) sliceRecords(s *slice, events []schema.Event) (records []schema
 	for i := range events {
 		event := &events[i]
 		bytes += int64(len(event.Raw))
-		if event.LogID != "" && higher(event.LogID, until) {
+		if event.LogID != "" && checkpoint.Higher(event.LogID, until) {
 			continue
 		}
 		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Backfill, at

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -11,8 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
+
+var discard = slog.New(slog.DiscardHandler)
 
 // book is a topic in memory that can fail.
 type book struct {
@@ -33,6 +37,24 @@ func (b *book) Produce(ctx context.Context, records []schema.Record, _ func(erro
 	return nil
 }
 
+// topicOf is a topic that holds records.
+func topicOf(records ...schema.Record) func(context.Context, func(schema.Record) error) error {
+	return func(_ context.Context, yield func(schema.Record) error) error {
+		for i, r := range records {
+			r.Offset = int64(i)
+			if err := yield(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// sound is for checkpoints of which none is damaged.
+func sound(t *testing.T) func(error) {
+	return func(err error) { t.Helper(); t.Error(err) }
+}
+
 // TestCut shows that slices lie end to end, from one bound to the other, under
 // names of their own.
 func TestCut(t *testing.T) {
@@ -45,12 +67,12 @@ func TestCut(t *testing.T) {
 		}
 		n := 1 + rng.IntN(40)
 		list := cut("acme", "first", from, until, n)
-		if len(list) > n || len(list) == 0 && higher(until, from) {
+		if len(list) > n || len(list) == 0 && checkpoint.Higher(until, from) {
 			t.Fatalf("seed %d: %d slices of %s to %s, want up to %d", seed, len(list), from, until, n)
 		}
 		at, names := from, map[string]bool{}
 		for i, c := range list {
-			if c.From != at || c.LogID != at || !higher(c.Until, at) || c.Done || c.Tenant != "acme" {
+			if c.From != at || c.LogID != at || !checkpoint.Higher(c.Until, at) || c.Done || c.Tenant != "acme" {
 				t.Fatalf("seed %d: slice %d is %+v, want one from %s on", seed, i, c, at)
 			}
 			if name, ok := BackfillPlan(c.Chain); !ok || name != "first" || names[c.Chain] {
@@ -58,7 +80,7 @@ func TestCut(t *testing.T) {
 			}
 			at, names[c.Chain] = c.Until, true
 		}
-		if higher(until, from) && at != until {
+		if checkpoint.Higher(until, from) && at != until {
 			t.Fatalf("seed %d: the slices end at %s, want %s", seed, at, until)
 		}
 	}
@@ -70,7 +92,7 @@ type chain struct {
 	step  int
 	next  string
 	until string
-	saved Checkpoint
+	saved checkpoint.Checkpoint
 }
 
 // TestBackfillCoversAtEveryKill lets chains take, cut, pull and save at random.
@@ -90,9 +112,9 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 			var mu sync.Mutex // guards acked
 			acked := make([]bool, seconds)
 			topic := &book{}
-			check := func(n int) Checkpoints {
+			check := func(n int) checkpoint.Set {
 				t.Helper()
-				state, err := ReadCheckpoints(t.Context(), topicOf(topic.records[:n]...), sound(t))
+				state, err := checkpoint.ReadAll(t.Context(), topicOf(topic.records[:n]...), sound(t))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -124,14 +146,14 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 				return nil
 			}
 			slicesAtFirst := cut("acme", planFirst, idOf(0), idOf(seconds), 4)
-			state := Checkpoints{}
+			state := checkpoint.Set{}
 			for life := range 4 {
 				ctx, kill := context.WithCancel(t.Context())
-				saves := newSaver(topic, discard, func() {})
-				go saves.run(ctx)
+				saves := checkpoint.NewSaver(topic, discard, func() {})
+				go saves.Run(ctx)
 				b := newBackfill()
 				if life == 0 {
-					if err := saves.saveNow(ctx, slicesAtFirst...); err != nil {
+					if err := saves.SaveNow(ctx, slicesAtFirst...); err != nil {
 						t.Fatal(err)
 					}
 					b.add(slicesAtFirst...)
@@ -150,7 +172,7 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 						if err != nil {
 							break
 						}
-						if s.at.LogID == s.at.From && !slices.ContainsFunc(slicesAtFirst, func(f Checkpoint) bool { return f.Chain == s.at.Chain }) {
+						if s.at.LogID == s.at.From && !slices.ContainsFunc(slicesAtFirst, func(f checkpoint.Checkpoint) bool { return f.Chain == s.at.Chain }) {
 							cuts++
 						}
 						*c = chain{s: s, step: 1}
@@ -159,7 +181,7 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 						c.until, c.step = b.until(c.s), 2
 					case 2: // it is acked
 						end := c.next
-						if higher(end, c.until) {
+						if checkpoint.Higher(end, c.until) {
 							end = c.until
 						}
 						mu.Lock()
@@ -172,7 +194,7 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 						c.saved, _ = b.advance(c.s, c.next, 1000, false)
 						c.step = 4
 					case 4:
-						saves.save(c.saved)
+						saves.Save(c.saved)
 						if c.step = 1; c.saved.Done {
 							*c = chain{}
 						}
@@ -196,7 +218,7 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 // most events before it, and nothing that is not worth a cut.
 func TestBackfillTake(t *testing.T) {
 	at := func(s int) string { return schema.SyntheticID(noon.Add(time.Duration(s) * time.Second)) }
-	b, saves := newBackfill(), newSaver(&book{}, discard, func() {})
+	b, saves := newBackfill(), checkpoint.NewSaver(&book{}, discard, func() {})
 	over, end := context.WithCancel(t.Context())
 	end()
 	b.add(newSlice("acme", "p", at(1000), at(2000)), newSlice("acme", "p", at(0), at(1000)), newSlice("acme", "p", at(0), at(1000)))
@@ -235,7 +257,7 @@ func TestBackfillTake(t *testing.T) {
 // nothing left to do.
 func TestBackfillWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, saves := newBackfill(), newSaver(&book{}, discard, func() {})
+		b, saves := newBackfill(), checkpoint.NewSaver(&book{}, discard, func() {})
 		if err := b.waitIdle(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -126,7 +127,7 @@ func (p *Puller) emptyRetries(priority pace.Priority, cursor string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case higher(p.highestID, cursor):
+	case checkpoint.Higher(p.highestID, cursor):
 		return emptyDoubted
 	case priority == pace.PriorityTail: // it polls anyway
 		return 0
@@ -138,7 +139,7 @@ func (p *Puller) emptyRetries(priority pace.Priority, cursor string) int {
 func (p *Puller) noteID(logID string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := schema.IDTime(logID); ok && higher(logID, p.highestID) {
+	if _, ok := schema.IDTime(logID); ok && checkpoint.Higher(logID, p.highestID) {
 		p.highestID = logID
 	}
 }
@@ -182,7 +183,7 @@ func (p *Puller) fetchOrDetour(
 // expired reports whether all of the oldest events are after a cursor.
 func expired(cursor string, oldest auth0.Page) bool {
 	low, ok := nextCursor("", identify(oldest.Events), "")
-	return ok && higher(low, cursor)
+	return ok && checkpoint.Higher(low, cursor)
 }
 
 // detour returns the cursor to try: the cursor itself, the time in it, or the oldest events
@@ -210,7 +211,8 @@ func (p *Puller) afterDetour(
 		}
 		p.cfg.Log.Warn("log_id to resume from not found; resuming at the oldest event, which is newer",
 			"log_id", cursor, "oldest", next)
-		return events, next, p.recordGaps(ctx, gaps(next, Checkpoint{Chain: ChainTail, LogID: cursor}, nil))
+		tail := checkpoint.Checkpoint{Chain: checkpoint.ChainTail, LogID: cursor}
+		return events, next, p.recordGaps(ctx, gaps(next, tail, nil))
 	}
 
 	p.mu.Lock()
@@ -222,11 +224,11 @@ func (p *Puller) afterDetour(
 	}
 
 	// The second of the cursor has more than a page: no event is after the cursor yet.
-	if higher(cursor, next) {
+	if checkpoint.Higher(cursor, next) {
 		return events, next, nil
 	}
 	events = slices.DeleteFunc(events, func(event schema.Event) bool {
-		return event.LogID != "" && !higher(event.LogID, cursor)
+		return event.LogID != "" && !checkpoint.Higher(event.LogID, cursor)
 	})
 	p.noteID(next)
 	return events, next, nil
@@ -281,7 +283,7 @@ func nextCursor(cursor string, events []schema.Event, link string) (next string,
 		if lowest == "" || id < lowest {
 			lowest = id
 		}
-		if higher(id, next) {
+		if checkpoint.Higher(id, next) {
 			next = id
 		}
 		last = id
@@ -293,22 +295,13 @@ func nextCursor(cursor string, events []schema.Event, link string) (next string,
 	}
 
 	// The link counts if it is higher, as on a page whose last events cannot be identified.
-	if higher(link, next) {
+	if checkpoint.Higher(link, next) {
 		next = link
 	}
 	if next == cursor && len(last) != len(cursor) {
 		next = last // ids of another kind, whose order is unknown
 	}
 	return next, next != cursor
-}
-
-// higher compares ids. Auth0's ids have the same length, so they are in the order of their
-// text. An id of another length is only higher than an empty one.
-func higher(a, b string) bool {
-	if len(a) != len(b) {
-		return b == ""
-	}
-	return a > b
 }
 
 // callUntilAnswered repeats a call until it returns a page. It returns an *auth0.Error only for

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -377,7 +378,7 @@ func TestPullFromTheFuture(t *testing.T) {
 		w := newWorld(t, newTenant(events))
 		w.keep()
 		id := schema.SyntheticID(start.Add(5 * time.Hour))
-		old := ingest.Checkpoint{Tenant: "acme", Chain: ingest.ChainTail, LogID: id, Behind: id, LiveFrom: start.Add(5 * time.Hour)}
+		old := checkpoint.Checkpoint{Tenant: "acme", Chain: checkpoint.ChainTail, LogID: id, Behind: id, LiveFrom: start.Add(5 * time.Hour)}
 		r, err := old.Record()
 		if err != nil {
 			t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -79,24 +80,24 @@ func (w *world) wantCovered(events []logEvent) {
 		}
 		acked = len(all)
 		for _, r := range records {
-			c, err := ingest.ReadCheckpoint(&r)
+			c, err := checkpoint.Read(&r)
 			if err != nil {
 				return err
 			}
 			if state[string(r.Key)] = c; len(r.Value) == 0 {
 				delete(state, string(r.Key))
 			}
-			if _, known := state.Of("acme", ingest.ChainTail); !known {
+			if _, known := state.Of("acme", checkpoint.ChainTail); !known {
 				continue
 			}
-			var left []ingest.Checkpoint
+			var left []checkpoint.Checkpoint
 			for _, c := range state {
 				if !c.Done {
 					left = append(left, c)
 				}
 			}
 			for _, id := range open {
-				if !slices.ContainsFunc(left, func(c ingest.Checkpoint) bool { return id > c.LogID && (c.Until == "" || id <= c.Until) }) {
+				if !slices.ContainsFunc(left, func(c checkpoint.Checkpoint) bool { return id > c.LogID && (c.Until == "" || id <= c.Until) }) {
 					odd.errorf("%s is in no chain after %s", id, r.Value)
 				}
 			}
@@ -298,7 +299,7 @@ func TestFillForgets(t *testing.T) {
 		if n := len(w.chains()); n != 17 {
 			t.Errorf("%d chains, want 16 slices and the tail", n)
 		}
-		fresh := ingest.Checkpoint{Tenant: "acme", Chain: "audit/fresh", LogID: idAt(start, 0), Done: true, UpdatedAt: time.Now()}
+		fresh := checkpoint.Checkpoint{Tenant: "acme", Chain: "audit/fresh", LogID: idAt(start, 0), Done: true, UpdatedAt: time.Now()}
 		r, err := fresh.Record()
 		if err != nil {
 			t.Fatal(err)

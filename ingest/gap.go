@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -20,7 +21,7 @@ type gap struct{ from, until time.Time }
 const lapseAfter = time.Hour
 
 // gaps compares chains with the oldest cursor that the tenant still has.
-func gaps(oldest string, tail Checkpoint, slices []Checkpoint) []gap {
+func gaps(oldest string, tail checkpoint.Checkpoint, slices []checkpoint.Checkpoint) []gap {
 	first, ok := schema.IDTime(oldest)
 	if !ok {
 		return nil
@@ -28,7 +29,7 @@ func gaps(oldest string, tail Checkpoint, slices []Checkpoint) []gap {
 
 	var list []gap
 	for _, c := range append(slices[:len(slices):len(slices)], tail) {
-		pulls := c.Chain == ChainTail || strings.HasPrefix(c.Chain, chainBackfill)
+		pulls := c.Chain == checkpoint.ChainTail || strings.HasPrefix(c.Chain, chainBackfill)
 		from, ok := schema.IDTime(c.LogID)
 		if !ok || c.Requested || !pulls {
 			continue
@@ -44,7 +45,7 @@ func gaps(oldest string, tail Checkpoint, slices []Checkpoint) []gap {
 		if at, ok := schema.IDTime(c.Until); ok && at.Before(until) {
 			until = at
 		}
-		if from = from.Truncate(time.Second); from.Before(until) && higher(oldest, c.LogID) {
+		if from = from.Truncate(time.Second); from.Before(until) && checkpoint.Higher(oldest, c.LogID) {
 			list = append(list, gap{from, until})
 		}
 	}
@@ -57,7 +58,8 @@ func (p *Puller) findGap(ctx context.Context, cursor string, seen time.Time) err
 	if err != nil {
 		return err
 	}
-	return p.recordGaps(ctx, gaps(oldest, Checkpoint{Chain: ChainTail, LogID: cursor, SeenAt: seen}, nil))
+	tail := checkpoint.Checkpoint{Chain: checkpoint.ChainTail, LogID: cursor, SeenAt: seen}
+	return p.recordGaps(ctx, gaps(oldest, tail, nil))
 }
 
 // recordGaps produces an event for each gap, on which a rule alerts. If we stop here, the

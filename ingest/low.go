@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -18,10 +19,10 @@ var belowAll = strings.Repeat("0", len(beforeAll))
 
 // watchLowIDs pulls the events whose ids sort below 900…, where Auth0's ids start, and
 // checks for new ones from time to time.
-func (p *Puller) watchLowIDs(ctx context.Context, state Checkpoints) error {
+func (p *Puller) watchLowIDs(ctx context.Context, state checkpoint.Set) error {
 	c, known := state.Of(p.cfg.Tenant, chainLow)
 	if !known {
-		c = Checkpoint{Tenant: p.cfg.Tenant, Chain: chainLow, From: belowAll, LogID: belowAll}
+		c = checkpoint.Checkpoint{Tenant: p.cfg.Tenant, Chain: chainLow, From: belowAll, LogID: belowAll}
 	}
 
 	for {
@@ -39,7 +40,7 @@ func (p *Puller) watchLowIDs(ctx context.Context, state Checkpoints) error {
 
 // pullLowIDs pulls one page of such events. If the call fails, it reports no more events,
 // so that the tenant is asked again later: it may reject such an id.
-func (p *Puller) pullLowIDs(ctx context.Context, c *Checkpoint) (more bool, err error) {
+func (p *Puller) pullLowIDs(ctx context.Context, c *checkpoint.Checkpoint) (more bool, err error) {
 	// One event is enough to see whether there are any. Nearly always there are none.
 	events, err := p.fetchLowIDs(ctx, c.LogID, 1)
 	if err == nil && len(events) > 0 {
@@ -67,7 +68,7 @@ func (p *Puller) pullLowIDs(ctx context.Context, c *Checkpoint) (more bool, err 
 	// If we stop here, the next start pulls the page again.
 	c.LogID = last
 	c.Events += uint64(len(events))
-	p.saves.save(*c)
+	p.saves.Save(*c)
 	return true, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -63,7 +64,8 @@ func (p *Puller) dueOverlap() stretch {
 
 	// After a widening, the tail's marks do not go back far enough yet.
 	if p.overlapWidth > p.cfg.Overlap && p.synthetic {
-		if from := schema.SyntheticID(time.Now().Add(-p.clockAhead - p.overlapWidth)); higher(due.from, from) {
+		from := schema.SyntheticID(time.Now().Add(-p.clockAhead - p.overlapWidth))
+		if checkpoint.Higher(due.from, from) {
 			due.from = from
 		}
 	}
@@ -80,13 +82,13 @@ func (p *Puller) dueOverlap() stretch {
 // has no start if there is none. mu must be held.
 func (p *Puller) comparable(due stretch) stretch {
 	if at := p.recent.since(); p.synthetic && !at.IsZero() {
-		if from := schema.SyntheticID(at.Add(time.Second)); higher(from, due.from) {
+		if from := schema.SyntheticID(at.Add(time.Second)); checkpoint.Higher(from, due.from) {
 			due.from = from
 		}
 	}
 
 	// Events before the end of the backfill are not late: it has not pulled them yet.
-	if end := p.backfill.end(); higher(end, due.from) {
+	if end := p.backfill.end(); checkpoint.Higher(end, due.from) {
 		due.from = end
 	}
 	if p.status.CaughtUp.IsZero() {
@@ -143,7 +145,7 @@ func (p *Puller) runShortOverlap(ctx context.Context) error {
 func (p *Puller) reread(
 	ctx context.Context, due stretch, take *int, first bool,
 ) (found, calls int, err error) {
-	for cursor := due.from; higher(due.until, cursor); {
+	for cursor := due.from; checkpoint.Higher(due.until, cursor); {
 		calls++
 		events, next, err := p.fetchPage(ctx, pace.PriorityOverlap, cursor, take)
 		if err != nil {
@@ -159,7 +161,7 @@ func (p *Puller) reread(
 			found += len(late)
 		}
 
-		if len(events) == 0 || !higher(next, cursor) {
+		if len(events) == 0 || !checkpoint.Higher(next, cursor) {
 			return found, calls, nil
 		}
 		cursor = next
@@ -173,7 +175,7 @@ func (p *Puller) lateRecords(events []schema.Event, due stretch, first bool) []s
 	now, tenantNow, known := time.Now(), p.now(), p.recent.since()
 	for i := range events {
 		event := &events[i]
-		if event.LogID == "" || higher(event.LogID, due.until) {
+		if event.LogID == "" || checkpoint.Higher(event.LogID, due.until) {
 			continue // the tail pulls it
 		}
 		at, ok := schema.IDTime(event.LogID)

@@ -173,20 +173,6 @@ func TestAfter(t *testing.T) {
 	}
 }
 
-func TestHigher(t *testing.T) {
-	ids := []string{logID(noon, 1), logID(noon, 2), logID(noon.Add(time.Second), 1), logID(noon.Add(time.Hour), 0)}
-	for i, a := range ids {
-		for j, b := range ids {
-			if got := higher(a, b); got != (i > j) {
-				t.Errorf("higher(%s, %s) = %v", a, b, got)
-			}
-		}
-		if !higher(a, "") || higher("", a) || higher(a, "x") || higher("x", a) {
-			t.Errorf("%s against what is no id of its kind", a)
-		}
-	}
-}
-
 func TestCaughtUp(t *testing.T) {
 	old, recent := logID(noon.Add(-time.Hour), 1), logID(noon.Add(-time.Second), 1)
 	for _, tt := range []struct {

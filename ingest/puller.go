@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -56,15 +57,15 @@ type Puller struct {
 	// Run sets these at its start.
 
 	recent   *recent
-	saves    *saver
+	saves    *checkpoint.Saver
 	backfill *backfill
-	room     *semaphore.Weighted // bytes of pages that Kafka has not acknowledged
-	audits   chan Checkpoint     // requested audits
-	assigned map[string]bool     // chains that assign has seen; only its goroutine uses it
+	room     *semaphore.Weighted        // bytes of pages that Kafka has not acknowledged
+	audits   chan checkpoint.Checkpoint // requested audits
+	assigned map[string]bool            // chains that assign has seen; only its goroutine uses it
 
-	mu             sync.Mutex // guards the fields below
-	tail           Checkpoint // acknowledged
-	pendingOverlap stretch    // the part that the overlap still has to re-read; from the last run at first
+	mu             sync.Mutex            // guards the fields below
+	tail           checkpoint.Checkpoint // acknowledged
+	pendingOverlap stretch               // the part that the overlap still has to re-read; from the last run at first
 	overlapWidth   time.Duration
 	widthNeededAt  time.Time     // when an event was last late enough to need the width
 	synthetic      bool          // the tenant accepts synthetic ids
@@ -141,12 +142,12 @@ func NewPuller(
 // from the beginning if they have none of the tenant, and works on the chains that it
 // receives from requests. Failed calls are retried forever. Two Runs of a tenant at the
 // same time do no harm, but pull everything twice.
-func (p *Puller) Run(ctx context.Context, state Checkpoints, requests <-chan Checkpoint) error {
+func (p *Puller) Run(ctx context.Context, state checkpoint.Set, requests <-chan checkpoint.Checkpoint) error {
 	g, ctx := errgroup.WithContext(ctx)
 	p.reset()
 	defer p.stopped()
 
-	g.Go(func() error { return p.describe("save checkpoints", p.saves.run(ctx)) })
+	g.Go(func() error { return p.describe("save checkpoints", p.saves.Run(ctx)) })
 	g.Go(func() error { return p.produceOwn(ctx) })
 
 	g.Go(func() error {
@@ -189,12 +190,12 @@ func (p *Puller) Run(ctx context.Context, state Checkpoints, requests <-chan Che
 // reset prepares the state of a Run.
 func (p *Puller) reset() {
 	p.recent = newRecent(2*p.width() + p.cfg.OverlapEvery)
-	p.saves = newSaver(p.checkpoints, p.cfg.Log, func() {
+	p.saves = checkpoint.NewSaver(p.checkpoints, p.cfg.Log, func() {
 		p.cfg.Metrics.checkpoint.WithLabelValues(p.cfg.Tenant).SetToCurrentTime()
 	})
 	p.backfill.reset()
 	p.room = semaphore.NewWeighted(bytesAhead)
-	p.audits = make(chan Checkpoint, maxAudits)
+	p.audits = make(chan checkpoint.Checkpoint, maxAudits)
 	p.assigned = map[string]bool{}
 
 	p.mu.Lock()
@@ -203,7 +204,7 @@ func (p *Puller) reset() {
 	p.synthetic, p.acceptsIDs = false, make(chan struct{})
 	p.highestID, p.notFound, p.overlapRan = "", "", false
 	p.tenantDate, p.clockAhead = time.Time{}, 0
-	p.tail, p.pendingOverlap = Checkpoint{}, stretch{}
+	p.tail, p.pendingOverlap = checkpoint.Checkpoint{}, stretch{}
 	p.status.Running, p.status.CaughtUp = true, time.Time{}
 }
 
@@ -240,7 +241,7 @@ func (p *Puller) Status() PullStatus {
 }
 
 // acceptRequests assigns the chains that other processes request.
-func (p *Puller) acceptRequests(ctx context.Context, requests <-chan Checkpoint) error {
+func (p *Puller) acceptRequests(ctx context.Context, requests <-chan checkpoint.Checkpoint) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -255,7 +256,7 @@ func (p *Puller) acceptRequests(ctx context.Context, requests <-chan Checkpoint)
 
 // assign gives a chain to the goroutines that do its kind of work. It does so once: a
 // request may come again.
-func (p *Puller) assign(c Checkpoint) {
+func (p *Puller) assign(c checkpoint.Checkpoint) {
 	if p.assigned[c.Chain] {
 		return
 	}

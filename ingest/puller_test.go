@@ -18,6 +18,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -324,8 +325,8 @@ type world struct {
 	checkpoints *fakeTopic
 	log         *logBook
 	pacer       *pace.Limiter
-	kept        ingest.AuditStore      // what audits look at; nil for no audits
-	orders      chan ingest.Checkpoint // to the puller
+	kept        ingest.AuditStore          // what audits look at; nil for no audits
+	orders      chan checkpoint.Checkpoint // to the puller
 }
 
 // newWorld sets the time to start. It is for a synctest bubble.
@@ -333,7 +334,7 @@ func newWorld(t *testing.T, tenant *fakeTenant) *world {
 	t.Helper()
 	time.Sleep(time.Until(start))
 	return &world{t: t, tenant: tenant, events: &fakeTopic{}, checkpoints: &fakeTopic{}, log: &logBook{}, pacer: pace.New(0.7),
-		orders: make(chan ingest.Checkpoint)}
+		orders: make(chan checkpoint.Checkpoint)}
 }
 
 // run starts a puller that goes on from the newest checkpoint. stop ends it as a
@@ -348,7 +349,7 @@ func (w *world) run(cfg ingest.PullerConfig) (p *ingest.Puller, stop func()) {
 // lead lets a puller lead the tenant.
 func (w *world) lead(p *ingest.Puller) (stop func()) {
 	w.t.Helper()
-	found, err := ingest.ReadCheckpoints(w.t.Context(), w.checkpoints.readAll, func(err error) { w.t.Error(err) })
+	found, err := checkpoint.ReadAll(w.t.Context(), w.checkpoints.readAll, func(err error) { w.t.Error(err) })
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -366,16 +367,16 @@ func (w *world) lead(p *ingest.Puller) (stop func()) {
 }
 
 // checkpoint is the tail's newest that was written.
-func (w *world) checkpoint() ingest.Checkpoint {
+func (w *world) checkpoint() checkpoint.Checkpoint {
 	w.t.Helper()
-	c, _ := w.chains().Of("acme", ingest.ChainTail)
+	c, _ := w.chains().Of("acme", checkpoint.ChainTail)
 	return c
 }
 
 // chains are the newest checkpoints that were written.
-func (w *world) chains() ingest.Checkpoints {
+func (w *world) chains() checkpoint.Set {
 	w.t.Helper()
-	found, err := ingest.ReadCheckpoints(w.t.Context(), w.checkpoints.readAll, func(err error) { w.t.Error(err) })
+	found, err := checkpoint.ReadAll(w.t.Context(), w.checkpoints.readAll, func(err error) { w.t.Error(err) })
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -552,7 +553,7 @@ func TestPullCheckpointAfterAck(t *testing.T) {
 		w.checkpoints.before = func(_ context.Context, records []schema.Record) error {
 			got := w.events.pulled()
 			for _, r := range records {
-				c, err := ingest.ReadCheckpoint(&r)
+				c, err := checkpoint.Read(&r)
 				if err != nil {
 					t.Error(err)
 				}
@@ -560,7 +561,7 @@ func TestPullCheckpointAfterAck(t *testing.T) {
 					t.Errorf("checkpoint of key %q: %s", r.Key, r.Value)
 				}
 				from := c.From
-				if c.Chain == ingest.ChainTail {
+				if c.Chain == checkpoint.ChainTail {
 					from = schema.SyntheticID(c.LiveFrom)
 				}
 				for _, e := range events {
@@ -617,7 +618,7 @@ func TestPullRestart(t *testing.T) {
 				tt.set(w)
 				cfg := ingest.PullerConfig{Tenant: "acme", Backfill: 2 * time.Hour, Log: slog.New(w.log), Metrics: ingest.NewPullMetrics(prometheus.NewRegistry())}
 				p := ingest.NewPuller(cfg, w.tenant, w.pacer, w.events, w.checkpoints, nil)
-				if err := p.Run(t.Context(), ingest.Checkpoints{}, make(chan ingest.Checkpoint)); !errors.Is(err, errKill) || !strings.Contains(err.Error(), "acme") {
+				if err := p.Run(t.Context(), checkpoint.Set{}, make(chan checkpoint.Checkpoint)); !errors.Is(err, errKill) || !strings.Contains(err.Error(), "acme") {
 					t.Errorf("Run ended with %v, want the topic's error and the tenant", err)
 				}
 				time.Sleep(3 * time.Minute)
@@ -1077,7 +1078,7 @@ func TestPullStuckPage(t *testing.T) {
 			Metrics: ingest.NewPullMetrics(prometheus.NewRegistry())}, stuck, w.pacer, w.events, w.checkpoints, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
-		if err := p.Run(ctx, ingest.Checkpoints{}, make(chan ingest.Checkpoint)); !errors.Is(err, context.DeadlineExceeded) {
+		if err := p.Run(ctx, checkpoint.Set{}, make(chan checkpoint.Checkpoint)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Run: %v", err)
 		}
 		w.wantOnce(events)
@@ -1121,8 +1122,8 @@ func TestPullWithoutKafka(t *testing.T) {
 			t.Errorf("%d events count as acked", s.Events)
 		}
 		for _, r := range w.checkpoints.all() {
-			c, err := ingest.ReadCheckpoint(&r)
-			if err != nil || c.Events > 0 || c.From < events[0].id && c.LogID > c.From && c.Chain != ingest.ChainTail {
+			c, err := checkpoint.Read(&r)
+			if err != nil || c.Events > 0 || c.From < events[0].id && c.LogID > c.From && c.Chain != checkpoint.ChainTail {
 				t.Errorf("checkpoint %s, %v", r.Value, err)
 			}
 		}

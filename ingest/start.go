@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -23,7 +24,7 @@ const (
 const catchUpAfter = 2 * time.Hour
 
 // start decides where each chain resumes. The decision is saved before start returns.
-func (p *Puller) start(ctx context.Context, state Checkpoints) error {
+func (p *Puller) start(ctx context.Context, state checkpoint.Set) error {
 	if err := p.forget(ctx, state); err != nil {
 		return err
 	}
@@ -36,7 +37,7 @@ func (p *Puller) start(ctx context.Context, state Checkpoints) error {
 
 	// The names of requested chains start with their time: sorted, the one that was started first
 	// is resumed first.
-	slices.SortFunc(chains, func(a, b Checkpoint) int { return strings.Compare(a.Chain, b.Chain) })
+	slices.SortFunc(chains, func(a, b checkpoint.Checkpoint) int { return strings.Compare(a.Chain, b.Chain) })
 	for _, c := range chains {
 		p.assign(c)
 	}
@@ -45,12 +46,12 @@ func (p *Puller) start(ctx context.Context, state Checkpoints) error {
 
 // planStart returns the chains to run beside the tail: those that are not done, and new
 // slices. oldest is the first cursor that the tenant still has.
-func (p *Puller) planStart(ctx context.Context, state Checkpoints, oldest string) ([]Checkpoint, error) {
+func (p *Puller) planStart(ctx context.Context, state checkpoint.Set, oldest string) ([]checkpoint.Checkpoint, error) {
 	now := p.beginning()
 
-	var chains []Checkpoint
+	var chains []checkpoint.Checkpoint
 	for _, c := range state {
-		if c.Tenant == p.cfg.Tenant && c.Chain != ChainTail && !c.Done {
+		if c.Tenant == p.cfg.Tenant && c.Chain != checkpoint.ChainTail && !c.Done {
 			chains = append(chains, c)
 		}
 	}
@@ -58,7 +59,7 @@ func (p *Puller) planStart(ctx context.Context, state Checkpoints, oldest string
 		return chains, nil
 	}
 
-	tail, known := state.Of(p.cfg.Tenant, ChainTail)
+	tail, known := state.Of(p.cfg.Tenant, checkpoint.ChainTail)
 	if !known {
 		return p.startFirst(ctx, state, chains, oldest, now)
 	}
@@ -67,14 +68,15 @@ func (p *Puller) planStart(ctx context.Context, state Checkpoints, oldest string
 
 // startFirst starts the tail of a new tenant, and the slices of its backfill.
 func (p *Puller) startFirst(
-	ctx context.Context, state Checkpoints, chains []Checkpoint, oldest string, now time.Time,
-) ([]Checkpoint, error) {
-	tail := Checkpoint{Tenant: p.cfg.Tenant, Domain: p.cfg.Domain, Chain: ChainTail, LiveFrom: now}
+	ctx context.Context, state checkpoint.Set, chains []checkpoint.Checkpoint, oldest string, now time.Time,
+) ([]checkpoint.Checkpoint, error) {
+	tail := checkpoint.Checkpoint{Tenant: p.cfg.Tenant, Domain: p.cfg.Domain, Chain: checkpoint.ChainTail,
+		LiveFrom: now}
 	tail.LogID = schema.SyntheticID(now)
 	tail.Behind = tail.LogID
 
 	first := schema.SyntheticID(now.Add(-p.cfg.Backfill))
-	if p.cfg.Backfill < 0 || higher(oldest, first) {
+	if p.cfg.Backfill < 0 || checkpoint.Higher(oldest, first) {
 		first = oldest
 	}
 
@@ -112,8 +114,9 @@ func (p *Puller) startFirst(
 // startAgain resumes the tail of a known tenant. If its checkpoint is old, new slices pull
 // the events since then.
 func (p *Puller) startAgain(
-	ctx context.Context, state Checkpoints, chains []Checkpoint, tail Checkpoint, oldest string, now time.Time,
-) ([]Checkpoint, error) {
+	ctx context.Context, state checkpoint.Set, chains []checkpoint.Checkpoint, tail checkpoint.Checkpoint,
+	oldest string, now time.Time,
+) ([]checkpoint.Checkpoint, error) {
 	tail.Domain = p.cfg.Domain
 
 	// A clock that was ahead made this checkpoint. Until that time, nothing new would be pulled.
@@ -150,11 +153,13 @@ func (p *Puller) startAgain(
 //
 // If an earlier start crashed after it saved slices of the plan and before it saved the
 // tail, those slices are in state: the tail, or more slices, then start at their end.
-func (p *Puller) planSlices(state Checkpoints, plan, from string, tail *Checkpoint) []Checkpoint {
+func (p *Puller) planSlices(
+	state checkpoint.Set, plan, from string, tail *checkpoint.Checkpoint,
+) []checkpoint.Checkpoint {
 	end := ""
 	for _, c := range state {
 		name, ok := BackfillPlan(c.Chain)
-		if ok && name == plan && c.Tenant == p.cfg.Tenant && higher(c.Until, end) {
+		if ok && name == plan && c.Tenant == p.cfg.Tenant && checkpoint.Higher(c.Until, end) {
 			end = c.Until
 		}
 	}
@@ -172,7 +177,7 @@ func (p *Puller) planSlices(state Checkpoints, plan, from string, tail *Checkpoi
 	if from == "" {
 		from, chains = beforeAll, 1
 	}
-	if !higher(tail.LogID, from) {
+	if !checkpoint.Higher(tail.LogID, from) {
 		return nil
 	}
 	return cut(p.cfg.Tenant, plan, from, tail.LogID, chains)
@@ -180,7 +185,7 @@ func (p *Puller) planSlices(state Checkpoints, plan, from string, tail *Checkpoi
 
 // saveStart saves the start of the tail, after the slices before it. If we stop here, the
 // next start finds none, some or all of the slices; planSlices continues from there.
-func (p *Puller) saveStart(ctx context.Context, tail Checkpoint, chains []Checkpoint) error {
+func (p *Puller) saveStart(ctx context.Context, tail checkpoint.Checkpoint, chains []checkpoint.Checkpoint) error {
 	// The ids before Behind were pulled by other runs, so they are not known here.
 	if at, ok := schema.IDTime(tail.Behind); ok {
 		p.recent.forget(at)
@@ -190,7 +195,7 @@ func (p *Puller) saveStart(ctx context.Context, tail Checkpoint, chains []Checkp
 	p.mu.Lock()
 	p.tail = tail
 	p.mu.Unlock()
-	return p.saves.saveNow(ctx, append(chains[:len(chains):len(chains)], tail)...)
+	return p.saves.SaveNow(ctx, append(chains[:len(chains):len(chains)], tail)...)
 }
 
 // oldest returns a cursor just before or at the oldest event that the tenant still has,
@@ -346,11 +351,11 @@ const forgetAfter = time.Hour
 
 // forget deletes the checkpoints of chains that are done. If we stop here, the next start
 // deletes them.
-func (p *Puller) forget(ctx context.Context, state Checkpoints) error {
+func (p *Puller) forget(ctx context.Context, state checkpoint.Set) error {
 	var records []schema.Record
 	for _, c := range state {
 		if c.Tenant == p.cfg.Tenant && c.Done && !isBackground(c.Chain) && time.Since(c.UpdatedAt) > forgetAfter {
-			records = append(records, schema.Record{Key: []byte(c.key())})
+			records = append(records, schema.Record{Key: []byte(c.Key())})
 		}
 	}
 	if len(records) == 0 {

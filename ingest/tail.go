@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -130,7 +131,7 @@ func (p *Puller) produceTail(ctx context.Context, pages <-chan fetchedPage) erro
 
 		// If we stop here, the next start produces the events again. New slices are saved before the
 		// tail, which no longer covers them.
-		p.saves.save(work.slices...)
+		p.saves.Save(work.slices...)
 		p.advance(work.next, batch[len(batch)-1])
 		p.backfill.add(work.slices...)
 	}
@@ -163,8 +164,8 @@ type tailWork struct {
 	records []schema.Record
 	counts  map[schema.Source]int
 	bytes   int64
-	next    Checkpoint   // of the tail, after the batch
-	slices  []Checkpoint // that take over a serial backfill
+	next    checkpoint.Checkpoint   // of the tail, after the batch
+	slices  []checkpoint.Checkpoint // that take over a serial backfill
 }
 
 // prepare returns the records of a batch, and the checkpoints after it.
@@ -180,7 +181,7 @@ func (p *Puller) prepare(batch []fetchedPage, marks *marks) tailWork {
 			p.label(event, page.at, next)
 			work.records = append(work.records, event.Record())
 			work.counts[event.Source]++
-			if event.LogID != "" && !higher(event.LogID, page.next) {
+			if event.LogID != "" && !checkpoint.Higher(event.LogID, page.next) {
 				marks.add(event.LogID, at) // one page of a quiet tenant spans hours
 			}
 		}
@@ -203,7 +204,7 @@ func (p *Puller) prepare(batch []fetchedPage, marks *marks) tailWork {
 }
 
 // label sets the tenant, the source and the time of an event, and notes its id.
-func (p *Puller) label(event *schema.Event, at time.Time, next *Checkpoint) {
+func (p *Puller) label(event *schema.Event, at time.Time, next *checkpoint.Checkpoint) {
 	event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Tail, p.byTenant(at)
 	switch {
 	case event.LogID == "":
@@ -233,7 +234,7 @@ func passed(logID string, t time.Time) bool {
 const seenEvery = 10 * time.Minute
 
 // advance moves the tail forward and saves its checkpoint if it has changed enough.
-func (p *Puller) advance(next Checkpoint, last fetchedPage) {
+func (p *Puller) advance(next checkpoint.Checkpoint, last fetchedPage) {
 	// Behind must not pass a stretch that the overlap still has to re-read.
 	p.mu.Lock()
 	if p.pendingOverlap.from != "" {
@@ -271,7 +272,7 @@ func (p *Puller) advance(next Checkpoint, last fetchedPage) {
 		p.cfg.Log.Info("backfill finished", "events", next.Events)
 	}
 	if changed {
-		p.saves.save(next)
+		p.saves.Save(next)
 	}
 }
 

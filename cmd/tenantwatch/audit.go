@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -41,7 +42,7 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		var list []ingest.Checkpoint
+		var list []checkpoint.Checkpoint
 		name := newOrderName()
 		end := until.Add(time.Second) // ids made from times are cut to seconds
 		if o.alone {
@@ -52,7 +53,9 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 		}
 		bar := newConsole(a.stderr).startProgress("audit")
 		var seen chainProgress
-		o.update = func(c ingest.Checkpoint) { bar.show(seen.add(c, float64(len(tenants))*until.Sub(since).Seconds()), 0) }
+		o.update = func(c checkpoint.Checkpoint) {
+			bar.show(seen.add(c, float64(len(tenants))*until.Sub(since).Seconds()), 0)
+		}
 		done, err := o.give(ctx, list)
 		bar.done()
 		if err != nil {
@@ -66,7 +69,7 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 const farBehind = 5 * time.Minute
 
 // report prints the hours and what they add up to.
-func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []string, since, until time.Time, done []ingest.Checkpoint) error {
+func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []string, since, until time.Time, done []checkpoint.Checkpoint) error {
 	conn, end, err := connectReader(ctx, c)
 	if err != nil {
 		return err
@@ -98,7 +101,7 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 			return err
 		}
 	}
-	var all ingest.Tally
+	var all checkpoint.Tally
 	var behind []string
 	for _, c := range done {
 		if c.Audit != nil {

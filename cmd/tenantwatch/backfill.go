@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -31,7 +32,7 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		var list []ingest.Checkpoint
+		var list []checkpoint.Checkpoint
 		name := newOrderName()
 		for _, tenant := range tenants {
 			list = append(list, ingest.BackfillRequest(tenant, name, since, until))
@@ -40,7 +41,9 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 		bar := out.startProgress("backfill")
 		began := time.Now()
 		var seen chainProgress
-		o.update = func(c ingest.Checkpoint) { bar.show(seen.add(c, float64(len(tenants))*until.Sub(since).Seconds()), 0) }
+		o.update = func(c checkpoint.Checkpoint) {
+			bar.show(seen.add(c, float64(len(tenants))*until.Sub(since).Seconds()), 0)
+		}
 		done, err := o.give(ctx, list)
 		bar.done()
 		if err != nil {
@@ -57,12 +60,14 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 }
 
 // chainProgress adds up what chains tell of themselves.
-type chainProgress struct{ chains map[string]ingest.Checkpoint }
+type chainProgress struct {
+	chains map[string]checkpoint.Checkpoint
+}
 
 // add notes a chain; whole is the seconds of all chains together.
-func (p *chainProgress) add(c ingest.Checkpoint, whole float64) pullStatus {
+func (p *chainProgress) add(c checkpoint.Checkpoint, whole float64) pullStatus {
 	if p.chains == nil {
-		p.chains = map[string]ingest.Checkpoint{}
+		p.chains = map[string]checkpoint.Checkpoint{}
 	}
 	p.chains[c.Tenant+"/"+c.Chain] = c
 	var s pullStatus

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -120,13 +121,13 @@ func (o *orders) tenants(ctx context.Context, c *Config, name string) ([]string,
 }
 
 // tails are the newest checkpoints of the tenants' tails, by tenant.
-func tails(ctx context.Context, k *kafka.Client, topic string) (map[string]ingest.Checkpoint, error) {
-	all, err := ingest.ReadCheckpoints(ctx, func(ctx context.Context, yield func(schema.Record) error) error {
+func tails(ctx context.Context, k *kafka.Client, topic string) (map[string]checkpoint.Checkpoint, error) {
+	all, err := checkpoint.ReadAll(ctx, func(ctx context.Context, yield func(schema.Record) error) error {
 		return k.ReadAll(ctx, topic, yield)
 	}, func(error) {}) // named where the pull starts
-	found := map[string]ingest.Checkpoint{}
+	found := map[string]checkpoint.Checkpoint{}
 	for _, c := range all {
-		if c.Chain == ingest.ChainTail {
+		if c.Chain == checkpoint.ChainTail {
 			found[c.Tenant] = c
 		}
 	}
@@ -135,7 +136,7 @@ func tails(ctx context.Context, k *kafka.Client, topic string) (map[string]inges
 
 // checkNames refuses to pull a tenant under another name than it is kept under: all
 // of it would come a second time.
-func (c *Config) checkNames(kept map[string]ingest.Checkpoint) error {
+func (c *Config) checkNames(kept map[string]checkpoint.Checkpoint) error {
 	var f faults
 	for i := range c.Tenants {
 		t := &c.Tenants[i]
@@ -179,8 +180,8 @@ type orders struct {
 	kafka  *kafka.Client
 	topic  string
 	log    *slog.Logger
-	alone  bool                    // this process does the work itself
-	update func(ingest.Checkpoint) // called by one goroutine at a time
+	alone  bool                        // this process does the work itself
+	update func(checkpoint.Checkpoint) // called by one goroutine at a time
 
 	mu sync.Mutex // guards calls of update
 }
@@ -292,8 +293,8 @@ const remindEvery = 30 * time.Second
 
 // give asks for chains and waits until each, and all that was cut off from it, is
 // done. It returns the last of each chain.
-func (o *orders) give(ctx context.Context, list []ingest.Checkpoint) ([]ingest.Checkpoint, error) {
-	var all []ingest.Checkpoint
+func (o *orders) give(ctx context.Context, list []checkpoint.Checkpoint) ([]checkpoint.Checkpoint, error) {
+	var all []checkpoint.Checkpoint
 	g, ctx := errgroup.WithContext(ctx)
 	for _, order := range list {
 		g.Go(func() error {
@@ -310,19 +311,19 @@ func (o *orders) give(ctx context.Context, list []ingest.Checkpoint) ([]ingest.C
 // errDone ends the reading of a topic.
 var errDone = errors.New("done")
 
-func (o *orders) giveOne(ctx context.Context, order ingest.Checkpoint) ([]ingest.Checkpoint, error) {
+func (o *orders) giveOne(ctx context.Context, order checkpoint.Checkpoint) ([]checkpoint.Checkpoint, error) {
 	partition, err := o.kafka.PartitionOf(ctx, o.topic, []byte(order.Tenant))
 	if err != nil {
 		return nil, err
 	}
 	plan, isBackfill := ingest.BackfillPlan(order.Chain)
-	chains := map[string]ingest.Checkpoint{}
+	chains := map[string]checkpoint.Checkpoint{}
 	heard := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go o.remind(ctx, order.Tenant, heard)
 	ask := func() error {
-		producer := o.kafka.NewProducerBy(o.topic, func(key []byte) []byte { return []byte(ingest.TenantOf(key)) })
+		producer := o.kafka.NewProducerBy(o.topic, func(key []byte) []byte { return []byte(checkpoint.TenantOf(key)) })
 		defer producer.Close()
 		r, err := order.Record()
 		if err != nil {
@@ -331,7 +332,7 @@ func (o *orders) giveOne(ctx context.Context, order ingest.Checkpoint) ([]ingest
 		return producer.Produce(ctx, []schema.Record{r}, func(err error) { o.log.Warn("Kafka does not take the order; trying again", "err", err) })
 	}
 	err = o.kafka.Follow(ctx, o.topic, partition, ask, func(r schema.Record) error {
-		c, err := ingest.ReadCheckpoint(&r)
+		c, err := checkpoint.Read(&r)
 		if err != nil {
 			return nil // no answer to us
 		}
@@ -364,7 +365,7 @@ func (o *orders) giveOne(ctx context.Context, order ingest.Checkpoint) ([]ingest
 	if !errors.Is(err, errDone) {
 		return nil, err
 	}
-	var list []ingest.Checkpoint
+	var list []checkpoint.Checkpoint
 	for _, c := range chains {
 		list = append(list, c)
 	}

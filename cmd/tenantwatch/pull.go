@@ -9,6 +9,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -34,7 +35,7 @@ const settlePatience = time.Minute
 func (p *pipeline) makePullers(ordersOnly bool) error {
 	c, topics := p.cfg, p.backend.topics
 	events := p.producer(topics.Events)
-	checkpoints := p.keep(p.backend.kafka.NewProducerBy(topics.Checkpoints, func(key []byte) []byte { return []byte(ingest.TenantOf(key)) }))
+	checkpoints := p.keep(p.backend.kafka.NewProducerBy(topics.Checkpoints, func(key []byte) []byte { return []byte(checkpoint.TenantOf(key)) }))
 	archive := ingest.NewArchive(p.backend.conn,
 		func(ctx context.Context) error {
 			return p.backend.kafka.Drained(ctx, topics.Events, c.group(groupWriter), settlePatience)
@@ -81,7 +82,7 @@ func (p *pipeline) lead(ctx context.Context, part *kafka.Partition) error {
 	if err := part.SeekEnd(ctx); err != nil {
 		return err
 	}
-	state, err := ingest.ReadCheckpoints(ctx, func(ctx context.Context, yield func(schema.Record) error) error {
+	state, err := checkpoint.ReadAll(ctx, func(ctx context.Context, yield func(schema.Record) error) error {
 		return p.backend.kafka.ReadAll(ctx, topic, yield)
 	}, func(err error) {
 		p.log.Error("a checkpoint cannot be used; the chain continues from the one before it, audits find what is missing", "part", "pull", "err", err)
@@ -90,9 +91,9 @@ func (p *pipeline) lead(ctx context.Context, part *kafka.Partition) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	orders := map[string]chan ingest.Checkpoint{}
+	orders := map[string]chan checkpoint.Checkpoint{}
 	for _, pull := range ours {
-		taken := make(chan ingest.Checkpoint)
+		taken := make(chan checkpoint.Checkpoint)
 		orders[pull.Tenant()] = taken
 		p.log.Info("this process pulls the tenant", "tenant", pull.Tenant())
 		g.Go(func() error { return pull.Run(ctx, state, taken) })
@@ -102,13 +103,13 @@ func (p *pipeline) lead(ctx context.Context, part *kafka.Partition) error {
 }
 
 // takeOrders hands chains that other processes ask for to the pullers.
-func takeOrders(ctx context.Context, part *kafka.Partition, orders map[string]chan ingest.Checkpoint) error {
+func takeOrders(ctx context.Context, part *kafka.Partition, orders map[string]chan checkpoint.Checkpoint) error {
 	for {
 		r, err := part.Fetch(ctx)
 		if err != nil {
 			return err
 		}
-		c, err := ingest.ReadCheckpoint(&r)
+		c, err := checkpoint.Read(&r)
 		if err != nil {
 			continue // no order that could be followed; who reads the checkpoints names it
 		}

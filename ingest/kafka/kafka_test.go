@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
 	"github.com/tenantwatch/tenantwatch/ingest/write"
@@ -619,9 +620,9 @@ func testReadAllCompacted(t *testing.T, b *testBroker) {
 	if _, err := c.EnsureTopics(t.Context(), topics.All(kafkalocal.SegmentBytes)); err != nil {
 		t.Fatal(err)
 	}
-	read := func(c *kafka.Client) ingest.Checkpoints {
+	read := func(c *kafka.Client) checkpoint.Set {
 		t.Helper()
-		found, err := ingest.ReadCheckpoints(t.Context(), func(ctx context.Context, yield func(schema.Record) error) error {
+		found, err := checkpoint.ReadAll(t.Context(), func(ctx context.Context, yield func(schema.Record) error) error {
 			return c.ReadAll(ctx, topics.Checkpoints, yield)
 		}, func(err error) { t.Error(err) })
 		if err != nil {
@@ -633,9 +634,9 @@ func testReadAllCompacted(t *testing.T, b *testBroker) {
 		t.Errorf("an empty topic has %v", got)
 	}
 	p := newProducer(t, c, topics.Checkpoints)
-	want := ingest.Checkpoints{}
+	want := checkpoint.Set{}
 	for i := range 100 {
-		at := ingest.Checkpoint{Tenant: fmt.Sprintf("tenant%d", i%7), Chain: ingest.ChainTail, LogID: fmt.Sprint(i), Events: uint64(i)}
+		at := checkpoint.Checkpoint{Tenant: fmt.Sprintf("tenant%d", i%7), Chain: checkpoint.ChainTail, LogID: fmt.Sprint(i), Events: uint64(i)}
 		r, err := at.Record()
 		if err != nil {
 			t.Fatal(err)

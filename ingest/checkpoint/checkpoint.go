@@ -1,4 +1,4 @@
-package ingest
+package checkpoint
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 // Checkpoint is the position of a chain. Kafka has acknowledged all events up to it.
 //
 // A checkpoint is also how a process requests work: the process that leads a tenant works
-// on every chain of it that is marked as requested. See BackfillRequest and AuditRequest.
+// on every chain of it that is marked as requested.
 type Checkpoint struct {
 	Tenant    string    `json:"tenant"`
 	Chain     string    `json:"chain"`           // tail, backfill/PLAN/FROM or audit/NAME
@@ -42,23 +42,40 @@ type Checkpoint struct {
 	Hour   *Tally `json:"hour,omitempty"`   // counts of the hour of LogID
 }
 
-// The chains of a tenant, beside chainLow.
-const (
-	ChainTail     = "tail"      // from the first start on
-	chainBackfill = "backfill/" // slices of the past, in parallel
-	chainAudit    = "audit/"    // comparisons with ClickHouse
-)
+// Tally has the counts of an audit, for an hour or in all.
+type Tally struct {
+	From     string `json:"from,omitempty"` // the audited part of the hour starts after this log_id
+	Expected uint64 `json:"expected"`       // events of the tenant
+	Stored   uint64 `json:"stored"`         // of these, in ClickHouse
+	Dead     uint64 `json:"dead"`           // of these, kept as dead letters
+	Missing  uint64 `json:"missing"`        // of these, missing even after the audit
+	Healed   uint64 `json:"healed"`         // events that were missing, and were pulled and stored
+}
 
-func (c *Checkpoint) key() string { return c.Tenant + "/" + c.Chain }
+// Add adds another tally.
+func (t *Tally) Add(o *Tally) {
+	t.Expected += o.Expected
+	t.Stored += o.Stored
+	t.Dead += o.Dead
+	t.Missing += o.Missing
+	t.Healed += o.Healed
+}
+
+// ChainTail is the chain of a tenant's new events, from the first start on. The pull and the audits
+// name the others.
+const ChainTail = "tail"
+
+// Key returns the key of its record.
+func (c *Checkpoint) Key() string { return c.Tenant + "/" + c.Chain }
 
 // Record returns the checkpoint as a record of the checkpoints topic. The tenant decides
 // its partition, see TenantOf.
 func (c *Checkpoint) Record() (schema.Record, error) {
 	value, err := json.Marshal(c)
 	if err != nil {
-		return schema.Record{}, fmt.Errorf("checkpoint %s: %w", c.key(), err)
+		return schema.Record{}, fmt.Errorf("checkpoint %s: %w", c.Key(), err)
 	}
-	return schema.Record{Key: []byte(c.key()), Value: value}, nil
+	return schema.Record{Key: []byte(c.Key()), Value: value}, nil
 }
 
 // TenantOf returns the tenant in the key of a checkpoint's record.
@@ -67,9 +84,9 @@ func TenantOf(key []byte) string {
 	return tenant
 }
 
-// ReadCheckpoint reads a record of the checkpoints topic. A record without a value deletes
+// Read reads a record of the checkpoints topic. A record without a value deletes
 // the chain: then only Tenant, Chain and Done are set.
-func ReadCheckpoint(r *schema.Record) (Checkpoint, error) {
+func Read(r *schema.Record) (Checkpoint, error) {
 	var c Checkpoint
 	if len(r.Value) == 0 {
 		tenant, chain, _ := strings.Cut(string(r.Key), "/")
@@ -82,40 +99,40 @@ func ReadCheckpoint(r *schema.Record) (Checkpoint, error) {
 	}
 
 	// The value must belong to its key.
-	if key := c.key(); key != string(r.Key) {
+	if key := c.Key(); key != string(r.Key) {
 		return c, fmt.Errorf("checkpoint %q at offset %d of partition %d has the value of %q",
 			r.Key, r.Offset, r.Partition, key)
 	}
 	return c, nil
 }
 
-// Checkpoints has the newest checkpoint of each chain.
-type Checkpoints map[string]Checkpoint
+// Set has the newest checkpoint of each chain.
+type Set map[string]Checkpoint
 
 // Of returns the checkpoint of a chain. ok is false before its first start.
-func (c Checkpoints) Of(tenant, chain string) (_ Checkpoint, ok bool) {
-	found, ok := c[tenant+"/"+chain]
+func (s Set) Of(tenant, chain string) (_ Checkpoint, ok bool) {
+	found, ok := s[tenant+"/"+chain]
 	return found, ok
 }
 
-// ReadCheckpoints rebuilds the checkpoints from their topic. readAll calls its function for
+// ReadAll rebuilds the checkpoints from their topic. readAll calls its function for
 // every record of the topic, in order. damaged is called for each checkpoint that cannot be
 // used. The checkpoint before it counts, or none, so that events are pulled again rather
 // than not at all.
-func ReadCheckpoints(
+func ReadAll(
 	ctx context.Context, readAll func(context.Context, func(schema.Record) error) error, damaged func(error),
-) (Checkpoints, error) {
-	found := Checkpoints{}
+) (Set, error) {
+	found := Set{}
 	partition := map[string]int{}
 	err := readAll(ctx, func(r schema.Record) error {
-		checkpoint, err := ReadCheckpoint(&r)
+		checkpoint, err := Read(&r)
 		if err != nil {
 			damaged(err)
 			return nil
 		}
 
 		// If partitions were added to the topic, a chain has records in two of them: the newer counts.
-		key := checkpoint.key()
+		key := checkpoint.Key()
 		old, known := found[key]
 		if known && partition[key] != r.Partition && old.UpdatedAt.After(checkpoint.UpdatedAt) {
 			return nil

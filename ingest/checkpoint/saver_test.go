@@ -1,4 +1,4 @@
-package ingest
+package checkpoint
 
 import (
 	"context"
@@ -11,12 +11,31 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
+// book is a topic in memory that can fail.
+type book struct {
+	records []schema.Record
+	wrote   func(records []schema.Record) error // asked before records are kept; may be nil
+}
+
+func (b *book) Produce(ctx context.Context, records []schema.Record, _ func(error)) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if b.wrote != nil {
+		if err := b.wrote(records); err != nil {
+			return err
+		}
+	}
+	b.records = append(b.records, records...)
+	return nil
+}
+
 // written lists the chains in a topic's records with where they stand.
 func written(t *testing.T, records []schema.Record) []string {
 	t.Helper()
 	var list []string
 	for _, r := range records {
-		c, err := ReadCheckpoint(&r)
+		c, err := Read(&r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,13 +66,13 @@ func TestSaver(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				topic := &book{}
-				s := newSaver(topic, discard, func() {})
+				s := NewSaver(topic, discard, func() {})
 				for _, c := range tt.put {
-					s.save(c)
+					s.Save(c)
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
-				go func() { ended <- s.run(ctx) }()
+				go func() { ended <- s.Run(ctx) }()
 				synctest.Wait()
 				if got := written(t, topic.records); !slices.Equal(got, tt.want) {
 					t.Errorf("got %q, want %q", got, tt.want)
@@ -75,10 +94,10 @@ func TestSaverPace(t *testing.T) {
 		var times []time.Duration
 		topic := &book{wrote: func([]schema.Record) error { times = append(times, time.Since(begin)); return nil }}
 		wrote := 0
-		s := newSaver(topic, discard, func() { wrote++ })
-		go s.run(t.Context())
+		s := NewSaver(topic, discard, func() { wrote++ })
+		go s.Run(t.Context())
 		for i := range 250 {
-			s.save(Checkpoint{Tenant: "acme", Chain: "tail", LogID: "900", Events: uint64(i)})
+			s.Save(Checkpoint{Tenant: "acme", Chain: "tail", LogID: "900", Events: uint64(i)})
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Minute)
@@ -87,7 +106,7 @@ func TestSaverPace(t *testing.T) {
 		if !slices.Equal(times, want) || wrote != len(want) {
 			t.Errorf("written at %v, told %d times, want %v", times, wrote, want)
 		}
-		last, err := ReadCheckpoint(&topic.records[len(topic.records)-1])
+		last, err := Read(&topic.records[len(topic.records)-1])
 		if err != nil || last.Events != 249 || last.UpdatedAt.IsZero() || len(topic.records) != len(want) {
 			t.Errorf("the last of %d is %+v, %v", len(topic.records), last, err)
 		}
@@ -99,23 +118,23 @@ func TestSaverPace(t *testing.T) {
 func TestSaverSettle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		topic := &book{wrote: func([]schema.Record) error { time.Sleep(10 * time.Second); return nil }}
-		s := newSaver(topic, discard, func() {})
-		go s.run(t.Context())
-		s.save(Checkpoint{Tenant: "acme", Chain: "a"})
+		s := NewSaver(topic, discard, func() {})
+		go s.Run(t.Context())
+		s.Save(Checkpoint{Tenant: "acme", Chain: "a"})
 		time.Sleep(time.Second) // the write of a is under way
-		s.save(Checkpoint{Tenant: "acme", Chain: "b"})
-		if err := s.saveNow(t.Context(), Checkpoint{Tenant: "acme", Chain: "c"}); err != nil {
+		s.Save(Checkpoint{Tenant: "acme", Chain: "b"})
+		if err := s.SaveNow(t.Context(), Checkpoint{Tenant: "acme", Chain: "c"}); err != nil {
 			t.Fatal(err)
 		}
 		if got := written(t, topic.records); !slices.Equal(got, []string{"a ", "b ", "c "}) {
 			t.Errorf("durable: %q", got)
 		}
-		if err := s.saveNow(t.Context()); err != nil {
+		if err := s.SaveNow(t.Context()); err != nil {
 			t.Errorf("with nothing to write: %v", err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := s.saveNow(ctx, Checkpoint{Tenant: "acme", Chain: "d"}); !errors.Is(err, context.DeadlineExceeded) {
+		if err := s.SaveNow(ctx, Checkpoint{Tenant: "acme", Chain: "d"}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v before the write, want the end of the context", err)
 		}
 		time.Sleep(time.Minute)
@@ -127,12 +146,12 @@ func TestSaverSettle(t *testing.T) {
 func TestSaverFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errAway := errors.New("the topic is gone")
-		s := newSaver(&book{wrote: func([]schema.Record) error { return errAway }}, discard, func() { t.Error("told of a write") })
+		s := NewSaver(&book{wrote: func([]schema.Record) error { return errAway }}, discard, func() { t.Error("told of a write") })
 		ended := make(chan error, 1)
-		go func() { ended <- s.run(t.Context()) }()
+		go func() { ended <- s.Run(t.Context()) }()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := s.saveNow(ctx, Checkpoint{Tenant: "acme", Chain: "a"}); !errors.Is(err, context.DeadlineExceeded) {
+		if err := s.SaveNow(ctx, Checkpoint{Tenant: "acme", Chain: "a"}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("settle: %v", err)
 		}
 		if err := <-ended; !errors.Is(err, errAway) {

@@ -1,4 +1,4 @@
-package ingest
+package checkpoint
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -15,30 +14,39 @@ import (
 // write are pulled again after a crash.
 const saveEvery = 100 * time.Millisecond
 
-// saver writes the checkpoints of chains to Kafka: of each chain its start, and then only
+// Producer makes records durable in one topic.
+type Producer interface {
+	// Produce returns nil once every record is durable. It retries until ctx ends
+	// and calls failed after each failed attempt. After an error, some records may
+	// have been written.
+	Produce(ctx context.Context, records []schema.Record, failed func(error)) error
+}
+
+// Saver writes the checkpoints of chains to Kafka: of each chain its start, and then only
 // the newest.
-type saver struct {
+type Saver struct {
 	topic Producer
 	log   *slog.Logger
 	wrote func() // called after each write
 
 	mu      sync.Mutex    // guards the fields below
-	pending []Checkpoint  // in the order of save
+	pending []Checkpoint  // in the order of Save
 	some    chan struct{} // signals that checkpoints are pending; has room for one
 	waiting []chan struct{}
 }
 
-func newSaver(topic Producer, log *slog.Logger, wrote func()) *saver {
-	return &saver{topic: topic, log: log, wrote: wrote, some: make(chan struct{}, 1)}
+// NewSaver returns a saver for the checkpoints topic. It calls wrote after each write.
+func NewSaver(topic Producer, log *slog.Logger, wrote func()) *Saver {
+	return &Saver{topic: topic, log: log, wrote: wrote, some: make(chan struct{}, 1)}
 }
 
-// save queues checkpoints. Each is written in the order of the calls, unless a newer one
+// Save queues checkpoints. Each is written in the order of the calls, unless a newer one
 // of its chain replaces it before. The start of a chain is never replaced: another chain,
 // queued after it, may end where this one starts.
-func (s *saver) save(list ...Checkpoint) { s.add(nil, list) }
+func (s *Saver) Save(list ...Checkpoint) { s.add(nil, list) }
 
-// saveNow queues checkpoints and waits until all that are queued are durable.
-func (s *saver) saveNow(ctx context.Context, list ...Checkpoint) error {
+// SaveNow queues checkpoints and waits until all that are queued are durable.
+func (s *Saver) SaveNow(ctx context.Context, list ...Checkpoint) error {
 	done := make(chan struct{})
 	s.add(done, list)
 	select {
@@ -49,12 +57,12 @@ func (s *saver) saveNow(ctx context.Context, list ...Checkpoint) error {
 	}
 }
 
-func (s *saver) add(done chan struct{}, list []Checkpoint) {
+func (s *Saver) add(done chan struct{}, list []Checkpoint) {
 	now := time.Now().UTC()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	// run closes done after the write of everything that is pending now.
+	// Run closes done after the write of everything that is pending now.
 	if done != nil {
 		s.waiting = append(s.waiting, done)
 	}
@@ -63,7 +71,7 @@ func (s *saver) add(done chan struct{}, list []Checkpoint) {
 		c.UpdatedAt = now
 		s.pending = slices.DeleteFunc(s.pending, func(old Checkpoint) bool {
 			isStart := old.LogID == old.From
-			return old.key() == c.key() && !isStart
+			return old.Key() == c.Key() && !isStart
 		})
 		s.pending = append(s.pending, c)
 	}
@@ -74,8 +82,8 @@ func (s *saver) add(done chan struct{}, list []Checkpoint) {
 	}
 }
 
-// run writes checkpoints until ctx ends.
-func (s *saver) run(ctx context.Context) error {
+// Run writes checkpoints until ctx ends.
+func (s *Saver) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -98,14 +106,16 @@ func (s *saver) run(ctx context.Context) error {
 		}
 		s.wrote()
 
-		if !pace.Sleep(ctx, saveEvery) {
+		select {
+		case <-ctx.Done():
 			return ctx.Err()
+		case <-time.After(saveEvery):
 		}
 	}
 }
 
 // write makes checkpoints durable, in their order.
-func (s *saver) write(ctx context.Context, list []Checkpoint) error {
+func (s *Saver) write(ctx context.Context, list []Checkpoint) error {
 	var records []schema.Record
 	for i := range list {
 		r, err := list[i].Record()

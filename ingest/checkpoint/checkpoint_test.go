@@ -1,4 +1,4 @@
-package ingest
+package checkpoint
 
 import (
 	"context"
@@ -44,7 +44,7 @@ func TestCheckpointRecord(t *testing.T) {
 	if string(r.Key) != "acme/tail" || string(r.Value) != want {
 		t.Errorf("got %s: %s\nwant %s", r.Key, r.Value, want)
 	}
-	found, err := ReadCheckpoints(t.Context(), topicOf(r), sound(t))
+	found, err := ReadAll(t.Context(), topicOf(r), sound(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestCheckpointRecord(t *testing.T) {
 func TestReadCheckpoints(t *testing.T) {
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		want := Checkpoints{}
+		want := Set{}
 		var records []schema.Record
 		for i := range rng.IntN(200) {
 			c := Checkpoint{Tenant: fmt.Sprintf("tenant/%d é", rng.IntN(5)), Chain: []string{ChainTail, "slice-1"}[rng.IntN(2)],
@@ -71,14 +71,14 @@ func TestReadCheckpoints(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want[c.key()] = c
+			want[c.Key()] = c
 			if rng.IntN(5) == 0 {
 				r.Value = nil
-				delete(want, c.key())
+				delete(want, c.Key())
 			}
 			records = append(records, r)
 		}
-		got, err := ReadCheckpoints(t.Context(), topicOf(records...), sound(t))
+		got, err := ReadAll(t.Context(), topicOf(records...), sound(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func TestDamagedCheckpoints(t *testing.T) {
 	for _, value := range []string{`{`, `[]`, `"x"`, `{"log_id":1}`, `{"events":-1}`, `{"events":1e99}`, `{"live_from":"yesterday"}`, "\x00", `{}{}`,
 		`{"tenant":"acme","chain":"tail","log_id":"8"`, `{"tenant":"other","chain":"tail","log_id":"8"}`, `{"tenant":"acme","chain":"backfill/1/2"}`, `{}`} {
 		var told []error
-		found, err := ReadCheckpoints(t.Context(), topicOf(good, schema.Record{Key: []byte("acme/tail"), Value: []byte(value)}), func(err error) { told = append(told, err) })
+		found, err := ReadAll(t.Context(), topicOf(good, schema.Record{Key: []byte("acme/tail"), Value: []byte(value)}), func(err error) { told = append(told, err) })
 		if err != nil || len(told) != 1 || !strings.Contains(told[0].Error(), `"acme/tail" at offset 1 of partition 0`) {
 			t.Errorf("%q: got %v, told %v", value, err, told)
 		}
@@ -109,7 +109,7 @@ func TestDamagedCheckpoints(t *testing.T) {
 		}
 	}
 	errAway := errors.New("no broker answers")
-	if _, err := ReadCheckpoints(t.Context(), func(context.Context, func(schema.Record) error) error { return errAway }, sound(t)); !errors.Is(err, errAway) {
+	if _, err := ReadAll(t.Context(), func(context.Context, func(schema.Record) error) error { return errAway }, sound(t)); !errors.Is(err, errAway) {
 		t.Errorf("got %v, want the topic's error", err)
 	}
 }
@@ -123,7 +123,7 @@ func FuzzReadCheckpoints(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		damaged := 0
-		found, err := ReadCheckpoints(t.Context(), topicOf(schema.Record{Key: key, Value: value}), func(error) { damaged++ })
+		found, err := ReadAll(t.Context(), topicOf(schema.Record{Key: key, Value: value}), func(error) { damaged++ })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +135,7 @@ func FuzzReadCheckpoints(f *testing.F) {
 			if err != nil {
 				return // a year that JSON has no form for
 			}
-			again, err := ReadCheckpoints(t.Context(), topicOf(r), sound(t))
+			again, err := ReadAll(t.Context(), topicOf(r), sound(t))
 			if err != nil {
 				t.Fatalf("%s: %v", r.Value, err)
 			}
