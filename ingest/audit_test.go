@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -282,7 +283,7 @@ func TestAudit(t *testing.T) {
 				}
 				quietAudits(k)
 				_, stop = w.run(ingest.PullerConfig{RequestsOnly: true})
-				done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-6*time.Hour), start, tt.repair))
+				done := w.order(audit.Request("acme", "mine", start.Add(-6*time.Hour), start, tt.repair))
 				stop()
 				w.wantTally(k, done, tt.want)
 				if got := len(w.own(schema.TypeAudit)) > 0; got != tt.told {
@@ -335,7 +336,7 @@ func TestAuditOfTheLatest(t *testing.T) {
 				}
 				p, stop := w.run(ingest.PullerConfig{Poll: tt.poll, OverlapEvery: 5 * time.Minute})
 				time.Sleep(time.Until(start.Add(59*time.Minute + 30*time.Second)))
-				done := w.order(ingest.AuditRequest("acme", "mine", start, time.Now().Add(time.Second), true))
+				done := w.order(audit.Request("acme", "mine", start, time.Now().Add(time.Second), true))
 				if done.Audit.Missing != 0 || done.Audit.Healed != 0 || len(w.own(schema.TypeAudit)) != 0 {
 					t.Errorf("%+v\n%s", done.Audit, w.log)
 				}
@@ -364,7 +365,7 @@ func TestAuditWaitsForTheBackfill(t *testing.T) {
 		w.tenant.takes = 2 * time.Second
 		_, stop := w.run(ingest.PullerConfig{Backfill: 24 * time.Hour, Chains: 2})
 		time.Sleep(5 * time.Second)
-		done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-24*time.Hour), start, true))
+		done := w.order(audit.Request("acme", "mine", start.Add(-24*time.Hour), start, true))
 		stop()
 		if *done.Audit != (checkpoint.Tally{Expected: 7200, Stored: 7200}) || len(w.own(schema.TypeAudit)) != 0 || k.has(past) != 7200 {
 			t.Errorf("%+v", done.Audit)
@@ -398,7 +399,7 @@ func TestAuditBesideABackfill(t *testing.T) {
 				w.orders <- ingest.BackfillRequest("acme", "fails", edge, start)
 				synctest.Wait() // the only chain works on it
 				w.orders <- ingest.BackfillRequest("acme", "waits", start.Add(-20*time.Hour), edge)
-				done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-20*time.Hour), edge, true))
+				done := w.order(audit.Request("acme", "mine", start.Add(-20*time.Hour), edge, true))
 				if waited := !time.Now().Before(mends); waited != missing {
 					t.Errorf("it has waited for the backfill: %v, want %v", waited, missing)
 				}
@@ -444,7 +445,7 @@ func TestAuditHours(t *testing.T) {
 			}
 			quietAudits(k)
 			w.tenant.takes = 100 * time.Millisecond
-			order := ingest.AuditRequest("acme", "mine", from, until, repair)
+			order := audit.Request("acme", "mine", from, until, repair)
 			r, _ := order.Record()
 			w.checkpoints.records = append(w.checkpoints.records, r)
 			cfg := ingest.PullerConfig{RequestsOnly: true}
@@ -493,9 +494,9 @@ func TestAuditRetention(t *testing.T) {
 		k.lose(past[:24*60]...)
 		quietAudits(k)
 		_, stop = w.run(ingest.PullerConfig{RequestsOnly: true, Retention: 24 * time.Hour})
-		done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-72*time.Hour), start, true))
+		done := w.order(audit.Request("acme", "mine", start.Add(-72*time.Hour), start, true))
 		w.wantTally(k, done, checkpoint.Tally{Expected: 23 * 60, Stored: 23 * 60})
-		gone := w.order(ingest.AuditRequest("acme", "gone", start.Add(-72*time.Hour), start.Add(-30*time.Hour), true))
+		gone := w.order(audit.Request("acme", "gone", start.Add(-72*time.Hour), start.Add(-30*time.Hour), true))
 		if *gone.Audit != (checkpoint.Tally{}) {
 			t.Errorf("of what was dropped: %+v", gone.Audit)
 		}
@@ -577,7 +578,7 @@ func TestAuditOrdersOnly(t *testing.T) {
 			t.Error("the tail has begun")
 		}
 		w.order(ingest.BackfillRequest("acme", "some", start.Add(-10*time.Hour), start.Add(-9*time.Hour)))
-		done := w.order(ingest.AuditRequest("acme", "mine", start.Add(-10*time.Hour), start.Add(-8*time.Hour), true))
+		done := w.order(audit.Request("acme", "mine", start.Add(-10*time.Hour), start.Add(-8*time.Hour), true))
 		stop()
 		w.wantTally(k, done, checkpoint.Tally{Expected: 120, Stored: 120, Healed: 60})
 		w.wantOnce(past[600:720])
@@ -592,7 +593,7 @@ func TestAuditsInTurn(t *testing.T) {
 		w.keep()
 		var want []string
 		for i := range 8 {
-			order := ingest.AuditRequest("acme", fmt.Sprintf("20261121T17000%d-0000", i), start.Add(-time.Hour), start, true)
+			order := audit.Request("acme", fmt.Sprintf("20261121T17000%d-0000", i), start.Add(-time.Hour), start, true)
 			r, err := order.Record()
 			if err != nil {
 				t.Fatal(err)

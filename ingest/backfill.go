@@ -400,7 +400,7 @@ func (p *Puller) sliceRecords(s *slice, events []schema.Event) (records []schema
 			continue
 		}
 		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Backfill, at
-		p.recent.addPast(event.LogID, p.byTenant(at))
+		p.recent.addPast(event.LogID, p.clock.byTenant(at))
 		records = append(records, event.Record())
 	}
 	return records, bytes

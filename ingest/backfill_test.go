@@ -55,6 +55,11 @@ func sound(t *testing.T) func(error) {
 	return func(err error) { t.Helper(); t.Error(err) }
 }
 
+func hourOf(logID string) time.Time {
+	at, _ := schema.IDTime(logID)
+	return at.Truncate(time.Hour)
+}
+
 // TestCut shows that slices lie end to end, from one bound to the other, under
 // names of their own.
 func TestCut(t *testing.T) {

@@ -66,7 +66,7 @@ func (p *Puller) fetchPage(
 			pause = 10 * time.Second
 
 		// The page is empty, but its link leads on.
-		case ok && !passed(next, p.now().Add(time.Minute)):
+		case ok && !passed(next, p.clock.Now().Add(time.Minute)):
 			cursor, empties = next, 0
 			pause = emptyPause
 
@@ -445,7 +445,7 @@ func (p *Puller) endFailures(failed, answered bool) {
 func (p *Puller) observe(page auth0.Page) {
 	metrics := p.cfg.Metrics
 	metrics.pages.WithLabelValues(p.cfg.Tenant).Inc()
-	p.compareClocks(page)
+	p.clock.compare(page)
 
 	// Log once that there will be no calls for long.
 	exhausted := page.Limit.Known && page.Limit.Remaining <= 0 && page.Limit.Reset > pace.LongestHold

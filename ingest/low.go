@@ -53,7 +53,7 @@ func (p *Puller) pullLowIDs(ctx context.Context, c *checkpoint.Checkpoint) (more
 	records := make([]schema.Record, len(events))
 	for i := range events {
 		event := &events[i]
-		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Backfill, p.now()
+		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Backfill, p.clock.Now()
 		records[i] = event.Record()
 	}
 	if err := p.produce(ctx, records); err != nil {

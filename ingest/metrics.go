@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -26,12 +27,7 @@ type PullMetrics struct {
 	gapSeconds *prometheus.CounterVec
 	streams    *prometheus.GaugeVec
 	clock      *prometheus.GaugeVec
-
-	audited       *prometheus.CounterVec
-	missing       *prometheus.CounterVec
-	healed        *prometheus.CounterVec
-	auditPosition *prometheus.GaugeVec
-	auditFailures *prometheus.CounterVec
+	audits     *audit.Metrics
 }
 
 // NewPullMetrics registers the metrics.
@@ -87,17 +83,7 @@ func NewPullMetrics(reg prometheus.Registerer) *PullMetrics {
 		streams: gauge("tenantwatch_log_stream_active",
 			"1 if a log stream of the tenant is active.", "stream"),
 
-		// Audits, by event.
-		audited: counter("tenantwatch_audit_events_total",
-			"Events of the tenant that audits compared with ClickHouse."),
-		missing: counter("tenantwatch_audit_missing_total",
-			"Audited events that were missing in ClickHouse."),
-		healed: counter("tenantwatch_audit_healed_total",
-			"Missing events that were pulled again and stored."),
-		auditPosition: gauge("tenantwatch_audit_position_timestamp_seconds",
-			"Time in the log that the current audit has reached."),
-		auditFailures: counter("tenantwatch_audit_failures_total",
-			"Failed requests of audits to ClickHouse or Kafka; each was retried."),
+		audits: audit.NewMetrics(reg),
 	}
 }
 
@@ -113,10 +99,11 @@ func (m *PullMetrics) start(tenant string) {
 	m.pages.WithLabelValues(tenant)
 	m.retries.WithLabelValues(tenant)
 	for _, counter := range []*prometheus.CounterVec{
-		m.dropped, m.gaps, m.gapSeconds, m.audited, m.missing, m.healed, m.auditFailures,
+		m.dropped, m.gaps, m.gapSeconds,
 	} {
 		counter.WithLabelValues(tenant)
 	}
+	m.audits.Start(tenant)
 }
 
 // stop deletes the gauges of a tenant that this process no longer leads. Otherwise its
@@ -124,8 +111,9 @@ func (m *PullMetrics) start(tenant string) {
 func (m *PullMetrics) stop(tenant string) {
 	labels := prometheus.Labels{"tenant": tenant}
 	for _, gauge := range []*prometheus.GaugeVec{
-		m.position, m.checkpoint, m.limit, m.remaining, m.caughtUp, m.overlap, m.auditPosition, m.streams, m.clock,
+		m.position, m.checkpoint, m.limit, m.remaining, m.caughtUp, m.overlap, m.streams, m.clock,
 	} {
 		gauge.DeletePartialMatch(labels)
 	}
+	m.audits.Stop(tenant)
 }

@@ -64,7 +64,7 @@ func (p *Puller) dueOverlap() stretch {
 
 	// After a widening, the tail's marks do not go back far enough yet.
 	if p.overlapWidth > p.cfg.Overlap && p.synthetic {
-		from := schema.SyntheticID(time.Now().Add(-p.clockAhead - p.overlapWidth))
+		from := schema.SyntheticID(time.Now().Add(-p.clock.Lead() - p.overlapWidth))
 		if checkpoint.Higher(due.from, from) {
 			due.from = from
 		}
@@ -115,7 +115,7 @@ func (p *Puller) runShortOverlap(ctx context.Context) error {
 		p.mu.Lock()
 		due := stretch{until: p.tail.LogID}
 		if p.synthetic && p.overlapRan {
-			due.from = schema.SyntheticID(time.Now().Add(-p.clockAhead - shortWidth - pause))
+			due.from = schema.SyntheticID(time.Now().Add(-p.clock.Lead() - shortWidth - pause))
 			due = p.comparable(due)
 		}
 		p.mu.Unlock()
@@ -172,7 +172,7 @@ func (p *Puller) reread(
 // lateRecords returns the records of the events of a page that are not known.
 func (p *Puller) lateRecords(events []schema.Event, due stretch, first bool) []schema.Record {
 	var late []schema.Record
-	now, tenantNow, known := time.Now(), p.now(), p.recent.since()
+	now, tenantNow, known := time.Now(), p.clock.Now(), p.recent.since()
 	for i := range events {
 		event := &events[i]
 		if event.LogID == "" || checkpoint.Higher(event.LogID, due.until) {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
@@ -49,8 +50,9 @@ type Puller struct {
 	limiter     *pace.Limiter
 	events      Producer
 	checkpoints Producer
-	archive     AuditStore         // nil for no audits
+	archive     audit.Destination  // nil for no audits
 	ownEvents   chan schema.Record // events that describe our own observations
+	clock       *clock
 
 	limitExhausted atomic.Bool // the rate limit is used up for longer than pace.LongestHold
 
@@ -59,9 +61,9 @@ type Puller struct {
 	recent   *recent
 	saves    *checkpoint.Saver
 	backfill *backfill
-	room     *semaphore.Weighted        // bytes of pages that Kafka has not acknowledged
-	audits   chan checkpoint.Checkpoint // requested audits
-	assigned map[string]bool            // chains that assign has seen; only its goroutine uses it
+	room     *semaphore.Weighted // bytes of pages that Kafka has not acknowledged
+	audits   *audit.Auditor
+	assigned map[string]bool // chains that assign has seen; only its goroutine uses it
 
 	mu             sync.Mutex            // guards the fields below
 	tail           checkpoint.Checkpoint // acknowledged
@@ -80,10 +82,7 @@ type Puller struct {
 	failingSince    time.Time // of that kind
 	failingLoggedAt time.Time
 
-	clockAhead       time.Duration // of our clock, compared with the tenant's
-	clockAheadLogged time.Duration
-	tenantDate       time.Time // of the tenant's last answer
-	status           PullStatus
+	status PullStatus
 }
 
 // PullStatus is the state of a pull.
@@ -115,7 +114,7 @@ const (
 // NewPuller returns a puller of a tenant. Audits use archive; if it is nil, there are
 // none.
 func NewPuller(
-	cfg PullerConfig, tenant Tenant, limiter *pace.Limiter, events, checkpoints Producer, archive AuditStore,
+	cfg PullerConfig, tenant Tenant, limiter *pace.Limiter, events, checkpoints Producer, archive audit.Destination,
 ) *Puller {
 	if cfg.Poll <= 0 {
 		cfg.Poll = time.Second
@@ -135,6 +134,7 @@ func NewPuller(
 		cfg: cfg, tenant: tenant, limiter: limiter,
 		events: events, checkpoints: checkpoints, archive: archive,
 		ownEvents: make(chan schema.Record, 64), backfill: newBackfill(), overlapWidth: cfg.Overlap,
+		clock: &clock{tenant: cfg.Tenant, log: cfg.Log, skew: cfg.Metrics.clock},
 	}
 }
 
@@ -162,15 +162,15 @@ func (p *Puller) Run(ctx context.Context, state checkpoint.Set, requests <-chan 
 		}
 		g.Go(func() error { return p.acceptRequests(ctx, requests) })
 		if p.archive != nil {
-			g.Go(func() error { return p.audit(ctx) })
+			g.Go(func() error { return p.audits.RunRequests(ctx) })
 		}
 		if p.cfg.RequestsOnly {
 			return nil
 		}
 
 		if p.archive != nil {
-			g.Go(func() error { return p.auditFresh(ctx, state) })
-			g.Go(func() error { return p.auditRounds(ctx, state) })
+			g.Go(func() error { return p.audits.RunFresh(ctx, state) })
+			g.Go(func() error { return p.audits.RunRounds(ctx, state) })
 		}
 
 		// The tail and its overlap. The tail fetches while earlier pages are produced.
@@ -194,8 +194,9 @@ func (p *Puller) reset() {
 		p.cfg.Metrics.checkpoint.WithLabelValues(p.cfg.Tenant).SetToCurrentTime()
 	})
 	p.backfill.reset()
+	p.clock.reset()
 	p.room = semaphore.NewWeighted(bytesAhead)
-	p.audits = make(chan checkpoint.Checkpoint, maxAudits)
+	p.audits = p.newAuditor()
 	p.assigned = map[string]bool{}
 
 	p.mu.Lock()
@@ -203,7 +204,6 @@ func (p *Puller) reset() {
 	p.failingChains, p.status.Failing = 0, ""
 	p.synthetic, p.acceptsIDs = false, make(chan struct{})
 	p.highestID, p.notFound, p.overlapRan = "", "", false
-	p.tenantDate, p.clockAhead = time.Time{}, 0
 	p.tail, p.pendingOverlap = checkpoint.Checkpoint{}, stretch{}
 	p.status.Running, p.status.CaughtUp = true, time.Time{}
 }
@@ -265,12 +265,8 @@ func (p *Puller) assign(c checkpoint.Checkpoint) {
 	switch {
 	case strings.HasPrefix(c.Chain, chainBackfill):
 		p.backfill.add(c)
-	case strings.HasPrefix(c.Chain, chainAudit) && !isBackground(c.Chain):
-		// If the queue is full, the request is dropped. Its sender repeats it.
-		select {
-		case p.audits <- c:
-		default:
-		}
+	case audit.IsRequest(c.Chain):
+		p.audits.Accept(c)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
@@ -325,7 +326,7 @@ type world struct {
 	checkpoints *fakeTopic
 	log         *logBook
 	pacer       *pace.Limiter
-	kept        ingest.AuditStore          // what audits look at; nil for no audits
+	kept        audit.Destination          // what audits look at; nil for no audits
 	orders      chan checkpoint.Checkpoint // to the puller
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
@@ -47,7 +48,7 @@ func (p *Puller) start(ctx context.Context, state checkpoint.Set) error {
 // planStart returns the chains to run beside the tail: those that are not done, and new
 // slices. oldest is the first cursor that the tenant still has.
 func (p *Puller) planStart(ctx context.Context, state checkpoint.Set, oldest string) ([]checkpoint.Checkpoint, error) {
-	now := p.beginning()
+	now := p.clock.beginning()
 
 	var chains []checkpoint.Checkpoint
 	for _, c := range state {
@@ -354,7 +355,7 @@ const forgetAfter = time.Hour
 func (p *Puller) forget(ctx context.Context, state checkpoint.Set) error {
 	var records []schema.Record
 	for _, c := range state {
-		if c.Tenant == p.cfg.Tenant && c.Done && !isBackground(c.Chain) && time.Since(c.UpdatedAt) > forgetAfter {
+		if c.Tenant == p.cfg.Tenant && c.Done && !audit.IsBackground(c.Chain) && time.Since(c.UpdatedAt) > forgetAfter {
 			records = append(records, schema.Record{Key: []byte(c.Key())})
 		}
 	}

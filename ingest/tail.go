@@ -48,7 +48,7 @@ func (p *Puller) fetchTail(ctx context.Context, pages chan<- fetchedPage) error 
 		last = at
 
 		page := fetchedPage{events: events, next: next, at: at}
-		all := caughtUp(len(events), next, p.byTenant(at))
+		all := caughtUp(len(events), next, p.clock.byTenant(at))
 		page.fresh = all && (len(events) > 0 || quiet) // one empty page proves nothing
 		quiet = len(events) == 0
 
@@ -78,7 +78,7 @@ func (p *Puller) fetchTail(ctx context.Context, pages chan<- fetchedPage) error 
 			cursor = page.jump
 		}
 		if page.fresh {
-			seen = p.byTenant(at)
+			seen = p.clock.byTenant(at)
 		}
 		if all && !pace.Sleep(ctx, max(p.cfg.Poll, p.limiter.Rest())) {
 			return ctx.Err()
@@ -108,7 +108,7 @@ func caughtUp(n int, last string, now time.Time) bool {
 // checkpoint after the acknowledgement.
 func (p *Puller) produceTail(ctx context.Context, pages <-chan fetchedPage) error {
 	marks := newMarks(p.width())
-	marks.add(p.tail.Behind, p.now()) // the overlap re-reads what the last run has not
+	marks.add(p.tail.Behind, p.clock.Now()) // the overlap re-reads what the last run has not
 
 	for {
 		batch, err := receive(ctx, pages)
@@ -174,7 +174,7 @@ func (p *Puller) prepare(batch []fetchedPage, marks *marks) tailWork {
 	next := &work.next
 
 	for _, page := range batch {
-		at := p.byTenant(page.at)
+		at := p.clock.byTenant(page.at)
 
 		for i := range page.events {
 			event := &page.events[i]
@@ -205,7 +205,7 @@ func (p *Puller) prepare(batch []fetchedPage, marks *marks) tailWork {
 
 // label sets the tenant, the source and the time of an event, and notes its id.
 func (p *Puller) label(event *schema.Event, at time.Time, next *checkpoint.Checkpoint) {
-	event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Tail, p.byTenant(at)
+	event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Tail, p.clock.byTenant(at)
 	switch {
 	case event.LogID == "":
 		if next.Backfill {
@@ -215,7 +215,7 @@ func (p *Puller) label(event *schema.Event, at time.Time, next *checkpoint.Check
 	case !passed(event.LogID, next.LiveFrom):
 		event.Source = schema.Backfill
 	default:
-		p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(p.byTenant(at).Sub(event.Date).Seconds())
+		p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(p.clock.byTenant(at).Sub(event.Date).Seconds())
 	}
 
 	if next.Oldest == "" {
@@ -241,14 +241,15 @@ func (p *Puller) advance(next checkpoint.Checkpoint, last fetchedPage) {
 		next.Behind = p.pendingOverlap.from
 	}
 	next.Domain = p.cfg.Domain
-	next.Ahead = math.Round(p.clockAhead.Seconds())
+	lead := p.clock.Lead()
+	next.Ahead = math.Round(lead.Seconds())
 	clockMoved := math.Abs(next.Ahead-p.tail.Ahead) > clockNoise.Seconds()
 	changed := next.LogID != p.tail.LogID || next.Behind != p.tail.Behind || next.Backfill != p.tail.Backfill ||
 		next.Domain != p.tail.Domain || clockMoved
 
 	// A quiet tenant's checkpoint is saved from time to time too, for SeenAt.
 	if last.fresh {
-		seen := last.at.Add(-p.clockAhead).UTC()
+		seen := last.at.Add(-lead).UTC()
 		changed = changed || seen.Sub(p.tail.SeenAt) > seenEvery
 		if changed {
 			next.SeenAt = seen

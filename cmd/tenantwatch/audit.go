@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -49,7 +49,7 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 			end = until // our own login, which is an event too, comes later
 		}
 		for _, tenant := range tenants {
-			list = append(list, ingest.AuditRequest(tenant, name, since, end, u.Repair))
+			list = append(list, audit.Request(tenant, name, since, end, u.Repair))
 		}
 		bar := newConsole(a.stderr).startProgress("audit")
 		var seen chainProgress
@@ -81,7 +81,7 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 	}
 	listed := 0
 	for _, tenant := range tenants {
-		hours, err := ingest.ReadCoverage(ctx, conn, tenant, since.Truncate(time.Hour), until.Add(time.Second))
+		hours, err := audit.ReadCoverage(ctx, conn, tenant, since.Truncate(time.Hour), until.Add(time.Second))
 		if err != nil {
 			return err
 		}

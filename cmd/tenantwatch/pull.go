@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
@@ -36,7 +37,7 @@ func (p *pipeline) makePullers(ordersOnly bool) error {
 	c, topics := p.cfg, p.backend.topics
 	events := p.producer(topics.Events)
 	checkpoints := p.keep(p.backend.kafka.NewProducerBy(topics.Checkpoints, func(key []byte) []byte { return []byte(checkpoint.TenantOf(key)) }))
-	archive := ingest.NewArchive(p.backend.conn,
+	archive := audit.NewArchive(p.backend.conn,
 		func(ctx context.Context) error {
 			return p.backend.kafka.Drained(ctx, topics.Events, c.group(groupWriter), settlePatience)
 		},

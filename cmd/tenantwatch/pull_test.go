@@ -101,7 +101,7 @@ type auditRow struct {
 }
 
 // audit runs the command and adds up its hours, which must each add up.
-func audit(t *testing.T, environ []string, wantCode int, args ...string) checkpoint.Tally {
+func runAudit(t *testing.T, environ []string, wantCode int, args ...string) checkpoint.Tally {
 	t.Helper()
 	code, stdout, stderr := command(t, environ, append([]string{"audit", "--output", "json"}, args...)...)
 	if code != wantCode {
@@ -150,12 +150,12 @@ func testAudit(t *testing.T, kafka ...string) {
 			t.Errorf("audit: %+v, want %+v", got, w)
 		}
 	}
-	want(audit(t, environ, exitOK, "--since", "6h"), 0, 0)
+	want(runAudit(t, environ, exitOK, "--since", "6h"), 0, 0)
 	remove(t, environ, 7)
-	want(audit(t, environ, exitFound, "--since", "6h"), 7, 0)
-	want(audit(t, environ, exitFound, "--since", "6h", "--until", "0s"), 7, 0)
-	want(audit(t, environ, exitOK, "--since", "6h", "--repair"), 0, 7)
-	want(audit(t, environ, exitOK, "--since", "6h"), 0, 7)
+	want(runAudit(t, environ, exitFound, "--since", "6h"), 7, 0)
+	want(runAudit(t, environ, exitFound, "--since", "6h", "--until", "0s"), 7, 0)
+	want(runAudit(t, environ, exitOK, "--since", "6h", "--repair"), 0, 7)
+	want(runAudit(t, environ, exitOK, "--since", "6h"), 0, 7)
 	if code, stdout, _ := command(t, environ, "audit", "--since", "6h"); code != exitOK || !strings.Contains(stdout, "2 dead letters, 0 missing, 0 healed") {
 		t.Errorf("exit %d:\n%s", code, stdout)
 	}
@@ -176,9 +176,9 @@ func testAudit(t *testing.T, kafka ...string) {
 	}
 	until := stopped.UTC().Format(time.RFC3339Nano)
 	remove(t, environ, 5)
-	want(audit(t, environ, exitFound, "--since", "6h", "--until", until), 5, 7)
-	want(audit(t, environ, exitOK, "--since", "6h", "--until", until, "--repair"), 0, 12)
-	want(audit(t, environ, exitOK, "--since", "6h", "--until", until), 0, 12)
+	want(runAudit(t, environ, exitFound, "--since", "6h", "--until", until), 5, 7)
+	want(runAudit(t, environ, exitOK, "--since", "6h", "--until", until, "--repair"), 0, 12)
+	want(runAudit(t, environ, exitOK, "--since", "6h", "--until", until), 0, 12)
 
 	// A start begins with a round over everything.
 	remove(t, environ, 4)
@@ -201,7 +201,7 @@ func testAudit(t *testing.T, kafka ...string) {
 	}
 	eventually(t, environ, "SELECT count() FROM events WHERE source NOT IN ('probe', 'self')", stored())
 	all = s.tenant.Total()
-	want(audit(t, environ, exitOK, "--since", "6h"), 0, 19)
+	want(runAudit(t, environ, exitOK, "--since", "6h"), 0, 19)
 	if code := p.interrupt(); code != exitOK {
 		t.Errorf("exit %d", code)
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
@@ -63,13 +63,13 @@ func TestCrashInsideInsert(t *testing.T) {
 		t.Errorf("%d events, %d different ones; want %d", stored, different, want)
 	}
 
-	archive := ingest.NewArchive(conn, nil, nil)
+	archive := audit.NewArchive(conn, nil, nil)
 	hour := start.Truncate(time.Hour)
 	chlocaltest.CrashInserts(t, srv, crashRounds, func(round int) error {
 		return archive.SaveCoverage(t.Context(), []schema.Coverage{{Tenant: "acme", Hour: hour.Add(time.Duration(round) * time.Hour), Expected: 7, Stored: 7,
 			From: hour, Until: hour.Add(time.Hour), CheckedAt: start}})
 	})
-	list, err := ingest.ReadCoverage(t.Context(), conn, "acme", hour, hour.Add(crashRounds*time.Hour))
+	list, err := audit.ReadCoverage(t.Context(), conn, "acme", hour, hour.Add(crashRounds*time.Hour))
 	if err != nil || len(list) != crashRounds {
 		t.Errorf("%d hours of coverage, %v; want %d", len(list), err, crashRounds)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
@@ -118,7 +118,7 @@ func TestFirstDateWins(t *testing.T) {
 		}
 		events = append(events, e)
 	}
-	stored, err := ingest.NewArchive(conn, nil, nil).Stored(t.Context(), "acme", events)
+	stored, err := audit.NewArchive(conn, nil, nil).Stored(t.Context(), "acme", events)
 	if err != nil || len(stored) != len(last) {
 		t.Errorf("an audit finds %d of %d, %v", len(stored), len(last), err)
 	}

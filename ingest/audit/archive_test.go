@@ -1,4 +1,4 @@
-package ingest_test
+package audit_test
 
 import (
 	"context"
@@ -10,17 +10,26 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
 
+// start is when the tests' audits run, in their own time.
+var start = time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
+
+// idAt is a log_id of an event that was stored at t, the n-th of its moment.
+func idAt(t time.Time, n int) string {
+	t = t.UTC()
+	return fmt.Sprintf("900%s%06d%014d%019d", t.Format("20060102150405"), t.Nanosecond()/1000, 0, n)
+}
+
 // TestArchive holds the archive against the real engine.
 func TestArchive(t *testing.T) {
 	conn, dsn := chlocaltest.Open(t)
 	var dead []schema.Record
-	archive := ingest.NewArchive(conn, func(context.Context) error { return nil }, func(_ context.Context, yield func(schema.Record) error) error {
+	archive := audit.NewArchive(conn, func(context.Context) error { return nil }, func(_ context.Context, yield func(schema.Record) error) error {
 		for _, r := range dead {
 			if err := yield(r); err != nil {
 				return err
@@ -151,17 +160,17 @@ func TestArchive(t *testing.T) {
 			if err := archive.SaveCoverage(t.Context(), step.note); err != nil {
 				t.Fatal(err)
 			}
-			got, err := ingest.ReadCoverage(t.Context(), conn, "o'ne", hour, hour.Add(24*time.Hour))
+			got, err := audit.ReadCoverage(t.Context(), conn, "o'ne", hour, hour.Add(24*time.Hour))
 			if diff := cmp.Diff(step.want, got); err != nil || diff != "" {
 				t.Errorf("%s: %v, -want +got\n%s", step.name, err, diff)
 			}
 		}
-		got, err := ingest.ReadCoverage(t.Context(), conn, "o'ne", hour.Add(time.Hour), hour.Add(2*time.Hour))
+		got, err := audit.ReadCoverage(t.Context(), conn, "o'ne", hour.Add(time.Hour), hour.Add(2*time.Hour))
 		if err != nil || len(got) != 1 || got[0].Expected != 10 {
 			t.Errorf("of one hour: %+v, %v", got, err)
 		}
 		for _, tenant := range []string{"other", ""} {
-			if got, err := ingest.ReadCoverage(t.Context(), conn, tenant, hour, hour.Add(24*time.Hour)); err != nil || len(got) != 0 {
+			if got, err := audit.ReadCoverage(t.Context(), conn, tenant, hour, hour.Add(24*time.Hour)); err != nil || len(got) != 0 {
 				t.Errorf("of %q: %+v, %v", tenant, got, err)
 			}
 		}

@@ -1,4 +1,4 @@
-package ingest
+package audit
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// Archive is the AuditStore of ClickHouse and the deadletter topic.
+// Archive is the Destination of ClickHouse and the deadletter topic.
 type Archive struct {
 	conn    driver.Conn
 	drained func(context.Context) error
