@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -35,7 +35,7 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 		var list []checkpoint.Checkpoint
 		name := newOrderName()
 		for _, tenant := range tenants {
-			list = append(list, ingest.BackfillRequest(tenant, name, since, until))
+			list = append(list, pull.BackfillRequest(tenant, name, since, until))
 		}
 		out := newConsole(a.stdout)
 		bar := out.startProgress("backfill")

@@ -16,10 +16,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -316,7 +316,7 @@ func (o *orders) giveOne(ctx context.Context, order checkpoint.Checkpoint) ([]ch
 	if err != nil {
 		return nil, err
 	}
-	plan, isBackfill := ingest.BackfillPlan(order.Chain)
+	plan, isBackfill := pull.BackfillPlan(order.Chain)
 	chains := map[string]checkpoint.Checkpoint{}
 	heard := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(ctx)
@@ -339,7 +339,7 @@ func (o *orders) giveOne(ctx context.Context, order checkpoint.Checkpoint) ([]ch
 		if c.Tenant != order.Tenant || c.Requested || len(r.Value) == 0 {
 			return nil
 		}
-		if p, ok := ingest.BackfillPlan(c.Chain); c.Chain != order.Chain && !(isBackfill && ok && p == plan) {
+		if p, ok := pull.BackfillPlan(c.Chain); c.Chain != order.Chain && !(isBackfill && ok && p == plan) {
 			return nil
 		}
 		select {

@@ -7,12 +7,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -44,18 +44,18 @@ func (p *pipeline) makePullers(ordersOnly bool) error {
 		func(ctx context.Context, yield func(schema.Record) error) error {
 			return p.backend.kafka.ReadAll(ctx, topics.DeadLetter, yield)
 		})
-	metrics := ingest.NewPullMetrics(p.reg)
+	metrics := pull.NewMetrics(p.reg)
 	for _, t := range c.Tenants {
 		tenant, err := auth0.New(auth0.Config{BaseURL: t.baseURL, Audience: t.Audience, ClientID: t.ClientID,
 			ClientSecret: string(t.ClientSecret), PrivateKey: string(t.PrivateKey), UserAgent: "tenantwatch/" + version()})
 		if err != nil {
 			return err
 		}
-		p.pulls = append(p.pulls, ingest.NewPuller(ingest.PullerConfig{Tenant: t.Name, Domain: t.baseURL.Host, Backfill: c.backfill, Poll: c.poll, RequestsOnly: ordersOnly,
+		p.pulls = append(p.pulls, pull.New(pull.Config{Tenant: t.Name, Domain: t.baseURL.Host, Backfill: c.backfill, Poll: c.poll, RequestsOnly: ordersOnly,
 			Retention: c.retention, Log: p.log.With("part", "pull", "tenant", t.Name), Metrics: metrics},
 			tenant, pace.New(c.rateShare), events, checkpoints, archive))
 	}
-	p.reg.MustRegister(ingest.NewCollector(p.pulls))
+	p.reg.MustRegister(pull.NewCollector(p.pulls))
 	return nil
 }
 
@@ -65,7 +65,7 @@ func (p *pipeline) makePullers(ordersOnly bool) error {
 // which makes repeats and loses nothing.
 func (p *pipeline) lead(ctx context.Context, part *kafka.Partition) error {
 	topic := p.backend.topics.Checkpoints
-	var ours []*ingest.Puller
+	var ours []*pull.Puller
 	for _, pull := range p.pulls {
 		id, err := p.backend.kafka.PartitionOf(ctx, topic, []byte(pull.Tenant()))
 		if err != nil {
@@ -170,7 +170,7 @@ func (p *pipeline) pullStatus() pullStatus {
 
 // serialShare is how much of the time from the oldest event to the first start
 // one chain has pulled.
-func serialShare(s ingest.PullStatus) float64 {
+func serialShare(s pull.Status) float64 {
 	whole := s.LiveFrom.Sub(s.Oldest)
 	if s.Oldest.IsZero() || whole <= 0 {
 		return 0

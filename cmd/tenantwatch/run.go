@@ -16,9 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/logstream"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/scanner"
@@ -87,7 +87,7 @@ type pipeline struct {
 	roles   []string
 
 	producers []*kafka.Producer
-	pulls     []*ingest.Puller // one for each tenant
+	pulls     []*pull.Puller // one for each tenant
 	write     *write.Writer
 	scan      *scanner.Stream
 	history   *history.Live

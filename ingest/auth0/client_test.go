@@ -21,8 +21,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 )
 
 const (
@@ -128,7 +128,7 @@ func hijack(raw string) func(int, http.ResponseWriter, *http.Request) {
 	}
 }
 
-var _ ingest.Tenant = (*auth0.Client)(nil)
+var _ pull.Tenant = (*auth0.Client)(nil)
 
 func TestParseDomain(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{

@@ -15,10 +15,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -102,7 +102,7 @@ func numbered(prefix string, n int) []string {
 }
 
 var (
-	_ ingest.Producer = (*kafka.Producer)(nil)
+	_ pull.Producer   = (*kafka.Producer)(nil)
 	_ write.Partition = (*kafka.Partition)(nil)
 )
 

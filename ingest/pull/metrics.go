@@ -1,4 +1,4 @@
-package ingest
+package pull
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,8 +9,8 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// PullMetrics are the metrics of all pullers of a process.
-type PullMetrics struct {
+// Metrics are the metrics of all pullers of a process.
+type Metrics struct {
 	events     *prometheus.CounterVec
 	pages      *prometheus.CounterVec
 	failures   *prometheus.CounterVec
@@ -30,8 +30,8 @@ type PullMetrics struct {
 	audits     *audit.Metrics
 }
 
-// NewPullMetrics registers the metrics.
-func NewPullMetrics(reg prometheus.Registerer) *PullMetrics {
+// NewMetrics registers the metrics.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
 	factory := promauto.With(reg)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		opts := prometheus.CounterOpts{Name: name, Help: help}
@@ -42,7 +42,7 @@ func NewPullMetrics(reg prometheus.Registerer) *PullMetrics {
 		return factory.NewGaugeVec(opts, append([]string{"tenant"}, labels...))
 	}
 
-	return &PullMetrics{
+	return &Metrics{
 		events: counter("tenantwatch_pull_events_total",
 			"Events pulled and acknowledged by Kafka.", "source"),
 		pages: counter("tenantwatch_pull_pages_total",
@@ -88,7 +88,7 @@ func NewPullMetrics(reg prometheus.Registerer) *PullMetrics {
 }
 
 // start creates the series of a tenant, so that they are zero rather than absent.
-func (m *PullMetrics) start(tenant string) {
+func (m *Metrics) start(tenant string) {
 	for _, source := range []schema.Source{schema.Tail, schema.Backfill, schema.Overlap, schema.Repair, schema.Self} {
 		m.events.WithLabelValues(tenant, string(source))
 	}
@@ -108,7 +108,7 @@ func (m *PullMetrics) start(tenant string) {
 
 // stop deletes the gauges of a tenant that this process no longer leads. Otherwise its
 // position would seem to stand still.
-func (m *PullMetrics) stop(tenant string) {
+func (m *Metrics) stop(tenant string) {
 	labels := prometheus.Labels{"tenant": tenant}
 	for _, gauge := range []*prometheus.GaugeVec{
 		m.position, m.checkpoint, m.limit, m.remaining, m.caughtUp, m.overlap, m.streams, m.clock,

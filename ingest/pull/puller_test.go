@@ -1,4 +1,4 @@
-package ingest_test
+package pull_test
 
 import (
 	"context"
@@ -16,11 +16,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -340,15 +340,15 @@ func newWorld(t *testing.T, tenant *fakeTenant) *world {
 
 // run starts a puller that goes on from the newest checkpoint. stop ends it as a
 // kill would, as far as its topics can tell.
-func (w *world) run(cfg ingest.PullerConfig) (p *ingest.Puller, stop func()) {
+func (w *world) run(cfg pull.Config) (p *pull.Puller, stop func()) {
 	w.t.Helper()
-	cfg.Tenant, cfg.Log, cfg.Metrics = "acme", slog.New(w.log), ingest.NewPullMetrics(prometheus.NewRegistry())
-	p = ingest.NewPuller(cfg, w.tenant, w.pacer, w.events, w.checkpoints, w.kept)
+	cfg.Tenant, cfg.Log, cfg.Metrics = "acme", slog.New(w.log), pull.NewMetrics(prometheus.NewRegistry())
+	p = pull.New(cfg, w.tenant, w.pacer, w.events, w.checkpoints, w.kept)
 	return p, w.lead(p)
 }
 
 // lead lets a puller lead the tenant.
-func (w *world) lead(p *ingest.Puller) (stop func()) {
+func (w *world) lead(p *pull.Puller) (stop func()) {
 	w.t.Helper()
 	found, err := checkpoint.ReadAll(w.t.Context(), w.checkpoints.readAll, func(err error) { w.t.Error(err) })
 	if err != nil {
@@ -455,7 +455,7 @@ func every(from time.Time, gap time.Duration, n int) []logEvent {
 	return events
 }
 
-var _ ingest.Tenant = (*fakeTenant)(nil)
+var _ pull.Tenant = (*fakeTenant)(nil)
 
 // TestPullBackfillToLive pulls three days of the past and what comes then:
 // every event once, byte for byte, what comes live in the order of the ids.
@@ -468,7 +468,7 @@ func TestPullBackfillToLive(t *testing.T) {
 				live := every(start.Add(time.Second), 700*time.Millisecond, 1000)
 				w := newWorld(t, newTenant(tooOld, past, live))
 				w.tenant.most = most
-				p, stop := w.run(ingest.PullerConfig{Backfill: 72 * time.Hour})
+				p, stop := w.run(pull.Config{Backfill: 72 * time.Hour})
 				time.Sleep(30 * time.Minute)
 				stop()
 
@@ -528,7 +528,7 @@ func TestPullWhereToBegin(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, newTenant(ancient, past, live))
-				p, stop := w.run(ingest.PullerConfig{Backfill: tt.backfill})
+				p, stop := w.run(pull.Config{Backfill: tt.backfill})
 				time.Sleep(5 * time.Minute)
 				stop()
 				w.wantOnce(tt.want...)
@@ -577,7 +577,7 @@ func TestPullCheckpointAfterAck(t *testing.T) {
 			}
 			return nil
 		}
-		_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		_, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 		time.Sleep(10 * time.Minute)
 		stop()
 		w.wantOnce(events)
@@ -617,13 +617,13 @@ func TestPullRestart(t *testing.T) {
 				w := newWorld(t, newTenant(events))
 				w.tenant.most = 50
 				tt.set(w)
-				cfg := ingest.PullerConfig{Tenant: "acme", Backfill: 2 * time.Hour, Log: slog.New(w.log), Metrics: ingest.NewPullMetrics(prometheus.NewRegistry())}
-				p := ingest.NewPuller(cfg, w.tenant, w.pacer, w.events, w.checkpoints, nil)
+				cfg := pull.Config{Tenant: "acme", Backfill: 2 * time.Hour, Log: slog.New(w.log), Metrics: pull.NewMetrics(prometheus.NewRegistry())}
+				p := pull.New(cfg, w.tenant, w.pacer, w.events, w.checkpoints, nil)
 				if err := p.Run(t.Context(), checkpoint.Set{}, make(chan checkpoint.Checkpoint)); !errors.Is(err, errKill) || !strings.Contains(err.Error(), "acme") {
 					t.Errorf("Run ended with %v, want the topic's error and the tenant", err)
 				}
 				time.Sleep(3 * time.Minute)
-				_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+				_, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 				time.Sleep(5 * time.Minute)
 				stop()
 				w.wantAll(events)
@@ -640,7 +640,7 @@ func TestPullRestartWithoutCheckpoints(t *testing.T) {
 		events := every(start.Add(-time.Hour), time.Second, 3700)
 		w := newWorld(t, newTenant(events))
 		w.checkpoints.setDown(true)
-		_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		_, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 		time.Sleep(3 * time.Minute)
 		w.wantAll()
 		if n := w.log.count("save checkpoints failed"); n != 1 {
@@ -653,7 +653,7 @@ func TestPullRestartWithoutCheckpoints(t *testing.T) {
 		first := w.checkpoint()
 		w.checkpoints.records = nil
 		time.Sleep(10 * time.Minute)
-		_, stop = w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		_, stop = w.run(pull.Config{Backfill: 2 * time.Hour})
 		time.Sleep(3 * time.Minute)
 		stop()
 		w.wantAll(events)
@@ -694,12 +694,12 @@ func TestPullLateEvents(t *testing.T) {
 				}
 				late := []logEvent{tt.late}
 				w := newWorld(t, newTenant(tt.live, late))
-				_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+				_, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 				if tt.restart > 0 {
 					time.Sleep(tt.restart)
 					stop()
 					time.Sleep(tt.down)
-					_, stop = w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+					_, stop = w.run(pull.Config{Backfill: 2 * time.Hour})
 				}
 				time.Sleep(30 * time.Minute)
 				stop()
@@ -725,7 +725,7 @@ func TestPullQuietTenant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		busy, later := every(start, 700*time.Millisecond, 500), every(start.Add(90*time.Minute), 700*time.Millisecond, 50)
 		w := newWorld(t, newTenant(busy, later))
-		_, stop := w.run(ingest.PullerConfig{})
+		_, stop := w.run(pull.Config{})
 		time.Sleep(3 * time.Hour)
 		stop()
 		w.wantOnce(busy, later)
@@ -775,7 +775,7 @@ func TestPullFailedCalls(t *testing.T) {
 					}
 					return nil
 				}
-				p, stop := w.run(ingest.PullerConfig{OverlapEvery: 20 * time.Minute})
+				p, stop := w.run(pull.Config{OverlapEvery: 20 * time.Minute})
 				time.Sleep(300 * time.Millisecond) // less than the first pause
 				if got := p.Status().Failing; !strings.Contains(got, tt.err.Error()) {
 					t.Errorf("failing because of %q, want %q", got, tt.err)
@@ -821,7 +821,7 @@ func TestPullFailedCallsOfSlices(t *testing.T) {
 			}
 			return nil
 		}
-		p, stop := w.run(ingest.PullerConfig{Backfill: 3 * time.Hour})
+		p, stop := w.run(pull.Config{Backfill: 3 * time.Hour})
 		time.Sleep(5 * time.Minute)
 		if c := w.checkpoint(); c.LogID != live[59].id {
 			t.Errorf("the tail is at %s, want %s", c.LogID, live[59].id)
@@ -851,7 +851,7 @@ func TestPullLogsChangesOfFailure(t *testing.T) {
 			}
 			return nil
 		}
-		_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		_, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 		time.Sleep(3 * time.Minute)
 		stop()
 		if a, b := w.log.count("500 Internal Server Error"), w.log.count("403 Forbidden (grant the scope)"); a != 1 || b != 1 {
@@ -873,7 +873,7 @@ func TestPullSelfEvents(t *testing.T) {
 			}
 			return nil
 		}
-		_, stop := w.run(ingest.PullerConfig{})
+		_, stop := w.run(pull.Config{})
 		time.Sleep(30 * time.Second)
 		stop()
 		ids := map[string]bool{}
@@ -916,7 +916,7 @@ func TestPullSmallerPages(t *testing.T) {
 						}
 						return nil
 					}
-					_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+					_, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 					time.Sleep(time.Hour)
 					stop()
 					w.wantOnce(events)
@@ -948,7 +948,7 @@ func TestPullRefusedCursor(t *testing.T) {
 			past, live := every(start.Add(-time.Hour), time.Second, 450), every(start, time.Second, 400)
 			w := newWorld(t, newTenant(past, live))
 			w.tenant.fail = refuse(synthetic)
-			p, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+			p, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 			time.Sleep(20 * time.Minute)
 			stop()
 			w.wantAll(past, live)
@@ -971,7 +971,7 @@ func TestPullRefusedCursor(t *testing.T) {
 			live := every(start.Add(10*time.Minute), time.Second, 20)
 			w := newWorld(t, newTenant(live))
 			w.tenant.fail = refuse(synthetic)
-			_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+			_, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 			time.Sleep(20 * time.Minute)
 			stop()
 			w.wantAll(live)
@@ -981,13 +981,13 @@ func TestPullRefusedCursor(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			events := every(start.Add(-time.Hour), time.Second, 3700)
 			w := newWorld(t, newTenant(events))
-			_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+			_, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 			time.Sleep(30 * time.Second)
 			stop()
 			last := w.checkpoint().LogID
 			time.Sleep(5 * time.Minute)
 			w.tenant.fail = refuse(func(from string) bool { return from == last })
-			_, stop = w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+			_, stop = w.run(pull.Config{Backfill: 2 * time.Hour})
 			time.Sleep(5 * time.Minute)
 			stop()
 			w.wantAll(events)
@@ -1002,7 +1002,7 @@ func TestPullRefusedCursor(t *testing.T) {
 			w := newWorld(t, newTenant(events))
 			healed := start.Add(10 * time.Minute)
 			w.tenant.fail = refuse(func(string) bool { return time.Now().Before(healed) })
-			p, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+			p, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 			time.Sleep(5 * time.Minute)
 			if got := p.Status().Failing; !strings.Contains(got, "400 Bad Request") {
 				t.Errorf("failing because of %q, want the refusal", got)
@@ -1037,7 +1037,7 @@ func TestPullFailingEnds(t *testing.T) {
 			}
 			return nil
 		}
-		p, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		p, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 		time.Sleep(time.Minute)
 		stop()
 		if got := p.Status().Failing; got != "" {
@@ -1056,7 +1056,7 @@ func TestPullWhatCannotBeIdentified(t *testing.T) {
 			events[i].raw = raw
 		}
 		w := newWorld(t, newTenant(events))
-		_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		_, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 		time.Sleep(5 * time.Minute)
 		stop()
 		w.wantAll(events)
@@ -1075,8 +1075,8 @@ func TestPullStuckPage(t *testing.T) {
 		events := every(start.Add(-time.Hour), time.Second, 20)
 		w := newWorld(t, newTenant(events))
 		stuck := &stuckTenant{fakeTenant: w.tenant, until: start.Add(5 * time.Minute)}
-		p := ingest.NewPuller(ingest.PullerConfig{Tenant: "acme", Backfill: 2 * time.Hour, Log: slog.New(w.log),
-			Metrics: ingest.NewPullMetrics(prometheus.NewRegistry())}, stuck, w.pacer, w.events, w.checkpoints, nil)
+		p := pull.New(pull.Config{Tenant: "acme", Backfill: 2 * time.Hour, Log: slog.New(w.log),
+			Metrics: pull.NewMetrics(prometheus.NewRegistry())}, stuck, w.pacer, w.events, w.checkpoints, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		if err := p.Run(ctx, checkpoint.Set{}, make(chan checkpoint.Checkpoint)); !errors.Is(err, context.DeadlineExceeded) {
@@ -1114,7 +1114,7 @@ func TestPullWithoutKafka(t *testing.T) {
 		events := every(start.Add(-100*time.Hour), time.Second, 6_000)
 		w := newWorld(t, newTenant(events))
 		w.events.setDown(true)
-		p, stop := w.run(ingest.PullerConfig{Backfill: 200 * time.Hour})
+		p, stop := w.run(pull.Config{Backfill: 200 * time.Hour})
 		time.Sleep(20 * time.Minute)
 		if n := w.tenant.bytes() / len(events[0].raw); n > 20*auth0.MaxTake {
 			t.Errorf("%d events were pulled while Kafka was away", n)
@@ -1149,7 +1149,7 @@ func TestPullLargePages(t *testing.T) {
 		w := newWorld(t, newTenant(events))
 		w.tenant.most = 10 // 20 MB a page
 		w.events.setDown(true)
-		_, stop := w.run(ingest.PullerConfig{Backfill: 2 * time.Hour})
+		_, stop := w.run(pull.Config{Backfill: 2 * time.Hour})
 		time.Sleep(time.Minute)
 		if n := w.tenant.bytes() >> 20; n > 80 {
 			t.Errorf("%d MB were pulled while Kafka was away", n)
@@ -1174,7 +1174,7 @@ func TestPullEndsWithItsFailure(t *testing.T) {
 		w.tenant.fail = func(int, call) error {
 			return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 503, Kind: auth0.KindServer}
 		}
-		p, stop := w.run(ingest.PullerConfig{})
+		p, stop := w.run(pull.Config{})
 		time.Sleep(time.Minute)
 		if s := p.Status(); !s.Running || s.Failing == "" {
 			t.Errorf("while calls fail: %+v", s)

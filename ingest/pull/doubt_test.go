@@ -1,4 +1,4 @@
-package ingest_test
+package pull_test
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -50,7 +50,7 @@ func TestPullGateway(t *testing.T) {
 					}
 					return nil
 				}
-				p, stop := w.run(ingest.PullerConfig{Backfill: -1})
+				p, stop := w.run(pull.Config{Backfill: -1})
 				time.Sleep(at + 8*time.Second)
 				if got := p.Status().Position; time.Since(got) > 12*time.Second {
 					t.Errorf("five seconds after the last 400 the tail is at %s", got)
@@ -84,7 +84,7 @@ func TestPullAcceptsLater(t *testing.T) {
 			}
 			return nil
 		}
-		p, stop := w.run(ingest.PullerConfig{Backfill: -1})
+		p, stop := w.run(pull.Config{Backfill: -1})
 		time.Sleep(4 * time.Minute)
 		if s := p.Status(); !s.Backfill || s.Slices.Chains != 0 {
 			t.Errorf("it does not begin with one chain: %+v", s)
@@ -116,7 +116,7 @@ func TestPullNotFound(t *testing.T) {
 			}
 			return nil
 		}
-		_, stop := w.run(ingest.PullerConfig{Backfill: -1})
+		_, stop := w.run(pull.Config{Backfill: -1})
 		time.Sleep(5 * time.Minute)
 		if n := len(w.tenant.called()); n > 700 {
 			t.Errorf("%d calls", n)
@@ -136,7 +136,7 @@ func TestPullExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old, left := every(start.Add(-2*time.Hour), 10*time.Second, 735), every(start.Add(30*time.Minute), 10*time.Second, 300)
 		w := newWorld(t, newTenant(old, left))
-		_, stop := w.run(ingest.PullerConfig{Backfill: -1})
+		_, stop := w.run(pull.Config{Backfill: -1})
 		time.Sleep(5 * time.Minute)
 		w.tenant.setFail(func(_ int, c call) error {
 			if c.from < schema.SyntheticID(start.Add(20*time.Minute)) && c.from > schema.SyntheticID(start.Add(-3*time.Hour)) {
@@ -162,7 +162,7 @@ func TestPullWord(t *testing.T) {
 		w.tenant.fail = func(int, call) error {
 			return &auth0.Error{Method: "GET", Path: "/api/v2/logs", Status: 429, Kind: auth0.KindRateLimit, RetryAfter: time.Hour}
 		}
-		_, stop := w.run(ingest.PullerConfig{Backfill: -1})
+		_, stop := w.run(pull.Config{Backfill: -1})
 		time.Sleep(time.Hour)
 		stop()
 		calls := w.tenant.called()
@@ -189,7 +189,7 @@ func TestPullClock(t *testing.T) {
 				w := newWorld(t, newTenant(past, live, late))
 				w.tenant.behind = behind
 				k := w.keep()
-				p, stop := w.run(ingest.PullerConfig{Backfill: -1})
+				p, stop := w.run(pull.Config{Backfill: -1})
 				time.Sleep(time.Minute)
 				if got := p.Status(); got.CaughtUp.IsZero() || got.Position.Before(now.Add(55*time.Second)) || got.LiveFrom.After(now) {
 					t.Errorf("a minute later the tail is at %s, live from %s; the tenant began at %s", got.Position, got.LiveFrom, now)
@@ -242,7 +242,7 @@ func TestPullEmptyPages(t *testing.T) {
 				w := newWorld(t, newTenant(past, live))
 				w.tenant.takes = 50 * time.Millisecond
 				w.tenant.empties = tt.empties
-				p, stop := w.run(ingest.PullerConfig{Backfill: -1})
+				p, stop := w.run(pull.Config{Backfill: -1})
 				time.Sleep(2 * time.Hour)
 				stop()
 				w.wantAll(slices.Concat(past, live))
@@ -282,7 +282,7 @@ func TestPullShortLook(t *testing.T) {
 					}
 					return nil
 				}
-				_, stop := w.run(ingest.PullerConfig{Backfill: -1})
+				_, stop := w.run(pull.Config{Backfill: -1})
 				time.Sleep(70 * time.Minute)
 				stop()
 				w.wantOnce(slices.Concat(live, late))
@@ -315,10 +315,10 @@ func TestPullLowIDs(t *testing.T) {
 		low = append(low, odd("1"+strings.Repeat("0", 55), start.Add(-time.Hour)), odd("7f", start.Add(20*time.Minute)))
 		events := every(start.Add(-3*time.Hour), 10*time.Second, 1100)
 		w := newWorld(t, newTenant(events, low))
-		p, stop := w.run(ingest.PullerConfig{Backfill: -1})
+		p, stop := w.run(pull.Config{Backfill: -1})
 		time.Sleep(10 * time.Minute)
 		stop()
-		_, stop = w.run(ingest.PullerConfig{Backfill: -1})
+		_, stop = w.run(pull.Config{Backfill: -1})
 		time.Sleep(20 * time.Minute)
 		stop()
 		w.wantAll(slices.Concat(low, events))
@@ -337,7 +337,7 @@ func TestPullOddAmongTheOldest(t *testing.T) {
 		}
 		w := newWorld(t, newTenant(events))
 		w.tenant.noLink = true
-		p, stop := w.run(ingest.PullerConfig{Backfill: -1})
+		p, stop := w.run(pull.Config{Backfill: -1})
 		time.Sleep(10 * time.Minute)
 		stop()
 		w.wantAll(events)
@@ -360,7 +360,7 @@ func TestPullIsolates(t *testing.T) {
 			}
 			return nil
 		}
-		p, stop := w.run(ingest.PullerConfig{Backfill: -1, Chains: 1})
+		p, stop := w.run(pull.Config{Backfill: -1, Chains: 1})
 		time.Sleep(2 * time.Minute)
 		if p.Status().Backfill {
 			t.Error("two minutes later it is not over")
@@ -384,7 +384,7 @@ func TestPullFromTheFuture(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.checkpoints.records = append(w.checkpoints.records, r)
-		p, stop := w.run(ingest.PullerConfig{Backfill: -1})
+		p, stop := w.run(pull.Config{Backfill: -1})
 		time.Sleep(time.Minute)
 		if got := p.Status().Position; time.Since(got) > 15*time.Second {
 			t.Errorf("the tail is at %s", got)

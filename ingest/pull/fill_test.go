@@ -1,4 +1,4 @@
-package ingest_test
+package pull_test
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -39,10 +39,10 @@ func clumped(rng *rand.Rand, from, until time.Time, n int) []logEvent {
 }
 
 // mustRun runs a first start that is to be killed by its topics.
-func (w *world) mustDie(cfg ingest.PullerConfig) {
+func (w *world) mustDie(cfg pull.Config) {
 	w.t.Helper()
-	cfg.Tenant, cfg.Log, cfg.Metrics = "acme", slog.New(w.log), ingest.NewPullMetrics(prometheus.NewRegistry())
-	p := ingest.NewPuller(cfg, w.tenant, w.pacer, w.events, w.checkpoints, w.kept)
+	cfg.Tenant, cfg.Log, cfg.Metrics = "acme", slog.New(w.log), pull.NewMetrics(prometheus.NewRegistry())
+	p := pull.New(cfg, w.tenant, w.pacer, w.events, w.checkpoints, w.kept)
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Hour)
 	defer cancel()
 	if err := p.Run(ctx, w.chains(), w.orders); !errors.Is(err, errKill) {
@@ -117,7 +117,7 @@ func TestFillDense(t *testing.T) {
 		}
 		w := newWorld(t, newTenant(sparse, dense))
 		w.tenant.takes = 300 * time.Millisecond
-		p, stop := w.run(ingest.PullerConfig{Backfill: 24 * time.Hour})
+		p, stop := w.run(pull.Config{Backfill: 24 * time.Hour})
 		for p.Status().Slices.Chains == 0 {
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -151,7 +151,7 @@ func TestFillKill(t *testing.T) {
 			live := every(start.Add(time.Second), 3*time.Second, 300)
 			w := newWorld(t, newTenant(past, live))
 			w.tenant.takes = time.Duration(rng.IntN(400)) * time.Millisecond
-			cfg := ingest.PullerConfig{Backfill: 24 * time.Hour, Chains: 1 + rng.IntN(8)}
+			cfg := pull.Config{Backfill: 24 * time.Hour, Chains: 1 + rng.IntN(8)}
 			for range rng.IntN(4) {
 				topic := w.checkpoints
 				if rng.IntN(3) == 0 {
@@ -187,11 +187,11 @@ func TestFillKilledAtTheBeginning(t *testing.T) {
 					events := every(start.Add(-24*time.Hour), time.Minute, 32*60) // goes on for eight hours
 					w := newWorld(t, newTenant(events))
 					w.checkpoints.cutOff(1, some)
-					w.mustDie(ingest.PullerConfig{Backfill: 25 * time.Hour})
+					w.mustDie(pull.Config{Backfill: 25 * time.Hour})
 					w.wantAll()
 					time.Sleep(away)
 					w.wantCovered(events)
-					p, stop := w.run(ingest.PullerConfig{Backfill: 48 * time.Hour, Poll: 10 * time.Second})
+					p, stop := w.run(pull.Config{Backfill: 48 * time.Hour, Poll: 10 * time.Second})
 					time.Sleep(9 * time.Hour)
 					stop()
 					w.wantAll(events)
@@ -211,15 +211,15 @@ func TestFillTwoLeaders(t *testing.T) {
 		past, live := clumped(rand.New(rand.NewPCG(1, 1)), start.Add(-20*time.Hour), start, 3000), every(start, time.Second, 300)
 		w := newWorld(t, newTenant(past, live))
 		w.tenant.takes = 100 * time.Millisecond
-		_, stop := w.run(ingest.PullerConfig{Backfill: 24 * time.Hour, Chains: 3})
+		_, stop := w.run(pull.Config{Backfill: 24 * time.Hour, Chains: 3})
 		time.Sleep(time.Second)
-		_, stopOther := w.run(ingest.PullerConfig{Backfill: 24 * time.Hour, Chains: 3})
+		_, stopOther := w.run(pull.Config{Backfill: 24 * time.Hour, Chains: 3})
 		time.Sleep(2 * time.Second)
 		stop()
 		time.Sleep(10 * time.Minute)
 		stopOther()
 		w.wantAll(past, live)
-		_, stop = w.run(ingest.PullerConfig{Backfill: 24 * time.Hour})
+		_, stop = w.run(pull.Config{Backfill: 24 * time.Hour})
 		time.Sleep(time.Minute)
 		stop()
 		w.wantAll(past, live)
@@ -249,10 +249,10 @@ func TestFillOrders(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := newWorld(t, newTenant(old, past))
 					w.tenant.takes = 200 * time.Millisecond
-					cfg := ingest.PullerConfig{Backfill: 11 * time.Hour, Chains: 4}
+					cfg := pull.Config{Backfill: 11 * time.Hour, Chains: 4}
 					_, stop := w.run(cfg)
 					time.Sleep(2 * time.Second)
-					order := ingest.BackfillRequest("acme", "mine", tt.from, tt.until)
+					order := pull.BackfillRequest("acme", "mine", tt.from, tt.until)
 					if restart {
 						// It is only in the topic: the one who leads next takes it up.
 						stop()
@@ -267,7 +267,7 @@ func TestFillOrders(t *testing.T) {
 					} else {
 						w.orders <- order
 						w.orders <- order
-						w.orders <- ingest.BackfillRequest("other", "theirs", tt.from, tt.until)
+						w.orders <- pull.BackfillRequest("other", "theirs", tt.from, tt.until)
 					}
 					time.Sleep(5 * time.Minute)
 					stop()
@@ -293,7 +293,7 @@ func TestFillOrders(t *testing.T) {
 func TestFillForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, newTenant(every(start.Add(-2*time.Hour), time.Second, 100)))
-		_, stop := w.run(ingest.PullerConfig{Backfill: 3 * time.Hour})
+		_, stop := w.run(pull.Config{Backfill: 3 * time.Hour})
 		time.Sleep(time.Minute)
 		stop()
 		if n := len(w.chains()); n != 17 {
@@ -306,11 +306,11 @@ func TestFillForgets(t *testing.T) {
 		}
 		w.checkpoints.records = append(w.checkpoints.records, r)
 		time.Sleep(2 * time.Hour)
-		_, stop = w.run(ingest.PullerConfig{Backfill: 3 * time.Hour})
+		_, stop = w.run(pull.Config{Backfill: 3 * time.Hour})
 		time.Sleep(time.Minute)
 		stop()
 		for _, c := range w.chains() {
-			if plan, ok := ingest.BackfillPlan(c.Chain); ok && plan == "first" {
+			if plan, ok := pull.BackfillPlan(c.Chain); ok && plan == "first" {
 				t.Errorf("%s is still there", c.Chain)
 			}
 		}
@@ -334,7 +334,7 @@ func TestFillSerial(t *testing.T) {
 			}
 			return nil
 		}
-		p, stop := w.run(ingest.PullerConfig{Backfill: 6 * time.Hour})
+		p, stop := w.run(pull.Config{Backfill: 6 * time.Hour})
 		time.Sleep(3 * time.Second)
 		if s := p.Status(); !s.Backfill || s.Slices.Chains != 0 || w.log.count("WARN tenant rejects synthetic ids: backfilling serially") != 1 {
 			t.Errorf("status: %+v\n%s", s, w.log)
@@ -347,7 +347,7 @@ func TestFillSerial(t *testing.T) {
 		}
 		stop()
 		time.Sleep(time.Minute)
-		_, stop = w.run(ingest.PullerConfig{Backfill: 6 * time.Hour})
+		_, stop = w.run(pull.Config{Backfill: 6 * time.Hour})
 		time.Sleep(15 * time.Minute)
 		stop()
 		w.wantAll(past, live)
@@ -403,7 +403,7 @@ func TestFillOddLogs(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, tt.tenant())
 				w.tenant.takes = 50 * time.Millisecond
-				p, stop := w.run(ingest.PullerConfig{Backfill: 4 * time.Hour})
+				p, stop := w.run(pull.Config{Backfill: 4 * time.Hour})
 				time.Sleep(time.Hour)
 				stop()
 				w.wantAll(w.tenant.events)
@@ -436,7 +436,7 @@ func TestFillIsNotLate(t *testing.T) {
 			}
 			return nil
 		}
-		p, stop := w.run(ingest.PullerConfig{Backfill: 4 * time.Hour})
+		p, stop := w.run(pull.Config{Backfill: 4 * time.Hour})
 		time.Sleep(90 * time.Minute)
 		stop()
 		w.wantOnce(past, live, late)
@@ -459,18 +459,18 @@ func TestFillCatchesUp(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, newTenant(events, late))
 				w.tenant.takes = 100 * time.Millisecond
-				_, stop := w.run(ingest.PullerConfig{})
+				_, stop := w.run(pull.Config{})
 				time.Sleep(time.Hour)
 				stop()
 				before := w.checkpoint()
 				time.Sleep(time.Until(down))
 				if some >= 0 {
 					w.checkpoints.cutOff(1, some)
-					w.mustDie(ingest.PullerConfig{})
+					w.mustDie(pull.Config{})
 					time.Sleep(time.Minute)
 				}
 				w.wantCovered(events)
-				p, stop := w.run(ingest.PullerConfig{})
+				p, stop := w.run(pull.Config{})
 				time.Sleep(2 * time.Second)
 				c := w.checkpoint()
 				if at, _ := schema.IDTime(c.LogID); at.Before(down.Add(-4 * time.Hour)) {

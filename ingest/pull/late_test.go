@@ -1,12 +1,12 @@
-package ingest_test
+package pull_test
 
 import (
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -35,7 +35,7 @@ func TestOverlapWidens(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				live, late := every(start, time.Minute, 60*56), lateBy(start.Add(time.Hour), time.Minute, tt.late, 60)
 				w := newWorld(t, newTenant(live, late))
-				p, stop := w.run(ingest.PullerConfig{Poll: 5 * time.Second})
+				p, stop := w.run(pull.Config{Poll: 5 * time.Second})
 				if got := p.Overlap(); got != 10*time.Minute {
 					t.Errorf("the overlap is %s at first", got)
 				}
@@ -92,7 +92,7 @@ func TestOverlapKeepsPaceWithLateness(t *testing.T) {
 				start.Add(2*time.Hour+time.Duration(i)*30*time.Minute).Add([]time.Duration{6, 6, 15, 15, 30, 30, 65, 65}[i]*time.Minute))
 		}
 		w := newWorld(t, newTenant(live, late))
-		p, stop := w.run(ingest.PullerConfig{Poll: 5 * time.Second})
+		p, stop := w.run(pull.Config{Poll: 5 * time.Second})
 		time.Sleep(9 * time.Hour)
 		stop()
 		w.wantOnce(live, late)
@@ -118,7 +118,7 @@ func TestOverlapAfterAnOutage(t *testing.T) {
 					}
 					return nil
 				}
-				p, stop := w.run(ingest.PullerConfig{Poll: 5 * time.Second})
+				p, stop := w.run(pull.Config{Poll: 5 * time.Second})
 				time.Sleep(7 * time.Hour)
 				stop()
 				w.wantOnce(live, late)
@@ -138,7 +138,7 @@ func TestOverlapOfTheNextLease(t *testing.T) {
 		late := lateBy(start.Add(time.Hour), 20*time.Minute, 9*time.Minute, 1)
 		later := lateBy(start.Add(80*time.Minute), 20*time.Minute, 18*time.Minute, 1)
 		w := newWorld(t, newTenant(live, late, later))
-		p, stop := w.run(ingest.PullerConfig{Poll: 5 * time.Second})
+		p, stop := w.run(pull.Config{Poll: 5 * time.Second})
 		time.Sleep(2 * time.Hour)
 		stop()
 		if got := p.Overlap(); got != 40*time.Minute {
@@ -165,10 +165,10 @@ func TestOverlapStartsFresh(t *testing.T) {
 		past, live := every(start.Add(-2*time.Hour), 2*time.Second, 3600), every(start, 2*time.Second, 3600)
 		late := lateBy(start.Add(time.Minute), 3*time.Minute, 9*time.Minute, 1)
 		w := newWorld(t, newTenant(past, live, late, lateBy(start.Add(12*time.Minute), time.Minute, 12*time.Minute, 1)))
-		_, stop := w.run(ingest.PullerConfig{Backfill: 3 * time.Hour})
+		_, stop := w.run(pull.Config{Backfill: 3 * time.Hour})
 		time.Sleep(time.Second)
 		stop()
-		p, stop := w.run(ingest.PullerConfig{Backfill: 3 * time.Hour})
+		p, stop := w.run(pull.Config{Backfill: 3 * time.Hour})
 		time.Sleep(2 * time.Hour)
 		stop()
 		if got := w.events.bySource()[schema.Overlap]; got > 2+302 || p.Overlap() > 40*time.Minute {
@@ -184,10 +184,10 @@ func TestOverlapForgets(t *testing.T) {
 		t.Skip("a quarter of a million events")
 	}
 	synctest.Test(t, func(t *testing.T) {
-		live := every(start, 2*time.Millisecond, ingest.RecentIDs*5/4)
+		live := every(start, 2*time.Millisecond, pull.RecentIDs*5/4)
 		w := newWorld(t, newTenant(live))
 		w.tenant.takes = 40 * time.Millisecond
-		p, stop := w.run(ingest.PullerConfig{Overlap: 30 * time.Minute})
+		p, stop := w.run(pull.Config{Overlap: 30 * time.Minute})
 		time.Sleep(15 * time.Minute)
 		stop()
 		w.wantOnce(live)

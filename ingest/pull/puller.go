@@ -1,4 +1,4 @@
-package ingest
+package pull
 
 import (
 	"context"
@@ -27,8 +27,8 @@ type Producer interface {
 	Produce(ctx context.Context, records []schema.Record, failed func(error)) error
 }
 
-// PullerConfig configures the pull of one tenant.
-type PullerConfig struct {
+// Config configures the pull of one tenant.
+type Config struct {
 	Tenant       string        // its name in the data
 	Domain       string        // host of its API; saved, so that it is not pulled under another name too
 	Backfill     time.Duration // how far back the first start pulls; negative for everything, 0 for nothing
@@ -39,13 +39,13 @@ type PullerConfig struct {
 	RequestsOnly bool          // work on requests, and pull nothing else
 	Retention    time.Duration // age at which ClickHouse drops events, so that no audit misses them; 0 for never
 	Log          *slog.Logger
-	Metrics      *PullMetrics
+	Metrics      *Metrics
 }
 
 // Puller pulls the log of one tenant. Several chains pull the past in parallel, and
 // one chain, the tail, pulls new events.
 type Puller struct {
-	cfg         PullerConfig
+	cfg         Config
 	tenant      Tenant
 	limiter     *pace.Limiter
 	events      Producer
@@ -82,11 +82,11 @@ type Puller struct {
 	failingSince    time.Time // of that kind
 	failingLoggedAt time.Time
 
-	status PullStatus
+	status Status
 }
 
-// PullStatus is the state of a pull.
-type PullStatus struct {
+// Status is the state of a pull.
+type Status struct {
 	Tenant    string
 	Running   bool           // this process leads the tenant
 	Backfill  bool           // some events of the past are not pulled yet
@@ -111,10 +111,10 @@ const (
 	coalesce   = 20 // pages that are produced together
 )
 
-// NewPuller returns a puller of a tenant. Audits use archive; if it is nil, there are
+// New returns a puller of a tenant. Audits use archive; if it is nil, there are
 // none.
-func NewPuller(
-	cfg PullerConfig, tenant Tenant, limiter *pace.Limiter, events, checkpoints Producer, archive audit.Destination,
+func New(
+	cfg Config, tenant Tenant, limiter *pace.Limiter, events, checkpoints Producer, archive audit.Destination,
 ) *Puller {
 	if cfg.Poll <= 0 {
 		cfg.Poll = time.Second
@@ -221,7 +221,7 @@ func (p *Puller) stopped() {
 func (p *Puller) Tenant() string { return p.cfg.Tenant }
 
 // Status returns the state of the pull.
-func (p *Puller) Status() PullStatus {
+func (p *Puller) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 

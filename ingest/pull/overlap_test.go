@@ -1,4 +1,4 @@
-package ingest
+package pull
 
 import (
 	"fmt"
@@ -194,7 +194,7 @@ func TestCaughtUp(t *testing.T) {
 // TestOtherWay shows that the ways on from a refused cursor never lie after it,
 // and come to an end.
 func TestOtherWay(t *testing.T) {
-	p := &Puller{cfg: PullerConfig{Log: discard}}
+	p := &Puller{cfg: Config{Log: discard}}
 	id := logID(noon.Add(345*time.Millisecond), 7)
 	var ways []string
 	for cursor := id; cursor != ""; {

@@ -1,4 +1,4 @@
-package ingest_test
+package pull_test
 
 import (
 	"errors"
@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -56,7 +56,7 @@ func TestStreams(t *testing.T) {
 					}
 					return []auth0.LogStream{{ID: "lst_1", Name: "to the SIEM", Type: "http", Status: status}}, nil
 				}
-				p, stop := w.run(ingest.PullerConfig{Poll: time.Minute})
+				p, stop := w.run(pull.Config{Poll: time.Minute})
 				time.Sleep(tt.lasts + time.Second)
 				stop()
 				var got []string

@@ -1,4 +1,4 @@
-package ingest_test
+package pull_test
 
 import (
 	"context"
@@ -11,10 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -270,7 +270,7 @@ func TestAudit(t *testing.T) {
 					tt.set(w, k)
 				}
 				// By orders only: the background audits would be first.
-				_, stop := w.run(ingest.PullerConfig{Backfill: 6 * time.Hour})
+				_, stop := w.run(pull.Config{Backfill: 6 * time.Hour})
 				time.Sleep(5 * time.Second)
 				stop()
 				time.Sleep(time.Minute)
@@ -282,7 +282,7 @@ func TestAudit(t *testing.T) {
 					tt.then(w, k)
 				}
 				quietAudits(k)
-				_, stop = w.run(ingest.PullerConfig{RequestsOnly: true})
+				_, stop = w.run(pull.Config{RequestsOnly: true})
 				done := w.order(audit.Request("acme", "mine", start.Add(-6*time.Hour), start, tt.repair))
 				stop()
 				w.wantTally(k, done, tt.want)
@@ -334,7 +334,7 @@ func TestAuditOfTheLatest(t *testing.T) {
 					}
 					return nil
 				}
-				p, stop := w.run(ingest.PullerConfig{Poll: tt.poll, OverlapEvery: 5 * time.Minute})
+				p, stop := w.run(pull.Config{Poll: tt.poll, OverlapEvery: 5 * time.Minute})
 				time.Sleep(time.Until(start.Add(59*time.Minute + 30*time.Second)))
 				done := w.order(audit.Request("acme", "mine", start, time.Now().Add(time.Second), true))
 				if done.Audit.Missing != 0 || done.Audit.Healed != 0 || len(w.own(schema.TypeAudit)) != 0 {
@@ -363,7 +363,7 @@ func TestAuditWaitsForTheBackfill(t *testing.T) {
 		w := newWorld(t, newTenant(past))
 		k := w.keep()
 		w.tenant.takes = 2 * time.Second
-		_, stop := w.run(ingest.PullerConfig{Backfill: 24 * time.Hour, Chains: 2})
+		_, stop := w.run(pull.Config{Backfill: 24 * time.Hour, Chains: 2})
 		time.Sleep(5 * time.Second)
 		done := w.order(audit.Request("acme", "mine", start.Add(-24*time.Hour), start, true))
 		stop()
@@ -382,7 +382,7 @@ func TestAuditBesideABackfill(t *testing.T) {
 				past := every(start.Add(-20*time.Hour), 10*time.Second, 7200)
 				w := newWorld(t, newTenant(past))
 				k := w.keep()
-				_, stop := w.run(ingest.PullerConfig{Backfill: 24 * time.Hour})
+				_, stop := w.run(pull.Config{Backfill: 24 * time.Hour})
 				time.Sleep(time.Minute)
 				stop()
 				edge, mends := start.Add(-2*time.Hour), time.Now().Add(time.Hour)
@@ -395,10 +395,10 @@ func TestAuditBesideABackfill(t *testing.T) {
 				if missing {
 					k.lose(past[3000])
 				}
-				_, stop = w.run(ingest.PullerConfig{RequestsOnly: true, Chains: 1})
-				w.orders <- ingest.BackfillRequest("acme", "fails", edge, start)
+				_, stop = w.run(pull.Config{RequestsOnly: true, Chains: 1})
+				w.orders <- pull.BackfillRequest("acme", "fails", edge, start)
 				synctest.Wait() // the only chain works on it
-				w.orders <- ingest.BackfillRequest("acme", "waits", start.Add(-20*time.Hour), edge)
+				w.orders <- pull.BackfillRequest("acme", "waits", start.Add(-20*time.Hour), edge)
 				done := w.order(audit.Request("acme", "mine", start.Add(-20*time.Hour), edge, true))
 				if waited := !time.Now().Before(mends); waited != missing {
 					t.Errorf("it has waited for the backfill: %v, want %v", waited, missing)
@@ -421,7 +421,7 @@ func TestAuditHours(t *testing.T) {
 			past := clumped(rng, start.Add(-9*time.Hour), start.Add(-time.Minute), 12000)
 			w := newWorld(t, newTenant(past))
 			k := w.keep()
-			_, stop := w.run(ingest.PullerConfig{Backfill: 24 * time.Hour})
+			_, stop := w.run(pull.Config{Backfill: 24 * time.Hour})
 			time.Sleep(20 * time.Second)
 			stop()
 			time.Sleep(time.Minute)
@@ -448,7 +448,7 @@ func TestAuditHours(t *testing.T) {
 			order := audit.Request("acme", "mine", from, until, repair)
 			r, _ := order.Record()
 			w.checkpoints.records = append(w.checkpoints.records, r)
-			cfg := ingest.PullerConfig{RequestsOnly: true}
+			cfg := pull.Config{RequestsOnly: true}
 			for range rng.IntN(4) {
 				_, stop := w.run(cfg)
 				time.Sleep(time.Duration(rng.IntN(8000)) * time.Millisecond)
@@ -488,12 +488,12 @@ func TestAuditRetention(t *testing.T) {
 		past := every(start.Add(-48*time.Hour), time.Minute, 48*60)
 		w := newWorld(t, newTenant(past))
 		k := w.keep()
-		_, stop := w.run(ingest.PullerConfig{Backfill: 72 * time.Hour})
+		_, stop := w.run(pull.Config{Backfill: 72 * time.Hour})
 		time.Sleep(30 * time.Second)
 		stop()
 		k.lose(past[:24*60]...)
 		quietAudits(k)
-		_, stop = w.run(ingest.PullerConfig{RequestsOnly: true, Retention: 24 * time.Hour})
+		_, stop = w.run(pull.Config{RequestsOnly: true, Retention: 24 * time.Hour})
 		done := w.order(audit.Request("acme", "mine", start.Add(-72*time.Hour), start, true))
 		w.wantTally(k, done, checkpoint.Tally{Expected: 23 * 60, Stored: 23 * 60})
 		gone := w.order(audit.Request("acme", "gone", start.Add(-72*time.Hour), start.Add(-30*time.Hour), true))
@@ -521,7 +521,7 @@ func TestAuditBackground(t *testing.T) {
 			}
 			return nil
 		}
-		p, stop := w.run(ingest.PullerConfig{Backfill: 24 * time.Hour})
+		p, stop := w.run(pull.Config{Backfill: 24 * time.Hour})
 		time.Sleep(29 * time.Minute)
 		if k.asked != 0 || !p.Status().Backfill {
 			t.Errorf("asked %d times while the backfill runs", k.asked)
@@ -546,7 +546,7 @@ func TestAuditBackground(t *testing.T) {
 		// Two hours later everything is told again by nobody.
 		stop()
 		time.Sleep(2 * time.Hour)
-		_, stop = w.run(ingest.PullerConfig{Backfill: 24 * time.Hour})
+		_, stop = w.run(pull.Config{Backfill: 24 * time.Hour})
 		time.Sleep(time.Hour)
 		again, ok := w.chains().Of("acme", "audit/fresh")
 		if !ok || again.Events < fresh.Events || again.From > fresh.LogID || again.Events > fresh.Events+3*180 {
@@ -569,7 +569,7 @@ func TestAuditOrdersOnly(t *testing.T) {
 		past := every(start.Add(-20*time.Hour), time.Minute, 1200)
 		w := newWorld(t, newTenant(past))
 		k := w.keep()
-		p, stop := w.run(ingest.PullerConfig{RequestsOnly: true, Backfill: 24 * time.Hour})
+		p, stop := w.run(pull.Config{RequestsOnly: true, Backfill: 24 * time.Hour})
 		time.Sleep(3 * time.Hour)
 		if n := len(w.tenant.called()); n > 1 || k.asked != 0 || p.Status().Backfill {
 			t.Errorf("%d calls, %d questions, status %+v", n, k.asked, p.Status())
@@ -577,7 +577,7 @@ func TestAuditOrdersOnly(t *testing.T) {
 		if _, ok := w.chains().Of("acme", checkpoint.ChainTail); ok || len(w.events.all()) != 0 {
 			t.Error("the tail has begun")
 		}
-		w.order(ingest.BackfillRequest("acme", "some", start.Add(-10*time.Hour), start.Add(-9*time.Hour)))
+		w.order(pull.BackfillRequest("acme", "some", start.Add(-10*time.Hour), start.Add(-9*time.Hour)))
 		done := w.order(audit.Request("acme", "mine", start.Add(-10*time.Hour), start.Add(-8*time.Hour), true))
 		stop()
 		w.wantTally(k, done, checkpoint.Tally{Expected: 120, Stored: 120, Healed: 60})
@@ -603,7 +603,7 @@ func TestAuditsInTurn(t *testing.T) {
 			}
 			want = append(want, order.Chain)
 		}
-		_, stop := w.run(ingest.PullerConfig{RequestsOnly: true})
+		_, stop := w.run(pull.Config{RequestsOnly: true})
 		time.Sleep(time.Hour)
 		stop()
 		var done []string

@@ -1,4 +1,4 @@
-package ingest_test
+package pull_test
 
 import (
 	"encoding/json"
@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -39,13 +39,13 @@ func TestGapAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before, lost, left := every(start, 30*time.Second, 100), every(start.Add(time.Hour), 30*time.Second, 1000), every(start.Add(48*time.Hour), 30*time.Second, 3000)
 		w := newWorld(t, newTenant(before, lost, left))
-		_, stop := w.run(ingest.PullerConfig{})
+		_, stop := w.run(pull.Config{})
 		time.Sleep(50*time.Minute + 100*time.Millisecond)
 		stop()
 		seen := w.checkpoint()
 		time.Sleep(time.Until(start.Add(60 * time.Hour)))
 		w.tenant.drop(start.Add(48 * time.Hour))
-		_, stop = w.run(ingest.PullerConfig{})
+		_, stop = w.run(pull.Config{})
 		time.Sleep(time.Minute)
 		stop()
 		from, _ := schema.IDTime(seen.LogID)
@@ -54,7 +54,7 @@ func TestGapAtStart(t *testing.T) {
 		}
 		w.wantGap(from, start.Add(48*time.Hour))
 		for range 2 {
-			_, stop = w.run(ingest.PullerConfig{})
+			_, stop = w.run(pull.Config{})
 			time.Sleep(15 * time.Hour)
 			stop()
 		}
@@ -70,15 +70,15 @@ func TestGapIsNotLostByAKill(t *testing.T) {
 		for _, some := range []int{0, 1, 99} {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, newTenant(every(start, time.Minute, 10), every(start.Add(48*time.Hour), time.Minute, 700)))
-				_, stop := w.run(ingest.PullerConfig{})
+				_, stop := w.run(pull.Config{})
 				time.Sleep(20 * time.Minute)
 				stop()
 				time.Sleep(time.Until(start.Add(50 * time.Hour)))
 				w.tenant.drop(start.Add(48 * time.Hour))
 				w.events.cutOff(n, some)
-				w.mustDie(ingest.PullerConfig{})
+				w.mustDie(pull.Config{})
 				time.Sleep(time.Second)
-				_, stop = w.run(ingest.PullerConfig{})
+				_, stop = w.run(pull.Config{})
 				time.Sleep(time.Minute)
 				stop()
 				if len(w.own(schema.TypeGap)) == 0 {
@@ -105,7 +105,7 @@ func TestGapWhileCallsFail(t *testing.T) {
 				}
 				w.tenant.takes = time.Minute
 			}
-			_, stop := w.run(ingest.PullerConfig{Backfill: 11 * time.Hour})
+			_, stop := w.run(pull.Config{Backfill: 11 * time.Hour})
 			time.Sleep(10*time.Minute + 500*time.Millisecond)
 			stuck := w.checkpoint()
 			w.tenant.setFail(func(int, call) error {
@@ -161,12 +161,12 @@ func TestGapNone(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, newTenant(tt.events))
-				_, stop := w.run(ingest.PullerConfig{Backfill: 30 * time.Hour, Poll: 10 * time.Second})
+				_, stop := w.run(pull.Config{Backfill: 30 * time.Hour, Poll: 10 * time.Second})
 				time.Sleep(30 * time.Hour)
 				stop()
 				time.Sleep(tt.away)
 				w.tenant.drop(time.Now().Add(-tt.drop))
-				_, stop = w.run(ingest.PullerConfig{Backfill: 30 * time.Hour})
+				_, stop = w.run(pull.Config{Backfill: 30 * time.Hour})
 				time.Sleep(time.Minute)
 				stop()
 				for _, e := range w.own(schema.TypeGap) {
@@ -192,12 +192,12 @@ func TestGapInSlices(t *testing.T) {
 			}
 			return nil
 		}
-		_, stop := w.run(ingest.PullerConfig{Backfill: 20 * time.Hour})
+		_, stop := w.run(pull.Config{Backfill: 20 * time.Hour})
 		time.Sleep(10 * time.Minute)
 		stop()
 		w.tenant.fail = nil
 		w.tenant.drop(start.Add(-13*time.Hour - 30*time.Minute))
-		_, stop = w.run(ingest.PullerConfig{Backfill: 20 * time.Hour})
+		_, stop = w.run(pull.Config{Backfill: 20 * time.Hour})
 		time.Sleep(10 * time.Minute)
 		stop()
 		var seconds float64
