@@ -2,7 +2,6 @@ package pull
 
 import (
 	"context"
-	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
@@ -68,15 +67,15 @@ func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 // sliceRecords returns the records of the events of a page that belong to a slice, and the
 // size of the page. Events after the slice belong to the next one.
 func (p *Puller) sliceRecords(s *slice, events []schema.Event) (records []schema.Record, bytes int64) {
-	at, until := time.Now(), p.backfill.until(s)
+	now, until := p.clock.Now(), p.backfill.until(s)
 	for i := range events {
 		event := &events[i]
 		bytes += int64(len(event.Raw))
 		if event.LogID != "" && checkpoint.Higher(event.LogID, until) {
 			continue
 		}
-		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Backfill, at
-		p.recent.addPast(event.LogID, p.clock.byTenant(at))
+		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Backfill, now
+		p.recent.addPast(event.LogID, now)
 		records = append(records, event.Record())
 	}
 	return records, bytes
