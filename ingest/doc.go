@@ -1,6 +1,9 @@
-// Package ingest brings a tenant's log events into Kafka (Puller) and from
-// there into ClickHouse (Writer), each event at least once on every hop and
-// exactly once in the view events.
+// Package ingest has no code; its folders bring a tenant's log events into Kafka and from there
+// into ClickHouse, each event at least once on every hop and exactly once in the view events.
+//
+//	auth0 ─▶ pull ─▶ kafka ─▶ write ─▶ ClickHouse
+//	  ▲        │ ▲                         │
+//	 pace ─────┘ └──────── audit ◀─────────┘
 //
 // Every hop has the same order: data is made durable at the destination first,
 // and only then acknowledged at the source.
@@ -12,6 +15,7 @@
 // harmless, because an event is identified by (tenant, log_id). Nothing is ever
 // skipped to make progress.
 //
-// Package auth0 implements the calls to a tenant, package kafka the protocol of
-// Kafka.
+// From top to bottom: pull runs the chains of a tenant and its audits; audit compares what is stored
+// with the tenant; checkpoint keeps the positions of chains; pace divides the calls; auth0 makes
+// them. write, logstream, kafka and kafkalocal know none of these.
 package ingest

@@ -124,6 +124,28 @@ var literalReplacer = strings.NewReplacer(`\`, `\\`, "'", `\'`)
 // Literal writes a text as a ClickHouse string.
 func Literal(text string) string { return "'" + literalReplacer.Replace(text) + "'" }
 
+// Literals writes texts as a list of ClickHouse strings for a query that also has parameters. They
+// consist of letters, digits and escapes only: the driver would replace ?, $1, @x and {x:y} by
+// parameters, even within quotes.
+func Literals(texts []string) string {
+	var b strings.Builder
+	for i, text := range texts {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteByte('\'')
+		for _, c := range []byte(text) {
+			if '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' {
+				b.WriteByte(c)
+			} else {
+				fmt.Fprintf(&b, `\x%02x`, c)
+			}
+		}
+		b.WriteByte('\'')
+	}
+	return b.String()
+}
+
 // Like writes a text with the wildcards * and ? as a ClickHouse pattern for LIKE.
 func Like(text string) string {
 	return Literal(strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`, "*", "%", "?", "_").Replace(text))

@@ -6,7 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -59,9 +60,9 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 			end = until
 		}
 		name := newRequestName()
-		var list []ingest.Checkpoint
+		var list []checkpoint.Checkpoint
 		for _, tenant := range tenants {
-			list = append(list, ingest.AuditRequest(tenant, name, since, end, u.Repair))
+			list = append(list, audit.Request(tenant, name, since, end, u.Repair))
 		}
 
 		done, err := q.submitWithProgress(ctx, newConsole(a.stderr).startProgress("audit"), list, until.Sub(since))
@@ -74,29 +75,29 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 
 // report prints the hours and their sums.
 func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []string, since, until time.Time,
-	done []ingest.Checkpoint) error {
+	done []checkpoint.Checkpoint) error {
 	if err := u.printHours(ctx, a, c, tenants, since, until); err != nil {
 		return err
 	}
 
 	// The hours may lie partly outside the range, so the sums come from the answers.
-	var all ingest.Tally
+	var all checkpoint.Tally
 	var behind []string
-	for _, checkpoint := range done {
-		if checkpoint.Audit != nil {
-			all.Add(checkpoint.Audit)
+	for _, chain := range done {
+		if chain.Audit != nil {
+			all.Add(chain.Audit)
 		}
-		from, _ := schema.IDTime(checkpoint.From)
-		to, _ := schema.IDTime(checkpoint.Until)
+		from, _ := schema.IDTime(chain.From)
+		to, _ := schema.IDTime(chain.Until)
 		if u.Output == "table" {
 			fmt.Fprintf(a.stdout, "%s: compared with what Auth0 still has, from %s to %s\n",
-				checkpoint.Tenant, from.Format(time.RFC3339), to.Format(time.RFC3339))
+				chain.Tenant, from.Format(time.RFC3339), to.Format(time.RFC3339))
 		}
 		// Compare in the tenant's time.
-		ahead := time.Duration(checkpoint.Ahead * float64(time.Second)) // ids hold the tenant's time
+		ahead := time.Duration(chain.Ahead * float64(time.Second)) // ids hold the tenant's time
 		if until.Add(-ahead).Sub(to) > maxLag {
 			behind = append(behind, fmt.Sprintf("%s is pulled up to %s only; later events are not stored yet",
-				checkpoint.Tenant, to.Format(time.RFC3339)))
+				chain.Tenant, to.Format(time.RFC3339)))
 		}
 	}
 
@@ -141,7 +142,7 @@ func (u *auditCmd) printHours(ctx context.Context, a *app, c *Config, tenants []
 	everyHour := u.Hours || u.Output != "table"
 	listed := 0
 	for _, tenant := range tenants {
-		hours, err := ingest.ReadCoverage(ctx, conn, tenant, since.Truncate(time.Hour), until.Add(time.Second))
+		hours, err := audit.ReadCoverage(ctx, conn, tenant, since.Truncate(time.Hour), until.Add(time.Second))
 		if err != nil {
 			return err
 		}

@@ -18,9 +18,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 )
@@ -40,7 +40,7 @@ type backend struct {
 	kafka   *kafka.Client
 	brokers []string
 	conn    driver.Conn
-	store   *ingest.Store
+	store   *write.Store
 	engine  *chlocal.Server // nil with an external ClickHouse
 	log     *slog.Logger
 	damaged *prometheus.CounterVec // by topic
@@ -132,7 +132,7 @@ func (b *backend) startClickHouse(ctx context.Context, c *Config) error {
 	}
 
 	// The writer has its own connections. They are opened when the first chunk is inserted.
-	b.store = ingest.NewStore(opts)
+	b.store = write.NewStore(opts)
 	b.onClose(b.store.Close)
 
 	return retryStart(ctx, b.log, "ClickHouse", func() error { return b.connect(ctx, c, dsn) })

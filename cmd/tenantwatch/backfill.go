@@ -4,7 +4,8 @@ import (
 	"context"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -41,9 +42,9 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 
 		// One request a tenant, all with one name.
 		name := newRequestName()
-		var list []ingest.Checkpoint
+		var list []checkpoint.Checkpoint
 		for _, tenant := range tenants {
-			list = append(list, ingest.BackfillRequest(tenant, name, since, until))
+			list = append(list, pull.BackfillRequest(tenant, name, since, until))
 		}
 
 		out := newConsole(a.stdout)
@@ -54,8 +55,8 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 		}
 
 		var events uint64
-		for _, checkpoint := range done {
-			events += checkpoint.Events
+		for _, chain := range done {
+			events += chain.Events
 		}
 		out.printf("backfill done: %s events from %s to %s in %s", thousands(events), since.Format(time.RFC3339),
 			until.Format(time.RFC3339), time.Since(started).Round(100*time.Millisecond))
@@ -64,10 +65,10 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 }
 
 // submitWithProgress is submit with a progress bar. Each of the requests covers the time range.
-func (q *requests) submitWithProgress(ctx context.Context, bar *progress, list []ingest.Checkpoint,
-	timeRange time.Duration) ([]ingest.Checkpoint, error) {
+func (q *requests) submitWithProgress(ctx context.Context, bar *progress, list []checkpoint.Checkpoint,
+	timeRange time.Duration) ([]checkpoint.Checkpoint, error) {
 	chains := chainProgress{}
-	q.update = func(c ingest.Checkpoint) {
+	q.update = func(c checkpoint.Checkpoint) {
 		bar.show(chains.add(c, float64(len(list))*timeRange.Seconds()), 0)
 	}
 	defer bar.done()
@@ -75,10 +76,10 @@ func (q *requests) submitWithProgress(ctx context.Context, bar *progress, list [
 }
 
 // chainProgress is the newest checkpoint of each chain, by tenant and chain.
-type chainProgress map[string]ingest.Checkpoint
+type chainProgress map[string]checkpoint.Checkpoint
 
 // add records a checkpoint and returns the progress of all chains, which cover so many seconds together.
-func (p chainProgress) add(c ingest.Checkpoint, seconds float64) pullStatus {
+func (p chainProgress) add(c checkpoint.Checkpoint, seconds float64) pullStatus {
 	p[c.Tenant+"/"+c.Chain] = c
 
 	var status pullStatus

@@ -21,8 +21,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka/kafkatest"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -691,8 +691,8 @@ func (c *chaos) progress() {
 	for _, s := range c.tenants {
 		name := s.tenant.Config().Name
 		c.until("the checkpoint of "+name+" moves", func() error {
-			old, _ := before.Of(name, ingest.ChainTail)
-			now, ok := c.checkpoints().Of(name, ingest.ChainTail)
+			old, _ := before.Of(name, checkpoint.ChainTail)
+			now, ok := c.checkpoints().Of(name, checkpoint.ChainTail)
 			if !ok || now.LogID <= old.LogID {
 				return fmt.Errorf("it was %q and is %q", old.LogID, now.LogID)
 			}
@@ -708,16 +708,16 @@ func (c *chaos) progress() {
 	}
 	for _, chain := range c.checkpoints() {
 		// The tail and the audits in the background have no end.
-		if !chain.Done && !slices.Contains([]string{ingest.ChainTail, "audit/round", "audit/fresh"}, chain.Chain) {
+		if !chain.Done && !slices.Contains([]string{checkpoint.ChainTail, "audit/round", "audit/fresh"}, chain.Chain) {
 			c.add("stuck", 1)
 			t.Errorf("chain %s of %s has not come to its end: %+v", chain.Chain, chain.Tenant, chain)
 		}
 	}
 }
 
-func (c *chaos) checkpoints() ingest.Checkpoints {
+func (c *chaos) checkpoints() checkpoint.Set {
 	c.t.Helper()
-	state, err := ingest.ReadCheckpoints(c.t.Context(), func(ctx context.Context, yield func(schema.Record) error) error {
+	state, err := checkpoint.ReadAll(c.t.Context(), func(ctx context.Context, yield func(schema.Record) error) error {
 		return c.kafka.ReadAll(ctx, schema.NewTopics("chaos.").Checkpoints, yield)
 	}, func(err error) { c.t.Error(err) })
 	if err != nil {

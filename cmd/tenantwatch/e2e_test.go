@@ -277,7 +277,7 @@ func testBadInput(t *testing.T, kafka ...string) {
 		t.Errorf("exit %d: %s%s", code, stdout, stderr)
 	}
 	waitForLetters(t, letters, func(ids []string) bool { return len(ids) >= 3*len(dead) }) // also what was noted of the retry
-	if got := audit(t, environ, exitOK, "--since", "2d"); int(got.Dead) != len(dead) || got.Missing != 0 {
+	if got := runAudit(t, environ, exitOK, "--since", "2d"); int(got.Dead) != len(dead) || got.Missing != 0 {
 		t.Errorf("%+v, want %d dead letters", got, len(dead))
 	}
 	if code := p.interrupt(); code != exitOK {

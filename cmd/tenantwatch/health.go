@@ -101,9 +101,9 @@ func (p *pipeline) seen(ctx context.Context, ahead time.Duration) (map[string]he
 func (p *pipeline) tails(ctx context.Context) (map[string]health.Tail, error) {
 	newest, err := tails(ctx, p.backend.kafka, p.backend.topics.Checkpoints)
 	found := map[string]health.Tail{}
-	for tenant, checkpoint := range newest {
-		ahead := time.Duration(checkpoint.Ahead * float64(time.Second))
-		found[tenant] = health.Tail{Written: checkpoint.UpdatedAt, Ahead: ahead}
+	for tenant, tail := range newest {
+		ahead := time.Duration(tail.Ahead * float64(time.Second))
+		found[tenant] = health.Tail{Written: tail.UpdatedAt, Ahead: ahead}
 	}
 	return found, err
 }

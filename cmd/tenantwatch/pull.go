@@ -7,9 +7,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
+	"github.com/tenantwatch/tenantwatch/ingest/pace"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -40,18 +43,18 @@ func (p *pipeline) makePullers(ctx context.Context, requestsOnly bool) error {
 
 	// All tenants share the producers. The checkpoints of a tenant go to one partition, that of its leader.
 	events := p.producer(topics.Events)
-	byTenant := func(key []byte) []byte { return []byte(ingest.TenantOf(key)) }
+	byTenant := func(key []byte) []byte { return []byte(checkpoint.TenantOf(key)) }
 	checkpoints := p.keep(p.backend.kafka.NewProducerBy(topics.Checkpoints, byTenant))
 
 	// An audit reads what is stored once the writer has drained.
-	archive := ingest.NewArchive(p.backend.conn,
+	archive := audit.NewArchive(p.backend.conn,
 		func(ctx context.Context) error {
 			return p.backend.kafka.Drained(ctx, topics.Events, c.group(groupWriter), drainTimeout)
 		},
 		func(ctx context.Context, yield func(schema.Record) error) error {
 			return p.backend.kafka.ReadAll(ctx, topics.DeadLetter, yield)
 		})
-	metrics := ingest.NewPullMetrics(p.reg)
+	metrics := pull.NewMetrics(p.reg)
 
 	for _, t := range c.Tenants {
 		tenant, err := auth0.New(auth0.Config{
@@ -62,14 +65,14 @@ func (p *pipeline) makePullers(ctx context.Context, requestsOnly bool) error {
 		if err != nil {
 			return err
 		}
-		cfg := ingest.PullerConfig{
+		cfg := pull.Config{
 			Tenant: t.Name, Domain: t.baseURL.Host, Backfill: c.backfill, Poll: c.poll, RequestsOnly: requestsOnly,
 			Retention: c.retention, Log: p.log.With("part", "pull", "tenant", t.Name), Metrics: metrics,
 		}
-		pacer := ingest.NewPacer(c.rateShare)
-		p.pulls = append(p.pulls, ingest.NewPuller(cfg, tenant, pacer, events, checkpoints, archive))
+		pacer := pace.New(c.rateShare)
+		p.pulls = append(p.pulls, pull.New(cfg, tenant, pacer, events, checkpoints, archive))
 	}
-	p.reg.MustRegister(ingest.NewCollector(p.pulls))
+	p.reg.MustRegister(pull.NewCollector(p.pulls))
 	return nil
 }
 
@@ -79,14 +82,14 @@ func (p *pipeline) makePullers(ctx context.Context, requestsOnly bool) error {
 // nothing.
 func (p *pipeline) lead(ctx context.Context, part *kafka.Partition) error {
 	topic := p.backend.topics.Checkpoints
-	var led []*ingest.Puller
-	for _, pull := range p.pulls {
-		id, err := p.backend.kafka.PartitionOf(ctx, topic, []byte(pull.Tenant()))
+	var led []*pull.Puller
+	for _, puller := range p.pulls {
+		id, err := p.backend.kafka.PartitionOf(ctx, topic, []byte(puller.Tenant()))
 		if err != nil {
 			return err
 		}
 		if id == part.ID() {
-			led = append(led, pull)
+			led = append(led, puller)
 		}
 	}
 
@@ -107,36 +110,36 @@ func (p *pipeline) lead(ctx context.Context, part *kafka.Partition) error {
 
 	// A puller that fails ends the others; then the group is joined again after a pause.
 	g, ctx := errgroup.WithContext(ctx)
-	requests := map[string]chan ingest.Checkpoint{}
-	for _, pull := range led {
-		queue := make(chan ingest.Checkpoint)
-		requests[pull.Tenant()] = queue
-		p.log.Info("this process pulls the tenant", "tenant", pull.Tenant())
-		g.Go(func() error { return pull.Run(ctx, state, queue) })
+	requests := map[string]chan checkpoint.Checkpoint{}
+	for _, puller := range led {
+		queue := make(chan checkpoint.Checkpoint)
+		requests[puller.Tenant()] = queue
+		p.log.Info("this process pulls the tenant", "tenant", puller.Tenant())
+		g.Go(func() error { return puller.Run(ctx, state, queue) })
 	}
 	g.Go(func() error { return forwardRequests(ctx, part, requests) })
 	return g.Wait()
 }
 
 // readCheckpoints reads the checkpoints of all chains.
-func (p *pipeline) readCheckpoints(ctx context.Context) (ingest.Checkpoints, error) {
+func (p *pipeline) readCheckpoints(ctx context.Context) (checkpoint.Set, error) {
 	readAll := func(ctx context.Context, yield func(schema.Record) error) error {
 		return p.backend.kafka.ReadAll(ctx, p.backend.topics.Checkpoints, yield)
 	}
-	return ingest.ReadCheckpoints(ctx, readAll, func(err error) {
+	return checkpoint.ReadAll(ctx, readAll, func(err error) {
 		p.log.Error("invalid checkpoint; the chain resumes from the one before, audits find missing events",
 			"part", "pull", "err", err)
 	})
 }
 
 // forwardRequests passes requests of other processes to the pullers of their tenants.
-func forwardRequests(ctx context.Context, part *kafka.Partition, requests map[string]chan ingest.Checkpoint) error {
+func forwardRequests(ctx context.Context, part *kafka.Partition, requests map[string]chan checkpoint.Checkpoint) error {
 	for {
 		r, err := part.Fetch(ctx)
 		if err != nil {
 			return err
 		}
-		c, err := ingest.ReadCheckpoint(&r)
+		c, err := checkpoint.Read(&r)
 		if err != nil {
 			continue // not a request; readCheckpoints logs it at the next start
 		}
@@ -167,8 +170,8 @@ type pullStatus struct {
 func (p *pipeline) pullStatus() pullStatus {
 	var all pullStatus
 	var shares, tenants float64
-	for _, pull := range p.pulls {
-		s := pull.Status()
+	for _, puller := range p.pulls {
+		s := puller.Status()
 		all.backfill = all.backfill || s.Backfill
 		all.events += s.Events
 		all.rounds += s.Slices.Rounds + s.Serial
@@ -200,7 +203,7 @@ func (p *pipeline) pullStatus() pullStatus {
 
 // serialShare returns the part of the time from the oldest event to the first start that a serial chain has
 // pulled.
-func serialShare(s ingest.PullStatus) float64 {
+func serialShare(s pull.Status) float64 {
 	whole := s.LiveFrom.Sub(s.Oldest)
 	if s.Oldest.IsZero() || whole <= 0 {
 		return 0
@@ -261,8 +264,8 @@ func (p *pipeline) showBackfill(ctx context.Context) error {
 
 // failingPull returns why the calls of a puller fail, for the first tenant that has failures.
 func (p *pipeline) failingPull() string {
-	for _, pull := range p.pulls {
-		if s := pull.Status(); s.Failing != "" {
+	for _, puller := range p.pulls {
+		if s := puller.Status(); s.Failing != "" {
 			return fmt.Sprintf("tenant %s: %s", s.Tenant, s.Failing)
 		}
 	}

@@ -20,8 +20,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka/kafkatest"
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
@@ -101,7 +101,7 @@ type auditRow struct {
 }
 
 // audit runs the command and adds up its hours, which must each add up.
-func audit(t *testing.T, environ []string, wantCode int, args ...string) ingest.Tally {
+func runAudit(t *testing.T, environ []string, wantCode int, args ...string) checkpoint.Tally {
 	t.Helper()
 	code, stdout, stderr := command(t, environ, append([]string{"audit", "--output", "json"}, args...)...)
 	if code != wantCode {
@@ -111,12 +111,12 @@ func audit(t *testing.T, environ []string, wantCode int, args ...string) ingest.
 	if err := json.Unmarshal([]byte(stdout), &rows); err != nil {
 		t.Fatalf("%v:\n%s\n%s", err, stdout, stderr)
 	}
-	var all ingest.Tally
+	var all checkpoint.Tally
 	for _, r := range rows {
 		if r.Expected != r.Stored+r.Dead+r.Missing || !r.From.Before(r.Until) || r.From.Before(r.Hour) || r.Until.After(r.Hour.Add(time.Hour)) {
 			t.Errorf("an hour does not add up: %+v", r)
 		}
-		all.Add(&ingest.Tally{Expected: r.Expected, Stored: r.Stored, Dead: r.Dead, Missing: r.Missing, Healed: r.Healed})
+		all.Add(&checkpoint.Tally{Expected: r.Expected, Stored: r.Stored, Dead: r.Dead, Missing: r.Missing, Healed: r.Healed})
 	}
 	if code == exitFound && !strings.Contains(stderr, fmt.Sprintf("%d events are missing: --repair pulls them", all.Missing)) {
 		t.Errorf("what is missing is not said:\n%s", stderr)
@@ -144,18 +144,18 @@ func testAudit(t *testing.T, kafka ...string) {
 	eventually(t, environ, "SELECT count() > 0 FROM coverage", "1")
 
 	all := s.tenant.Total()
-	want := func(got ingest.Tally, missing, healed int) {
+	want := func(got checkpoint.Tally, missing, healed int) {
 		t.Helper()
-		if w := (ingest.Tally{Expected: uint64(all), Stored: uint64(all - len(dead) - missing), Dead: uint64(len(dead)), Missing: uint64(missing), Healed: uint64(healed)}); got != w {
+		if w := (checkpoint.Tally{Expected: uint64(all), Stored: uint64(all - len(dead) - missing), Dead: uint64(len(dead)), Missing: uint64(missing), Healed: uint64(healed)}); got != w {
 			t.Errorf("audit: %+v, want %+v", got, w)
 		}
 	}
-	want(audit(t, environ, exitOK, "--since", "6h"), 0, 0)
+	want(runAudit(t, environ, exitOK, "--since", "6h"), 0, 0)
 	remove(t, environ, 7)
-	want(audit(t, environ, exitFound, "--since", "6h"), 7, 0)
-	want(audit(t, environ, exitFound, "--since", "6h", "--until", "0s"), 7, 0)
-	want(audit(t, environ, exitOK, "--since", "6h", "--repair"), 0, 7)
-	want(audit(t, environ, exitOK, "--since", "6h"), 0, 7)
+	want(runAudit(t, environ, exitFound, "--since", "6h"), 7, 0)
+	want(runAudit(t, environ, exitFound, "--since", "6h", "--until", "0s"), 7, 0)
+	want(runAudit(t, environ, exitOK, "--since", "6h", "--repair"), 0, 7)
+	want(runAudit(t, environ, exitOK, "--since", "6h"), 0, 7)
 	if code, stdout, _ := command(t, environ, "audit", "--since", "6h"); code != exitOK || !strings.Contains(stdout, "2 dead letters, 0 missing, 0 healed") {
 		t.Errorf("exit %d:\n%s", code, stdout)
 	}
@@ -176,9 +176,9 @@ func testAudit(t *testing.T, kafka ...string) {
 	}
 	until := stopped.UTC().Format(time.RFC3339Nano)
 	remove(t, environ, 5)
-	want(audit(t, environ, exitFound, "--since", "6h", "--until", until), 5, 7)
-	want(audit(t, environ, exitOK, "--since", "6h", "--until", until, "--repair"), 0, 12)
-	want(audit(t, environ, exitOK, "--since", "6h", "--until", until), 0, 12)
+	want(runAudit(t, environ, exitFound, "--since", "6h", "--until", until), 5, 7)
+	want(runAudit(t, environ, exitOK, "--since", "6h", "--until", until, "--repair"), 0, 12)
+	want(runAudit(t, environ, exitOK, "--since", "6h", "--until", until), 0, 12)
 
 	// A start begins with a round over everything.
 	remove(t, environ, 4)
@@ -201,7 +201,7 @@ func testAudit(t *testing.T, kafka ...string) {
 	}
 	eventually(t, environ, "SELECT count() FROM events WHERE source NOT IN ('probe', 'self')", stored())
 	all = s.tenant.Total()
-	want(audit(t, environ, exitOK, "--since", "6h"), 0, 19)
+	want(runAudit(t, environ, exitOK, "--since", "6h"), 0, 19)
 	if code := p.interrupt(); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
@@ -216,7 +216,7 @@ func awaitChain(t *testing.T, broker, topic, prefix string) {
 	for deadline := time.Now().Add(patience); ; <-tick.C {
 		open := map[string]bool{}
 		for _, r := range readAll(t, broker, topic) {
-			c, err := ingest.ReadCheckpoint(&r)
+			c, err := checkpoint.Read(&r)
 			open[string(r.Key)] = err == nil && !c.Done && strings.HasPrefix(c.Chain, prefix)
 		}
 		for _, waits := range open {

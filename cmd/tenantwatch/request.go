@@ -16,9 +16,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -129,16 +130,16 @@ func (q *requests) tenants(ctx context.Context, c *Config, name string) ([]strin
 
 // tails returns the newest checkpoint of each tenant's tail. Damaged checkpoints are skipped: the pull logs
 // them when it starts.
-func tails(ctx context.Context, k *kafka.Client, topic string) (map[string]ingest.Checkpoint, error) {
+func tails(ctx context.Context, k *kafka.Client, topic string) (map[string]checkpoint.Checkpoint, error) {
 	readAll := func(ctx context.Context, yield func(schema.Record) error) error {
 		return k.ReadAll(ctx, topic, yield)
 	}
-	all, err := ingest.ReadCheckpoints(ctx, readAll, func(error) {})
+	all, err := checkpoint.ReadAll(ctx, readAll, func(error) {})
 
-	found := map[string]ingest.Checkpoint{}
-	for _, checkpoint := range all {
-		if checkpoint.Chain == ingest.ChainTail {
-			found[checkpoint.Tenant] = checkpoint
+	found := map[string]checkpoint.Checkpoint{}
+	for _, chain := range all {
+		if chain.Chain == checkpoint.ChainTail {
+			found[chain.Tenant] = chain
 		}
 	}
 	return found, err
@@ -146,7 +147,7 @@ func tails(ctx context.Context, k *kafka.Client, topic string) (map[string]inges
 
 // checkNames refuses to pull a tenant whose events are stored under another name: all of them would be pulled
 // and stored again.
-func (c *Config) checkNames(known map[string]ingest.Checkpoint) error {
+func (c *Config) checkNames(known map[string]checkpoint.Checkpoint) error {
 	var wrong faults
 	for i := range c.Tenants {
 		tenant := &c.Tenants[i]
@@ -194,8 +195,8 @@ type requests struct {
 	kafka  *kafka.Client
 	topic  string
 	log    *slog.Logger
-	alone  bool                    // this process serves the requests itself
-	update func(ingest.Checkpoint) // called for each answer, by one goroutine at a time
+	alone  bool                        // this process serves the requests itself
+	update func(checkpoint.Checkpoint) // called for each answer, by one goroutine at a time
 
 	mu sync.Mutex // guards calls of update
 }
@@ -348,8 +349,8 @@ const remindInterval = 30 * time.Second
 
 // submit requests chains and waits until each is done, with all slices that were cut off from it. It returns
 // the last checkpoint of each chain and slice.
-func (q *requests) submit(ctx context.Context, list []ingest.Checkpoint) ([]ingest.Checkpoint, error) {
-	var all []ingest.Checkpoint
+func (q *requests) submit(ctx context.Context, list []checkpoint.Checkpoint) ([]checkpoint.Checkpoint, error) {
+	var all []checkpoint.Checkpoint
 	g, ctx := errgroup.WithContext(ctx)
 	for _, request := range list {
 		g.Go(func() error {
@@ -366,7 +367,7 @@ func (q *requests) submit(ctx context.Context, list []ingest.Checkpoint) ([]inge
 // errDone ends the reading of a topic.
 var errDone = errors.New("done")
 
-func (q *requests) submitOne(ctx context.Context, request ingest.Checkpoint) ([]ingest.Checkpoint, error) {
+func (q *requests) submitOne(ctx context.Context, request checkpoint.Checkpoint) ([]checkpoint.Checkpoint, error) {
 	partition, err := q.kafka.PartitionOf(ctx, q.topic, []byte(request.Tenant))
 	if err != nil {
 		return nil, err
@@ -377,11 +378,11 @@ func (q *requests) submitOne(ctx context.Context, request ingest.Checkpoint) ([]
 	go q.remind(ctx, request.Tenant, answered)
 
 	// The request is produced once the topic is followed, so that no answer is missed.
-	chains := map[string]ingest.Checkpoint{}
+	chains := map[string]checkpoint.Checkpoint{}
 	send := func() error { return q.send(ctx, request) }
 	err = q.kafka.Follow(ctx, q.topic, partition, send, func(r schema.Record) error {
-		checkpoint, err := ingest.ReadCheckpoint(&r)
-		if err != nil || len(r.Value) == 0 || !answers(checkpoint, request) {
+		answer, err := checkpoint.Read(&r)
+		if err != nil || len(r.Value) == 0 || !answers(answer, request) {
 			return nil
 		}
 		select {
@@ -390,10 +391,10 @@ func (q *requests) submitOne(ctx context.Context, request ingest.Checkpoint) ([]
 		default:
 		}
 
-		chains[checkpoint.Chain] = checkpoint
+		chains[answer.Chain] = answer
 		q.mu.Lock()
 		if q.update != nil {
-			q.update(checkpoint)
+			q.update(answer)
 		}
 		q.mu.Unlock()
 
@@ -415,25 +416,25 @@ func (q *requests) submitOne(ctx context.Context, request ingest.Checkpoint) ([]
 }
 
 // answers reports whether a checkpoint is of the requested chain, or of a slice of the requested backfill.
-func answers(checkpoint, request ingest.Checkpoint) bool {
-	if checkpoint.Tenant != request.Tenant || checkpoint.Requested {
+func answers(answer, request checkpoint.Checkpoint) bool {
+	if answer.Tenant != request.Tenant || answer.Requested {
 		return false
 	}
-	if checkpoint.Chain == request.Chain {
+	if answer.Chain == request.Chain {
 		return true
 	}
-	plan, isBackfill := ingest.BackfillPlan(request.Chain)
-	other, isSlice := ingest.BackfillPlan(checkpoint.Chain)
+	plan, isBackfill := pull.BackfillPlan(request.Chain)
+	other, isSlice := pull.BackfillPlan(answer.Chain)
 	return isBackfill && isSlice && other == plan
 }
 
 // send produces a request.
-func (q *requests) send(ctx context.Context, request ingest.Checkpoint) error {
+func (q *requests) send(ctx context.Context, request checkpoint.Checkpoint) error {
 	record, err := request.Record()
 	if err != nil {
 		return err
 	}
-	byTenant := func(key []byte) []byte { return []byte(ingest.TenantOf(key)) }
+	byTenant := func(key []byte) []byte { return []byte(checkpoint.TenantOf(key)) }
 	producer := q.kafka.NewProducerBy(q.topic, byTenant)
 	defer producer.Close()
 	return producer.Produce(ctx, []schema.Record{record}, func(err error) {

@@ -16,9 +16,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/logstream"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/scanner/alert"
@@ -109,8 +110,8 @@ type pipeline struct {
 	roles   []string
 
 	producers []*kafka.Producer
-	pulls     []*ingest.Puller // one for each tenant
-	write     *ingest.Writer
+	pulls     []*pull.Puller // one for each tenant
+	write     *write.Writer
 	scan      *scanner.Stream
 	history   *history.Live
 	health    *health.Monitor
@@ -165,8 +166,8 @@ func startPipeline(
 	}
 	if p.has(roleWrite) {
 		deadLetters := p.producer(p.backend.topics.DeadLetter)
-		p.write = ingest.NewWriter(p.backend.store, deadLetters, log.With("part", "write"), p.reg)
-		p.write.KeepFirstDates(ingest.NewStoredDates(p.backend.conn))
+		p.write = write.NewWriter(p.backend.store, deadLetters, log.With("part", "write"), p.reg)
+		p.write.KeepFirstDates(write.NewStoredDates(p.backend.conn))
 	}
 	if p.has(roleScan) {
 		p.makeScanners(set)

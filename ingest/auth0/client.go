@@ -1,5 +1,6 @@
 // Package auth0 is the client of a tenant's Management API: pages of raw log events,
-// the rate limit of each response, and errors that say what to do.
+// the rate limit of each response, and errors that say what to do. Page, Limit, LogStream and Error
+// are its words; callers declare the interface that they need of it.
 //
 // go-auth0 does authentication and requests. Events never pass through its types,
 // which drop unknown members. The package does not retry: the caller paces, repeats
@@ -25,7 +26,6 @@ import (
 	"github.com/auth0/go-auth0/management"
 	"golang.org/x/oauth2"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -136,19 +136,19 @@ func (c *Client) connect() (*management.Management, error) {
 // Logs returns up to take events that were stored after the event with the id from,
 // which need not exist, in the order of their ids. An empty page means that there are
 // none yet.
-func (c *Client) Logs(ctx context.Context, from string, take int) (ingest.Page, error) {
+func (c *Client) Logs(ctx context.Context, from string, take int) (Page, error) {
 	return c.page(ctx, url.Values{"from": {from}, "take": {strconv.Itoa(take)}})
 }
 
 // Oldest returns some of the oldest events by event time. It finds a first id for a
 // tenant that rejects ids that it has not issued.
-func (c *Client) Oldest(ctx context.Context) (ingest.Page, error) {
-	return c.page(ctx, url.Values{"sort": {"date:1"}, "page": {"0"}, "per_page": {strconv.Itoa(ingest.MaxTake)}})
+func (c *Client) Oldest(ctx context.Context) (Page, error) {
+	return c.page(ctx, url.Values{"sort": {"date:1"}, "page": {"0"}, "per_page": {strconv.Itoa(MaxTake)}})
 }
 
 // LogStreams lists the tenant's log streams. It needs the scope read:log_streams. If
 // some items cannot be read, it returns the others with an error that names these.
-func (c *Client) LogStreams(ctx context.Context) ([]ingest.LogStream, ingest.Limit, error) {
+func (c *Client) LogStreams(ctx context.Context) ([]LogStream, Limit, error) {
 	body, _, limit, err := c.get(ctx, pathStreams, nil)
 	if err != nil {
 		return nil, limit, err
@@ -156,10 +156,10 @@ func (c *Client) LogStreams(ctx context.Context) ([]ingest.LogStream, ingest.Lim
 	items, err := schema.SplitArray(body)
 	if err != nil {
 		err = fmt.Errorf("the answer is not an array of log streams: %w", err)
-		return nil, limit, unreadable(pathStreams, limit, ingest.KindAnswer, err)
+		return nil, limit, unreadable(pathStreams, limit, KindAnswer, err)
 	}
 
-	var list []ingest.LogStream
+	var list []LogStream
 	var faults []string
 	for i, item := range items {
 		stream, err := readStream(item)
@@ -172,16 +172,16 @@ func (c *Client) LogStreams(ctx context.Context) ([]ingest.LogStream, ingest.Lim
 	if len(faults) > 0 {
 		err := fmt.Errorf("%d of %d log streams cannot be read: %s",
 			len(faults), len(items), clip(strings.Join(faults, "; ")))
-		return list, limit, unreadable(pathStreams, limit, ingest.KindAnswer, err)
+		return list, limit, unreadable(pathStreams, limit, KindAnswer, err)
 	}
 	return list, limit, nil
 }
 
 // readStream reads one log stream. A name or type that is not text is left empty.
-func readStream(item []byte) (ingest.LogStream, error) {
+func readStream(item []byte) (LogStream, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(item, &members); err != nil || members == nil {
-		return ingest.LogStream{}, errors.New("it is not an object")
+		return LogStream{}, errors.New("it is not an object")
 	}
 	text := func(name string) string {
 		var value string
@@ -191,7 +191,7 @@ func readStream(item []byte) (ingest.LogStream, error) {
 		return value
 	}
 
-	stream := ingest.LogStream{ID: text("id"), Name: text("name"), Type: text("type"), Status: text("status")}
+	stream := LogStream{ID: text("id"), Name: text("name"), Type: text("type"), Status: text("status")}
 	if stream.ID == "" || stream.Status == "" {
 		return stream, errors.New("its id or its status is not a text")
 	}
@@ -199,24 +199,24 @@ func readStream(item []byte) (ingest.LogStream, error) {
 }
 
 // page calls GET /api/v2/logs.
-func (c *Client) page(ctx context.Context, query url.Values) (ingest.Page, error) {
+func (c *Client) page(ctx context.Context, query url.Values) (Page, error) {
 	var came time.Time
 	trace := &httptrace.ClientTrace{GotFirstResponseByte: func() { came = time.Now() }}
 	body, header, limit, err := c.get(httptrace.WithClientTrace(ctx, trace), pathLogs, query)
 
 	date, _ := http.ParseTime(header.Get("Date"))
-	page := ingest.Page{Next: nextID(header), Date: date, Came: came, Limit: limit}
+	page := Page{Next: nextID(header), Date: date, Came: came, Limit: limit}
 	alone := query.Get("take") == "1"
 
 	// An event larger than any page. Its beginning is returned as it is: not JSON.
-	var failed *ingest.CallError
-	tooLarge := errors.As(err, &failed) && failed.Kind == ingest.KindTooLarge
+	var failed *Error
+	tooLarge := errors.As(err, &failed) && failed.Kind == KindTooLarge
 	if tooLarge && alone && page.Next != "" {
 		page.Events = [][]byte{bytes.TrimLeft(body[:maxBody], " \t\r\n[")}
 		return page, nil
 	}
 	if err != nil {
-		return ingest.Page{}, err
+		return Page{}, err
 	}
 	if page.Events, err = schema.SplitArray(body); err == nil {
 		return page, nil
@@ -232,20 +232,20 @@ func (c *Client) page(ctx context.Context, query url.Values) (ingest.Page, error
 	}
 
 	err = fmt.Errorf("the answer (200, %s) is not an array of events: %w", header.Get("Content-Type"), err)
-	unread := unreadable(pathLogs, limit, ingest.KindAnswer, err)
+	unread := unreadable(pathLogs, limit, KindAnswer, err)
 	unread.Whole = whole
-	return ingest.Page{}, unread
+	return Page{}, unread
 }
 
 // get calls an endpoint. If the token is refused, it repeats the call once with a new
 // one.
-func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte, http.Header, ingest.Limit, error) {
+func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte, http.Header, Limit, error) {
 	c.mu.Lock()
 	api := c.api
 	c.mu.Unlock()
 
 	body, header, limit, err := c.getWith(ctx, api, path, query)
-	var refused *ingest.CallError
+	var refused *Error
 	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized || refused.Path != path {
 		return body, header, limit, err
 	}
@@ -276,15 +276,15 @@ func (c *Client) renew(refused *management.Management) (*management.Management, 
 // beginning of the body, too.
 func (c *Client) getWith(
 	ctx context.Context, api *management.Management, path string, query url.Values,
-) ([]byte, http.Header, ingest.Limit, error) {
-	none := ingest.Limit{}
+) ([]byte, http.Header, Limit, error) {
+	none := Limit{}
 	uri := api.URI(strings.TrimPrefix(path, "/api/v2/"))
 	if len(query) > 0 {
 		uri += "?" + query.Encode()
 	}
 	req, err := api.NewRequest(ctx, http.MethodGet, uri, nil)
 	if err != nil {
-		return nil, nil, none, unreadable(path, none, ingest.KindClient, err)
+		return nil, nil, none, unreadable(path, none, KindClient, err)
 	}
 	res, err := do(api, req)
 	if err != nil {
@@ -296,7 +296,7 @@ func (c *Client) getWith(
 	body, err := c.readBody(res.Body)
 	if err != nil {
 		err = fmt.Errorf("the answer broke off after %d bytes: %w", len(body), err)
-		return nil, nil, limit, unreadable(path, limit, ingest.KindAnswer, err)
+		return nil, nil, limit, unreadable(path, limit, KindAnswer, err)
 	}
 
 	if res.StatusCode != http.StatusOK {
@@ -305,7 +305,7 @@ func (c *Client) getWith(
 		return nil, nil, limit, c.redact(answerError(path, res, body, limit), token)
 	}
 	if len(body) > maxBody {
-		return body, res.Header, limit, unreadable(path, limit, ingest.KindTooLarge, errTooLarge)
+		return body, res.Header, limit, unreadable(path, limit, KindTooLarge, errTooLarge)
 	}
 	return body, res.Header, limit, nil
 }

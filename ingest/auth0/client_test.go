@@ -21,8 +21,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
 )
 
 const (
@@ -128,7 +128,7 @@ func hijack(raw string) func(int, http.ResponseWriter, *http.Request) {
 	}
 }
 
-var _ ingest.Tenant = (*auth0.Client)(nil)
+var _ pull.Tenant = (*auth0.Client)(nil)
 
 func TestParseDomain(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
@@ -262,7 +262,7 @@ func TestNextAndLimit(t *testing.T) {
 		name    string
 		headers []string
 		next    string
-		limit   ingest.Limit
+		limit   auth0.Limit
 	}{
 		{name: "nothing"},
 		{name: "next", headers: []string{"Link", `<https://acme.eu.auth0.com/api/v2/logs?from=900123&take=100>; rel="next"`}, next: "900123"},
@@ -273,13 +273,13 @@ func TestNextAndLimit(t *testing.T) {
 		{name: "no from", headers: []string{"Link", `<https://x/api/v2/logs?take=1>; rel="next"`}},
 		{name: "another relation", headers: []string{"Link", `<https://x/api/v2/logs?from=5>; rel="prev"`}},
 		{name: "broken", headers: []string{"Link", `<::%zz>; rel="next", ;;,,<`}},
-		{name: "limit", headers: limit("50", "49", fmt.Sprint(at+3)), limit: ingest.Limit{Known: true, Limit: 50, Remaining: 49, Reset: 3 * time.Second}},
-		{name: "reset of the past", headers: limit("50", "49", fmt.Sprint(at-3)), limit: ingest.Limit{Known: true, Limit: 50, Remaining: 49}},
-		{name: "reset in the far future", headers: limit("50", "0", "99999999999999"), limit: ingest.Limit{Known: true, Limit: 50, Reset: time.Hour}},
-		{name: "reset that overflows", headers: limit("50", "0", "9223372036854775807"), limit: ingest.Limit{Known: true, Limit: 50, Reset: time.Hour}},
-		{name: "reset of the far past", headers: limit("50", "0", "-9223372036854775808"), limit: ingest.Limit{Known: true, Limit: 50}},
+		{name: "limit", headers: limit("50", "49", fmt.Sprint(at+3)), limit: auth0.Limit{Known: true, Limit: 50, Remaining: 49, Reset: 3 * time.Second}},
+		{name: "reset of the past", headers: limit("50", "49", fmt.Sprint(at-3)), limit: auth0.Limit{Known: true, Limit: 50, Remaining: 49}},
+		{name: "reset in the far future", headers: limit("50", "0", "99999999999999"), limit: auth0.Limit{Known: true, Limit: 50, Reset: time.Hour}},
+		{name: "reset that overflows", headers: limit("50", "0", "9223372036854775807"), limit: auth0.Limit{Known: true, Limit: 50, Reset: time.Hour}},
+		{name: "reset of the far past", headers: limit("50", "0", "-9223372036854775808"), limit: auth0.Limit{Known: true, Limit: 50}},
 		{name: "no number", headers: limit("many", "49", "1")},
-		{name: "reset is no number", headers: limit("50", "49", "soon"), limit: ingest.Limit{Known: true, Limit: 50, Remaining: 49}},
+		{name: "reset is no number", headers: limit("50", "49", "soon"), limit: auth0.Limit{Known: true, Limit: 50, Remaining: 49}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newServer(t)
@@ -299,15 +299,15 @@ func TestNextAndLimit(t *testing.T) {
 type failure struct {
 	path    string
 	status  int
-	kind    ingest.Kind
+	kind    auth0.Kind
 	code    string
 	message string // a part of Message
 	text    string // a part of the error's text
 }
 
-func (want failure) check(t *testing.T, err error) *ingest.CallError {
+func (want failure) check(t *testing.T, err error) *auth0.Error {
 	t.Helper()
-	var got *ingest.CallError
+	var got *auth0.Error
 	if !errors.As(err, &got) {
 		t.Fatalf("got %v, want a CallError", err)
 	}
@@ -345,46 +345,46 @@ func TestLogsErrors(t *testing.T) {
 		logs  func(int, http.ResponseWriter, *http.Request)
 		want  failure
 		after time.Duration
-		limit ingest.Limit
+		limit auth0.Limit
 	}{
 		{name: "400", logs: answer(400, js, house(400, "invalid_query_string", "bad from")),
-			want: failure{status: 400, kind: ingest.KindClient, code: "invalid_query_string", message: "bad from", text: "GET /api/v2/logs: 400 Bad Request, invalid_query_string: bad from"}},
+			want: failure{status: 400, kind: auth0.KindClient, code: "invalid_query_string", message: "bad from", text: "GET /api/v2/logs: 400 Bad Request, invalid_query_string: bad from"}},
 		{name: "401", logs: answer(401, js, house(401, "", "Invalid token")),
-			want: failure{status: 401, kind: ingest.KindUnauthorized, message: "Invalid token", text: "AUTH0_AUDIENCE"}},
+			want: failure{status: 401, kind: auth0.KindUnauthorized, message: "Invalid token", text: "AUTH0_AUDIENCE"}},
 		{name: "403", logs: answer(403, js, house(403, "insufficient_scope", "Insufficient scope")),
-			want: failure{status: 403, kind: ingest.KindForbidden, code: "insufficient_scope", text: "read:logs"}},
+			want: failure{status: 403, kind: auth0.KindForbidden, code: "insufficient_scope", text: "read:logs"}},
 		{name: "404", logs: answer(404, js, house(404, "", "Not Found")),
-			want: failure{status: 404, kind: ingest.KindClient, text: "AUTH0_DOMAIN"}},
-		{name: "414", logs: answer(414, "text/html", "<html>"), want: failure{status: 414, kind: ingest.KindClient, message: "6 bytes of text/html"}},
+			want: failure{status: 404, kind: auth0.KindClient, text: "AUTH0_DOMAIN"}},
+		{name: "414", logs: answer(414, "text/html", "<html>"), want: failure{status: 414, kind: auth0.KindClient, message: "6 bytes of text/html"}},
 		{name: "429", logs: answer(429, js, house(429, "too_many_requests", "Global limit has been reached"), "Retry-After", "7",
 			"X-RateLimit-Limit", "10", "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1", "Date", "Thu, 01 Jan 1970 00:00:00 GMT"),
-			want:  failure{status: 429, kind: ingest.KindRateLimit, code: "too_many_requests", message: "Global limit"},
-			after: 7 * time.Second, limit: ingest.Limit{Known: true, Limit: 10, Reset: time.Second}},
-		{name: "429 without a word", logs: answer(429, "", ""), want: failure{status: 429, kind: ingest.KindRateLimit}},
-		{name: "429 for ever", logs: answer(429, js, `{}`, "Retry-After", "999999999999"), want: failure{status: 429, kind: ingest.KindRateLimit}, after: time.Hour},
-		{name: "429 until a past date", logs: answer(429, js, `{}`, "Retry-After", "Thu, 01 Jan 1970 00:00:00 GMT"), want: failure{status: 429, kind: ingest.KindRateLimit}},
-		{name: "429 until a far date", logs: answer(429, js, `{}`, "Retry-After", "Fri, 31 Dec 9999 00:00:00 GMT"), want: failure{status: 429, kind: ingest.KindRateLimit}, after: time.Hour},
-		{name: "429 for longer than can be counted", logs: answer(429, js, `{}`, "Retry-After", "9223372037"), want: failure{status: 429, kind: ingest.KindRateLimit}, after: time.Hour},
-		{name: "429 until a moment before", logs: answer(429, js, `{}`, "Retry-After", "-5"), want: failure{status: 429, kind: ingest.KindRateLimit}},
-		{name: "500", logs: answer(500, js, house(500, "", "Internal Server Error")), want: failure{status: 500, kind: ingest.KindServer}},
-		{name: "502 HTML", logs: answer(502, "text/html", "<html>"+strings.Repeat("x", 5000)), want: failure{status: 502, kind: ingest.KindServer, message: "5006 bytes of text/html"}},
-		{name: "503 text", logs: answer(503, "text/plain; charset=utf-8", "no\r\n  healthy\tupstream"), want: failure{status: 503, kind: ingest.KindServer, message: "no healthy upstream"}},
-		{name: "a long message", logs: answer(500, js, house(500, "", strings.Repeat("é", 5000))), want: failure{status: 500, kind: ingest.KindServer, message: "é…"}},
-		{name: "an array with 500", logs: answer(500, js, `[1]`), want: failure{status: 500, kind: ingest.KindServer, message: "3 bytes of application/json"}},
-		{name: "204", logs: answer(204, "", ""), want: failure{status: 204, kind: ingest.KindAnswer}},
-		{name: "redirect without end", logs: answer(302, "text/html", "", "Location", "/api/v2/logs"), want: failure{kind: ingest.KindNetwork, text: "stopped after 10 redirects"}},
-		{name: "HTML with 200", logs: answer(200, "text/html", "<html>sign in</html>"), want: failure{kind: ingest.KindAnswer, text: "200, text/html"}},
-		{name: "an object", logs: answer(200, js, `{"logs":[]}`), want: failure{kind: ingest.KindAnswer, text: "not an array"}},
-		{name: "nothing with 200", logs: answer(200, js, ""), want: failure{kind: ingest.KindAnswer, text: "not an array"}},
-		{name: "an array without an end", logs: answer(200, js, `[{"a":1},{"b"`), want: failure{kind: ingest.KindAnswer, text: "not an array"}},
-		{name: "an array without commas", logs: answer(200, js, `[{"a":1} {"b":1}]`), want: failure{kind: ingest.KindAnswer, text: "not an array"}},
-		{name: "more after the array", logs: answer(200, js, `[] []`), want: failure{kind: ingest.KindAnswer, text: "more text follows"}},
+			want:  failure{status: 429, kind: auth0.KindRateLimit, code: "too_many_requests", message: "Global limit"},
+			after: 7 * time.Second, limit: auth0.Limit{Known: true, Limit: 10, Reset: time.Second}},
+		{name: "429 without a word", logs: answer(429, "", ""), want: failure{status: 429, kind: auth0.KindRateLimit}},
+		{name: "429 for ever", logs: answer(429, js, `{}`, "Retry-After", "999999999999"), want: failure{status: 429, kind: auth0.KindRateLimit}, after: time.Hour},
+		{name: "429 until a past date", logs: answer(429, js, `{}`, "Retry-After", "Thu, 01 Jan 1970 00:00:00 GMT"), want: failure{status: 429, kind: auth0.KindRateLimit}},
+		{name: "429 until a far date", logs: answer(429, js, `{}`, "Retry-After", "Fri, 31 Dec 9999 00:00:00 GMT"), want: failure{status: 429, kind: auth0.KindRateLimit}, after: time.Hour},
+		{name: "429 for longer than can be counted", logs: answer(429, js, `{}`, "Retry-After", "9223372037"), want: failure{status: 429, kind: auth0.KindRateLimit}, after: time.Hour},
+		{name: "429 until a moment before", logs: answer(429, js, `{}`, "Retry-After", "-5"), want: failure{status: 429, kind: auth0.KindRateLimit}},
+		{name: "500", logs: answer(500, js, house(500, "", "Internal Server Error")), want: failure{status: 500, kind: auth0.KindServer}},
+		{name: "502 HTML", logs: answer(502, "text/html", "<html>"+strings.Repeat("x", 5000)), want: failure{status: 502, kind: auth0.KindServer, message: "5006 bytes of text/html"}},
+		{name: "503 text", logs: answer(503, "text/plain; charset=utf-8", "no\r\n  healthy\tupstream"), want: failure{status: 503, kind: auth0.KindServer, message: "no healthy upstream"}},
+		{name: "a long message", logs: answer(500, js, house(500, "", strings.Repeat("é", 5000))), want: failure{status: 500, kind: auth0.KindServer, message: "é…"}},
+		{name: "an array with 500", logs: answer(500, js, `[1]`), want: failure{status: 500, kind: auth0.KindServer, message: "3 bytes of application/json"}},
+		{name: "204", logs: answer(204, "", ""), want: failure{status: 204, kind: auth0.KindAnswer}},
+		{name: "redirect without end", logs: answer(302, "text/html", "", "Location", "/api/v2/logs"), want: failure{kind: auth0.KindNetwork, text: "stopped after 10 redirects"}},
+		{name: "HTML with 200", logs: answer(200, "text/html", "<html>sign in</html>"), want: failure{kind: auth0.KindAnswer, text: "200, text/html"}},
+		{name: "an object", logs: answer(200, js, `{"logs":[]}`), want: failure{kind: auth0.KindAnswer, text: "not an array"}},
+		{name: "nothing with 200", logs: answer(200, js, ""), want: failure{kind: auth0.KindAnswer, text: "not an array"}},
+		{name: "an array without an end", logs: answer(200, js, `[{"a":1},{"b"`), want: failure{kind: auth0.KindAnswer, text: "not an array"}},
+		{name: "an array without commas", logs: answer(200, js, `[{"a":1} {"b":1}]`), want: failure{kind: auth0.KindAnswer, text: "not an array"}},
+		{name: "more after the array", logs: answer(200, js, `[] []`), want: failure{kind: auth0.KindAnswer, text: "more text follows"}},
 		{name: "half a body", logs: hijack("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[{\"a\":1},"),
-			want: failure{kind: ingest.KindAnswer, text: "broke off after 9 bytes"}},
+			want: failure{kind: auth0.KindAnswer, text: "broke off after 9 bytes"}},
 		{name: "half a chunk", logs: hijack("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-RateLimit-Limit: 9\r\nX-RateLimit-Remaining: 8\r\n\r\n2\r\n[]\r\n"),
-			want: failure{kind: ingest.KindAnswer, text: "broke off after 2 bytes"}, limit: ingest.Limit{Known: true, Limit: 9, Remaining: 8}},
-		{name: "nothing at all", logs: hijack(""), want: failure{kind: ingest.KindNetwork}},
-		{name: "not HTTP", logs: hijack("SSH-2.0-OpenSSH\r\n"), want: failure{kind: ingest.KindNetwork}},
+			want: failure{kind: auth0.KindAnswer, text: "broke off after 2 bytes"}, limit: auth0.Limit{Known: true, Limit: 9, Remaining: 8}},
+		{name: "nothing at all", logs: hijack(""), want: failure{kind: auth0.KindNetwork}},
+		{name: "not HTTP", logs: hijack("SSH-2.0-OpenSSH\r\n"), want: failure{kind: auth0.KindNetwork}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newServer(t)
@@ -416,7 +416,7 @@ func TestTooLarge(t *testing.T) {
 		}
 	}
 	_, err := s.client(t).Logs(t.Context(), someID, 100)
-	failure{kind: ingest.KindTooLarge, text: "larger than 64 MB"}.check(t, err)
+	failure{kind: auth0.KindTooLarge, text: "larger than 64 MB"}.check(t, err)
 }
 
 func TestTokenErrors(t *testing.T) {
@@ -428,18 +428,18 @@ func TestTokenErrors(t *testing.T) {
 		after time.Duration
 	}{
 		{name: "401", token: answer(401, js, `{"error":"access_denied","error_description":"Unauthorized"}`),
-			want: failure{status: 401, kind: ingest.KindToken, code: "access_denied", message: "Unauthorized", text: "AUTH0_CLIENT_ID"}},
+			want: failure{status: 401, kind: auth0.KindToken, code: "access_denied", message: "Unauthorized", text: "AUTH0_CLIENT_ID"}},
 		{name: "403", token: answer(403, js, `{"error":"access_denied","error_description":"Client is not authorized to access the audience"}`),
-			want: failure{status: 403, kind: ingest.KindToken, code: "access_denied", text: "read:logs"}},
-		{name: "404", token: answer(404, "text/html", `<html>`), want: failure{status: 404, kind: ingest.KindClient, text: "AUTH0_DOMAIN"}},
+			want: failure{status: 403, kind: auth0.KindToken, code: "access_denied", text: "read:logs"}},
+		{name: "404", token: answer(404, "text/html", `<html>`), want: failure{status: 404, kind: auth0.KindClient, text: "AUTH0_DOMAIN"}},
 		{name: "429", token: answer(429, js, `{"error":"too_many_requests"}`, "Retry-After", "9"),
-			want: failure{status: 429, kind: ingest.KindRateLimit, code: "too_many_requests"}, after: 9 * time.Second},
-		{name: "500", token: answer(500, js, `{}`), want: failure{status: 500, kind: ingest.KindServer}},
-		{name: "HTML", token: answer(503, "text/html", `<html>`), want: failure{status: 503, kind: ingest.KindServer}},
-		{name: "nothing", token: hijack(""), want: failure{kind: ingest.KindNetwork}},
-		{name: "half a token", token: answer(200, js, `{"access_token":"`+accessToken(1)), want: failure{path: "/api/v2/logs", kind: ingest.KindNetwork, text: "oauth2: cannot parse json"}},
-		{name: "no token", token: answer(200, js, `{"token_type":"Bearer"}`), want: failure{path: "/api/v2/logs", kind: ingest.KindNetwork, text: "missing access_token"}},
-		{name: "a token that no header can carry", token: answer(200, js, `{"access_token":"t0k3n\n\u0000"}`), want: failure{path: "/api/v2/logs", kind: ingest.KindNetwork}},
+			want: failure{status: 429, kind: auth0.KindRateLimit, code: "too_many_requests"}, after: 9 * time.Second},
+		{name: "500", token: answer(500, js, `{}`), want: failure{status: 500, kind: auth0.KindServer}},
+		{name: "HTML", token: answer(503, "text/html", `<html>`), want: failure{status: 503, kind: auth0.KindServer}},
+		{name: "nothing", token: hijack(""), want: failure{kind: auth0.KindNetwork}},
+		{name: "half a token", token: answer(200, js, `{"access_token":"`+accessToken(1)), want: failure{path: "/api/v2/logs", kind: auth0.KindNetwork, text: "oauth2: cannot parse json"}},
+		{name: "no token", token: answer(200, js, `{"token_type":"Bearer"}`), want: failure{path: "/api/v2/logs", kind: auth0.KindNetwork, text: "missing access_token"}},
+		{name: "a token that no header can carry", token: answer(200, js, `{"access_token":"t0k3n\n\u0000"}`), want: failure{path: "/api/v2/logs", kind: auth0.KindNetwork}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newServer(t)
@@ -513,7 +513,7 @@ func TestRefreshOnce(t *testing.T) {
 	c = refused.client(t)
 	for i := range 3 {
 		_, err := c.Logs(t.Context(), someID, 100)
-		failure{status: 401, kind: ingest.KindUnauthorized, message: "Bad audience"}.check(t, err)
+		failure{status: 401, kind: auth0.KindUnauthorized, message: "Bad audience"}.check(t, err)
 		if _, calls := refused.seen(); len(calls) != 2*(i+1) {
 			t.Errorf("%d calls after %d failures, want two each", len(calls), i+1)
 		}
@@ -610,7 +610,7 @@ func TestTimeout(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = c.Logs(t.Context(), someID, 100)
-			failure{path: path, kind: ingest.KindTimeout, text: base.Host}.check(t, err)
+			failure{path: path, kind: auth0.KindTimeout, text: base.Host}.check(t, err)
 		}
 	}
 }
@@ -621,7 +621,7 @@ func TestNoServer(t *testing.T) {
 	c := s.client(t)
 	s.Close()
 	_, err := c.Logs(t.Context(), someID, 100)
-	failure{path: "/oauth/token", kind: ingest.KindNetwork, text: "POST /oauth/token: 127.0.0.1:"}.check(t, err)
+	failure{path: "/oauth/token", kind: auth0.KindNetwork, text: "POST /oauth/token: 127.0.0.1:"}.check(t, err)
 }
 
 // TestRedirect shows that neither the token nor the secret follows a redirect
@@ -641,11 +641,11 @@ func TestRedirect(t *testing.T) {
 		s := newServer(t)
 		s.logs = answer(status, "text/html", "", "Location", other.URL+"/api/v2/logs")
 		_, err := s.client(t).Logs(t.Context(), someID, 100)
-		failure{kind: ingest.KindNetwork, text: "another host"}.check(t, err)
+		failure{kind: auth0.KindNetwork, text: "another host"}.check(t, err)
 		s = newServer(t)
 		s.token = answer(status, "text/html", "", "Location", other.URL+"/oauth/token")
 		_, err = s.client(t).Logs(t.Context(), someID, 100)
-		var refused *ingest.CallError
+		var refused *auth0.Error
 		if !errors.As(err, &refused) || refused.Status != status && !strings.Contains(err.Error(), "another host") {
 			t.Errorf("token call with %d: got %v", status, err)
 		}
@@ -666,7 +666,7 @@ func TestLogStreams(t *testing.T) {
 	s.logs = answer(200, "application/json", `[{"id":"lst_1","name":"to the SIEM","type":"http","status":"paused","sink":{"httpAuthorization":"hush"},"filters":[]},
 		{"id":"lst_2","name":"","type":"eventbridge","status":"active"}]`, "X-RateLimit-Limit", "50", "X-RateLimit-Remaining", "49")
 	got, limit, err := c.LogStreams(t.Context())
-	want := []ingest.LogStream{{ID: "lst_1", Name: "to the SIEM", Type: "http", Status: "paused"}, {ID: "lst_2", Type: "eventbridge", Status: "active"}}
+	want := []auth0.LogStream{{ID: "lst_1", Name: "to the SIEM", Type: "http", Status: "paused"}, {ID: "lst_2", Type: "eventbridge", Status: "active"}}
 	if err != nil || !slices.Equal(got, want) || !limit.Known || limit.Limit != 50 || limit.Remaining != 49 {
 		t.Errorf("%+v, %+v, %v", got, limit, err)
 	}
@@ -677,20 +677,20 @@ func TestLogStreams(t *testing.T) {
 		name   string
 		answer func(int, http.ResponseWriter, *http.Request)
 		status int
-		kind   ingest.Kind
+		kind   auth0.Kind
 		want   string
 	}{
 		{"no scope", answer(403, "application/json", `{"statusCode":403,"error":"Forbidden","message":"Insufficient scope, expected any of: read:log_streams","errorCode":"insufficient_scope"}`),
-			403, ingest.KindForbidden, "grant the application the scope read:log_streams"},
-		{"too many calls", answer(429, "application/json", `{}`, "Retry-After", "7"), 429, ingest.KindRateLimit, "429 Too Many Requests"},
-		{"a page of HTML", answer(200, "text/html", "<html>"), 0, ingest.KindAnswer, "not an array of log streams"},
-		{"an object", answer(200, "application/json", `{"streams":[]}`), 0, ingest.KindAnswer, "not an array of log streams"},
-		{"half of it", hijack("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[{"), 0, ingest.KindAnswer, "broke off after 2 bytes"},
+			403, auth0.KindForbidden, "grant the application the scope read:log_streams"},
+		{"too many calls", answer(429, "application/json", `{}`, "Retry-After", "7"), 429, auth0.KindRateLimit, "429 Too Many Requests"},
+		{"a page of HTML", answer(200, "text/html", "<html>"), 0, auth0.KindAnswer, "not an array of log streams"},
+		{"an object", answer(200, "application/json", `{"streams":[]}`), 0, auth0.KindAnswer, "not an array of log streams"},
+		{"half of it", hijack("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[{"), 0, auth0.KindAnswer, "broke off after 2 bytes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s.logs = tt.answer
 			_, _, err := c.LogStreams(t.Context())
-			var failed *ingest.CallError
+			var failed *auth0.Error
 			if !errors.As(err, &failed) || failed.Status != tt.status || failed.Kind != tt.kind || failed.Path != "/api/v2/log-streams" || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%+v: %v", failed, err)
 			}

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/tenantwatch/tenantwatch/ingest"
 )
 
 // maxReset bounds the reset and Retry-After headers. Auth0's longest quota is a day.
@@ -44,8 +42,8 @@ func nextID(h http.Header) string {
 
 // limitOf returns the limit of the x-ratelimit headers. Some responses have only the
 // reset.
-func limitOf(h http.Header) ingest.Limit {
-	limit := ingest.Limit{Reset: resetOf(h)}
+func limitOf(h http.Header) Limit {
+	limit := Limit{Reset: resetOf(h)}
 	size, sizeErr := strconv.Atoi(h.Get("X-RateLimit-Limit"))
 	remaining, remainingErr := strconv.Atoi(h.Get("X-RateLimit-Remaining"))
 	if sizeErr == nil && remainingErr == nil {

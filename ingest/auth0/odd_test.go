@@ -18,7 +18,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 )
 
@@ -50,7 +49,7 @@ func TestRefusedTokenOnce(t *testing.T) {
 		}
 		for n := 1; n <= 4; n++ {
 			_, err := c.Logs(t.Context(), someID, 100)
-			failure{path: "/oauth/token", status: 401, kind: ingest.KindToken, code: "access_denied"}.check(t, err)
+			failure{path: "/oauth/token", status: 401, kind: auth0.KindToken, code: "access_denied"}.check(t, err)
 			if tokens, calls := s.seen(); len(tokens) != n || len(calls) != 0 {
 				t.Fatalf("%d token calls and %d others after %d refusals", len(tokens), len(calls), n)
 			}
@@ -87,7 +86,7 @@ func TestTokenTogether(t *testing.T) {
 		for range 16 {
 			all.Go(func() {
 				_, err := c.Logs(t.Context(), someID, 100)
-				failure{path: "/oauth/token", status: 403, kind: ingest.KindToken}.check(t, err)
+				failure{path: "/oauth/token", status: 403, kind: auth0.KindToken}.check(t, err)
 			})
 		}
 		synctest.Wait()
@@ -124,8 +123,8 @@ func TestResets(t *testing.T) {
 			s := newServer(t)
 			s.logs = answer(429, "application/json", `{}`, "Date", day, "X-RateLimit-Reset", tt.reset)
 			_, err := s.client(t).Logs(t.Context(), someID, 100)
-			var failed *ingest.CallError
-			if !errors.As(err, &failed) || failed.Limit != (ingest.Limit{Reset: tt.want}) {
+			var failed *auth0.Error
+			if !errors.As(err, &failed) || failed.Limit != (auth0.Limit{Reset: tt.want}) {
 				t.Errorf("got %+v, want a reset of %s", failed, tt.want)
 			}
 		})
@@ -137,7 +136,7 @@ func TestRetryAfterByTheirClock(t *testing.T) {
 	s := newServer(t)
 	s.logs = answer(503, "text/html", "", "Date", "Fri, 31 Dec 1999 23:00:00 GMT", "Retry-After", "Fri, 31 Dec 1999 23:00:07 GMT")
 	_, err := s.client(t).Logs(t.Context(), someID, 100)
-	var failed *ingest.CallError
+	var failed *auth0.Error
 	if !errors.As(err, &failed) || failed.RetryAfter != 7*time.Second {
 		t.Errorf("%+v", failed)
 	}
@@ -166,9 +165,9 @@ func TestOddPages(t *testing.T) {
 			s := newServer(t)
 			s.logs = answer(200, "application/json", tt.body, "Link", `<https://x/api/v2/logs?from=900123&take=1>; rel="next"`, "Date", "Fri, 20 Nov 2026 10:00:00 GMT")
 			p, err := s.client(t).Logs(t.Context(), someID, tt.take)
-			var failed *ingest.CallError
+			var failed *auth0.Error
 			if tt.want == nil {
-				if !errors.As(err, &failed) || failed.Kind != ingest.KindAnswer || failed.Whole != tt.whole {
+				if !errors.As(err, &failed) || failed.Kind != auth0.KindAnswer || failed.Whole != tt.whole {
 					t.Errorf("%d events, %+v", len(p.Events), failed)
 				}
 				return
@@ -193,11 +192,11 @@ func TestOddLogStreams(t *testing.T) {
 	s.logs = answer(200, "application/json", `[{"id":"lst_1","name":7,"type":null,"status":"paused"},"text",{"id":9,"status":"active"},null,{"id":"lst_3"},
 		{"id":"lst_2","name":"b","status":"active","sink":[]}]`)
 	got, _, err := s.client(t).LogStreams(t.Context())
-	want := []ingest.LogStream{{ID: "lst_1", Status: "paused"}, {ID: "lst_2", Name: "b", Status: "active"}}
+	want := []auth0.LogStream{{ID: "lst_1", Status: "paused"}, {ID: "lst_2", Name: "b", Status: "active"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	failure{path: "/api/v2/log-streams", kind: ingest.KindAnswer, text: "4 of 6 log streams cannot be read: item 2: it is not an object"}.check(t, err)
+	failure{path: "/api/v2/log-streams", kind: auth0.KindAnswer, text: "4 of 6 log streams cannot be read: item 2: it is not an object"}.check(t, err)
 }
 
 // TestLargerThanAnyPage: an event that no page has room for is cut off, and the next
@@ -215,5 +214,5 @@ func TestLargerThanAnyPage(t *testing.T) {
 		t.Errorf("%d events, next %q, %v", len(p.Events), p.Next, err)
 	}
 	_, err = s.client(t).Logs(t.Context(), someID, 2)
-	failure{kind: ingest.KindTooLarge, text: "larger than 64 MB"}.check(t, err)
+	failure{kind: auth0.KindTooLarge, text: "larger than 64 MB"}.check(t, err)
 }

@@ -15,9 +15,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/tenantwatch/tenantwatch/ingest"
+	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
+	"github.com/tenantwatch/tenantwatch/ingest/pull"
+	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -100,8 +102,8 @@ func numbered(prefix string, n int) []string {
 }
 
 var (
-	_ ingest.Producer  = (*kafka.Producer)(nil)
-	_ ingest.Partition = (*kafka.Partition)(nil)
+	_ pull.Producer   = (*kafka.Producer)(nil)
+	_ write.Partition = (*kafka.Partition)(nil)
 )
 
 // TestRoundTrip shows that keys, values and headers come back byte for byte,
@@ -618,9 +620,9 @@ func testReadAllCompacted(t *testing.T, b *testBroker) {
 	if _, err := c.EnsureTopics(t.Context(), topics.All(kafkalocal.SegmentBytes)); err != nil {
 		t.Fatal(err)
 	}
-	read := func(c *kafka.Client) ingest.Checkpoints {
+	read := func(c *kafka.Client) checkpoint.Set {
 		t.Helper()
-		found, err := ingest.ReadCheckpoints(t.Context(), func(ctx context.Context, yield func(schema.Record) error) error {
+		found, err := checkpoint.ReadAll(t.Context(), func(ctx context.Context, yield func(schema.Record) error) error {
 			return c.ReadAll(ctx, topics.Checkpoints, yield)
 		}, func(err error) { t.Error(err) })
 		if err != nil {
@@ -632,9 +634,9 @@ func testReadAllCompacted(t *testing.T, b *testBroker) {
 		t.Errorf("an empty topic has %v", got)
 	}
 	p := newProducer(t, c, topics.Checkpoints)
-	want := ingest.Checkpoints{}
+	want := checkpoint.Set{}
 	for i := range 100 {
-		at := ingest.Checkpoint{Tenant: fmt.Sprintf("tenant%d", i%7), Chain: ingest.ChainTail, LogID: fmt.Sprint(i), Events: uint64(i)}
+		at := checkpoint.Checkpoint{Tenant: fmt.Sprintf("tenant%d", i%7), Chain: checkpoint.ChainTail, LogID: fmt.Sprint(i), Events: uint64(i)}
 		r, err := at.Record()
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,21 @@
+package pace
+
+import (
+	"context"
+	"time"
+)
+
+// Sleep waits for d and reports whether ctx has not ended.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
