@@ -76,7 +76,8 @@ func (d *demoCmd) Run(ctx context.Context, a *app) error {
 	out.printf("tenant:     %s", tenant.url)
 
 	seen := newSeenFamilies()
-	p, err := startPipeline(ctx, c, out, newLogger(a.logOutput(out), c), setup{roles: allRoles, sinks: []alert.Sink{seen}})
+	log := newLogger(a.logOutput(out), c)
+	p, err := startPipeline(ctx, c, out, log, setup{roles: allRoles, sinks: []alert.Sink{seen}})
 	if err != nil {
 		return err
 	}

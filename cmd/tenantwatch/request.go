@@ -303,7 +303,8 @@ const writeTimeout = time.Hour
 
 // serveAlone calls f while this process pulls and writes for its requests.
 func (c *Config) serveAlone(ctx context.Context, log *slog.Logger, f func(context.Context, *requests) error) error {
-	p, err := startPipeline(ctx, c, newConsole(io.Discard), log, setup{roles: []string{rolePull, roleWrite}, requestsOnly: true})
+	parts := setup{roles: []string{rolePull, roleWrite}, requestsOnly: true}
+	p, err := startPipeline(ctx, c, newConsole(io.Discard), log, parts)
 	if err != nil {
 		return err
 	}
