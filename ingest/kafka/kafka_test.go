@@ -102,8 +102,10 @@ func numbered(prefix string, n int) []string {
 }
 
 var (
-	_ pull.Producer   = (*kafka.Producer)(nil)
-	_ write.Partition = (*kafka.Partition)(nil)
+	_ pull.Producer       = (*kafka.Producer)(nil)
+	_ checkpoint.Producer = (*kafka.Producer)(nil)
+	_ write.Producer      = (*kafka.Producer)(nil)
+	_ write.Partition     = (*kafka.Partition)(nil)
 )
 
 // TestRoundTrip shows that keys, values and headers come back byte for byte,

@@ -3,7 +3,6 @@ package pull
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -24,7 +23,7 @@ func (p *Puller) callUntilAnswered(
 	// The status only shows success again once no chain fails.
 	answered := false
 	failures := 0
-	defer func() { p.endFailures(failures > 0, answered) }()
+	defer func() { p.outage.end(failures > 0, answered) }()
 
 	for {
 		granted, err := p.limiter.Wait(ctx, priority)
@@ -46,7 +45,7 @@ func (p *Puller) callUntilAnswered(
 
 		// Count the failure, and learn the rate limit from its answer.
 		if failures++; failures == 1 {
-			p.beginFailures()
+			p.outage.begin()
 		}
 		var failed *auth0.Error
 		if !errors.As(err, &failed) {
@@ -75,38 +74,11 @@ func (p *Puller) callUntilAnswered(
 		}
 		wait = min(max(failed.RetryAfter, wait), pace.LongestHold)
 
-		p.logFailure(failed, wait)
+		p.outage.report(failed, wait)
 		if !pace.Sleep(ctx, wait) {
 			return auth0.Page{}, ctx.Err()
 		}
 	}
-}
-
-// logFailure logs a failed call: at once if it fails for a new reason, or else from time to time.
-func (p *Puller) logFailure(failed *auth0.Error, pause time.Duration) {
-	pause = pause.Round(time.Millisecond)
-	if p.setFailing(failed) {
-		p.cfg.Log.Warn("call to the tenant failed; retrying", "err", failed, "pause", pause)
-		return
-	}
-	if since, due := p.stillFailing(); due {
-		p.cfg.Log.Warn("calls to the tenant still fail", "err", failed, "since", since.UTC(), "pause", pause)
-	}
-}
-
-// setFailing notes why calls fail, and reports whether the reason is new. An outage is
-// logged once, however many chains see it, and however much of each answer was received.
-func (p *Puller) setFailing(failed *auth0.Error) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	// The text of an error varies, with its bytes or its ids: compare its kind only.
-	key := fmt.Sprint(failed.Path, failed.Kind, failed.Status, failed.Code)
-	isNew := p.status.Failing == "" || p.failingKey != key
-	p.failingKey, p.status.Failing = key, failed.Error()
-	if isNew {
-		p.failingSince, p.failingLoggedAt = time.Now(), time.Now()
-	}
-	return isNew
 }
 
 // holdFor stops all calls if err is a 429. It is for calls that are not retried at once.
@@ -114,38 +86,6 @@ func (p *Puller) holdFor(err error) {
 	var failed *auth0.Error
 	if errors.As(err, &failed) && failed.Kind == auth0.KindRateLimit {
 		p.limiter.Hold(min(max(failed.RetryAfter, failed.Limit.Reset), pace.LongestHold))
-	}
-}
-
-// stillFailing returns the time since when calls fail. due is true if that must be logged
-// again.
-func (p *Puller) stillFailing() (since time.Time, due bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Since(p.failingLoggedAt) < pace.LongestHold {
-		return p.failingSince, false
-	}
-	p.failingLoggedAt = time.Now()
-	return p.failingSince, true
-}
-
-// beginFailures counts a chain whose call has failed.
-func (p *Puller) beginFailures() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.failingChains++
-}
-
-// endFailures ends the calls of a chain, whether or not one of them failed.
-func (p *Puller) endFailures(failed, answered bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if failed {
-		p.failingChains--
-	}
-	if answered && p.failingChains == 0 && p.status.Failing != "" {
-		p.status.Failing = ""
-		p.cfg.Log.Info("calls to the tenant succeed again")
 	}
 }
 

@@ -100,7 +100,7 @@ const (
 
 // rejected returns the cursor to ask for after a rejection, and the pause before that.
 func (p *Puller) rejected(err *auth0.Error, cursor string, rejections int) (string, time.Duration) {
-	if p.setFailing(err) {
+	if p.outage.note(err) {
 		p.cfg.Log.Warn("tenant rejected a call", "err", err)
 	}
 	if rejections%rejectionsBelieved == 0 {

@@ -53,6 +53,7 @@ type Puller struct {
 	archive     audit.Destination  // nil for no audits
 	ownEvents   chan schema.Record // events that describe our own observations
 	clock       *clock
+	outage      *outage
 
 	limitExhausted atomic.Bool // the rate limit is used up for longer than pace.LongestHold
 
@@ -76,11 +77,6 @@ type Puller struct {
 	untimedFirst   bool          // the tenant's oldest event has an id without a time
 	overlapRan     bool          // at least once in this run
 	notFound       string        // the last cursor that was answered with 404, although its time was not
-
-	failingChains   int       // chains whose last call failed
-	failingKey      string    // kind of the last failure
-	failingSince    time.Time // of that kind
-	failingLoggedAt time.Time
 
 	status Status
 }
@@ -134,7 +130,8 @@ func New(
 		cfg: cfg, tenant: tenant, limiter: limiter,
 		events: events, checkpoints: checkpoints, archive: archive,
 		ownEvents: make(chan schema.Record, 64), backfill: newBackfill(), overlapWidth: cfg.Overlap,
-		clock: &clock{tenant: cfg.Tenant, log: cfg.Log, skew: cfg.Metrics.clock},
+		clock:  &clock{tenant: cfg.Tenant, log: cfg.Log, skew: cfg.Metrics.clock},
+		outage: &outage{log: cfg.Log},
 	}
 }
 
@@ -195,13 +192,13 @@ func (p *Puller) reset() {
 	})
 	p.backfill.reset()
 	p.clock.reset()
+	p.outage.reset()
 	p.room = semaphore.NewWeighted(bytesAhead)
 	p.audits = p.newAuditor()
 	p.assigned = map[string]bool{}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failingChains, p.status.Failing = 0, ""
 	p.synthetic, p.acceptsIDs = false, make(chan struct{})
 	p.highestID, p.notFound, p.overlapRan = "", "", false
 	p.tail, p.pendingOverlap = checkpoint.Checkpoint{}, stretch{}
@@ -213,7 +210,8 @@ func (p *Puller) reset() {
 func (p *Puller) stopped() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.status.Running, p.status.Failing = false, ""
+	p.status.Running = false
+	p.outage.reset()
 	p.cfg.Metrics.stop(p.cfg.Tenant)
 }
 
@@ -234,6 +232,7 @@ func (p *Puller) Status() Status {
 	starting := status.Running && p.tail.LogID == "" && !p.cfg.RequestsOnly
 	status.Backfill = p.tail.Backfill || starting || status.Slices.Chains > 0
 
+	status.Failing = p.outage.current()
 	status.Limit, status.Use = p.limiter.Limit(), p.limiter.Use()
 	status.Oldest, _ = schema.IDTime(p.tail.Oldest)
 	status.Position, _ = schema.IDTime(p.tail.LogID)
