@@ -29,15 +29,16 @@ import (
 // stoppable is a clock that can be stopped, so that a tenant comes to rest and
 // what it has told can be compared with what was kept.
 type stoppable struct {
-	mu sync.Mutex // guards at
-	at time.Time
+	mu   sync.Mutex // guards the others
+	at   time.Time
+	late time.Duration // how long it has stood in all
 }
 
 func (s *stoppable) now() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.at.IsZero() {
-		return time.Now()
+		return time.Now().Add(-s.late)
 	}
 	return s.at
 }
@@ -45,7 +46,15 @@ func (s *stoppable) now() time.Time {
 func (s *stoppable) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.at = time.Now()
+	s.at = time.Now().Add(-s.late)
+}
+
+// resume makes the clock continue where it stood.
+func (s *stoppable) resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.late += time.Since(s.at.Add(s.late))
+	s.at = time.Time{}
 }
 
 // unprobed is the settings that reach a tenant, without those of the probe: each
@@ -459,7 +468,9 @@ func TestHealth(t *testing.T) {
 // the log.
 func TestAnswersOfTheSimulator(t *testing.T) {
 	t.Parallel()
-	s := serve(t, auth0sim.Config{HistoryEvents: 1000, LiveRate: 20, Attacks: []auth0sim.Attack{
+	var clock stoppable
+	clock.stop()
+	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 1000, LiveRate: 20, Attacks: []auth0sim.Attack{
 		{Kind: auth0sim.AttackStuffing, At: 2 * time.Second}, {Kind: auth0sim.AttackRateLimit, At: 2 * time.Second},
 		{Kind: auth0sim.AttackManagementErrors, At: 3 * time.Second, Over: 2 * time.Second}, {Kind: auth0sim.AttackBruteForce, At: 3 * time.Second, Over: 2 * time.Second},
 		{Kind: auth0sim.AttackSecretGuessing, At: 3 * time.Second, Over: 2 * time.Second}, {Kind: auth0sim.AttackPushBombing, At: 3 * time.Second, Over: 2 * time.Second},
@@ -468,7 +479,10 @@ func TestAnswersOfTheSimulator(t *testing.T) {
 	}})
 	environ := settings(t, s.environ()...)
 	p := start(t, environ, "run")
-	p.waitFor("^query: ", 0)
+
+	// What is backfilled does not alert, so the attacks begin once the tail follows the log.
+	p.waitFor("backfill finished", 0)
+	clock.resume()
 	for _, a := range s.tenant.Answers() {
 		family := map[string]string{auth0sim.FamilyAbuse: "attack"}[a.Family]
 		if family == "" {

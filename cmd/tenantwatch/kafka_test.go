@@ -32,12 +32,14 @@ func onEachKafka(t *testing.T, test func(t *testing.T, kafka ...string)) {
 			t.Skip("the race detector sees nothing else than with the embedded one")
 		}
 		t.Parallel()
-		apache.Lock()
-		if apache.cluster == nil {
-			apache.cluster = kafkatest.Launch(t, kafkatest.Config{Brokers: 1})
-		}
-		broker := apache.cluster.With(t)
-		apache.Unlock()
+		broker := func() *kafkatest.Cluster {
+			apache.Lock()
+			defer apache.Unlock() // also when the launch ends the test
+			if apache.cluster == nil {
+				apache.cluster = kafkatest.Launch(t, kafkatest.Config{Brokers: 1})
+			}
+			return apache.cluster.With(t)
+		}()
 		prefix, _, _ := strings.Cut(t.Name(), "/")
 		test(t, "KAFKA_BROKERS="+broker.Addrs()[0], "KAFKA_TOPIC_PREFIX="+prefix+".")
 	})
