@@ -200,12 +200,19 @@ func readStream(item []byte) (LogStream, error) {
 
 // page calls GET /api/v2/logs.
 func (c *Client) page(ctx context.Context, query url.Values) (Page, error) {
-	var came time.Time
-	trace := &httptrace.ClientTrace{GotFirstResponseByte: func() { came = time.Now() }}
+	// The first byte may come in the moment in which a cancelled call returns.
+	var first atomic.Pointer[time.Time]
+	trace := &httptrace.ClientTrace{GotFirstResponseByte: func() {
+		now := time.Now()
+		first.Store(&now)
+	}}
 	body, header, limit, err := c.get(httptrace.WithClientTrace(ctx, trace), pathLogs, query)
 
 	date, _ := http.ParseTime(header.Get("Date"))
-	page := Page{Next: nextID(header), Date: date, Came: came, Limit: limit}
+	page := Page{Next: nextID(header), Date: date, Limit: limit}
+	if came := first.Load(); came != nil {
+		page.Came = *came
+	}
 	alone := query.Get("take") == "1"
 
 	// An event larger than any page. Its beginning is returned as it is: not JSON.
