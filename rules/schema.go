@@ -11,6 +11,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	fault "github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 )
 
 // Schemas are Sigma's official JSON Schemas, by kind of document.
@@ -74,7 +76,7 @@ func (s Schemas) Check(file string, data []byte) (list []Finding) {
 	docs, _ := parseFile(file, data)
 	for _, doc := range docs {
 		schema := s[doc.kind]
-		if schema == nil || doc.keys[keyCorrelation] != nil {
+		if schema == nil || doc.keys[correlation.OwnKey] != nil {
 			continue
 		}
 		hideWords(doc.keys[kindCorrelation])

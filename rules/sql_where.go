@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -226,13 +227,13 @@ func (b *sqlBuilder) check(c check, x string) (string, error) {
 		// A float64 does not hold every whole number of this size: compare them as Int256.
 		if math.Abs(c.limit) >= 1<<53 && integer([]byte(c.text)) {
 			b.use("number")
-			return fmt.Sprintf("%s(%s, %s) %s 0", b.use("order"), x, schema.Literal(c.text), sqlOps[c.op]), nil
+			return fmt.Sprintf("%s(%s, %s) %s 0", b.use("order"), x, schema.Literal(c.text), correlation.SQLOperator(c.op)), nil
 		}
-		return fmt.Sprintf("%s(%s) %s %s", b.use("number"), x, sqlOps[c.op], sqlFloat(c.limit)), nil
+		return fmt.Sprintf("%s(%s) %s %s", b.use("number"), x, correlation.SQLOperator(c.op), correlation.SQLFloat(c.limit)), nil
 	case timePart:
 		part := sqlTimeParts[c.part]
 		return fmt.Sprintf("ifNull(%s(%s(%s)) %s %s, false)",
-			part, b.use("time_of"), x, sqlOps[c.op], sqlFloat(c.limit)), nil
+			part, b.use("time_of"), x, correlation.SQLOperator(c.op), correlation.SQLFloat(c.limit)), nil
 	case network:
 		b.note(noteZone)
 		return networkSQL(netip.Prefix(c), x), nil
