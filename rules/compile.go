@@ -361,7 +361,8 @@ func (l *loader) bases(doc *document, names []string) ([]*Rule, error) {
 			return nil, doc.errorf(node, "%s of the correlation %q: %w", correlation.OwnKey, name,
 				notSupported("counting anything but events"))
 		case base.kind == kindCorrelation && l.rules[base].Correlation.Last > 0:
-			return nil, doc.errorf(node, "correlation of %q: %w", name, notSupported("counting "+l.rules[base].Correlation.Type.Name()))
+			refused := notSupported("counting " + l.rules[base].Correlation.Type.Name())
+			return nil, doc.errorf(node, "correlation of %q: %w", name, refused)
 		}
 
 		bases, docs = append(bases, l.rules[base]), append(docs, base)

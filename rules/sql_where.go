@@ -224,12 +224,14 @@ func (b *sqlBuilder) check(c check, x string) (string, error) {
 	case number:
 		return fmt.Sprintf("%s(%s, %s)", b.use("same_number"), x, schema.Literal(c.text)), nil
 	case ordering:
+		operator := correlation.SQLOperator(c.op)
+
 		// A float64 does not hold every whole number of this size: compare them as Int256.
 		if math.Abs(c.limit) >= 1<<53 && integer([]byte(c.text)) {
 			b.use("number")
-			return fmt.Sprintf("%s(%s, %s) %s 0", b.use("order"), x, schema.Literal(c.text), correlation.SQLOperator(c.op)), nil
+			return fmt.Sprintf("%s(%s, %s) %s 0", b.use("order"), x, schema.Literal(c.text), operator), nil
 		}
-		return fmt.Sprintf("%s(%s) %s %s", b.use("number"), x, correlation.SQLOperator(c.op), correlation.SQLFloat(c.limit)), nil
+		return fmt.Sprintf("%s(%s) %s %s", b.use("number"), x, operator, correlation.SQLFloat(c.limit)), nil
 	case timePart:
 		part := sqlTimeParts[c.part]
 		return fmt.Sprintf("ifNull(%s(%s(%s)) %s %s, false)",
