@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 // Cap is a limit of Auth0's own: events beyond it do not occur, so a rule that requires them can
@@ -295,13 +297,5 @@ func shortSpan(d time.Duration) string {
 	if d >= day && d%day == 0 {
 		return fmt.Sprintf("%dd", d/day)
 	}
-	text := d.String()
-
-	// Durations print as 1h0m0s: cut the zeros at the end.
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(text, zero) {
-			text = text[:len(text)-2]
-		}
-	}
-	return text
+	return schema.ShortDuration(d)
 }
