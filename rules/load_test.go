@@ -57,9 +57,8 @@ x-tenantwatch-alert:
   group-by: data.ip
 `)
 	want := []*rules.Rule{{ID: "11111111-2222-3333-4444-555555555555", Name: "things", Title: "Many things", Description: "What it is.",
-		Status: "test", Level: "high", Tags: []string{"attack.t1110", "tenantwatch.attack"}, FalsePositives: []string{"Tests."},
-		Prevention: "First.\nSecond.", Explanation: "Because.", File: "rule.yml", Line: 2, Types: []string{"fp", "fu"},
-		Extra: map[string]any{"splunk": "search *\n", "comments": map[string]any{"a": []any{1}}, "explanation": "Because.", "prevention": []any{"First.", "Second."}},
+		Level: "high", Tags: []string{"attack.t1110", "tenantwatch.attack"}, FalsePositives: []string{"Tests."},
+		Prevention: "First.\nSecond.", File: "rule.yml", Line: 2, Types: []string{"fp", "fu"},
 		Alert: &rules.Alert{Class: rules.ClassEvent, Levels: []rules.Level{{Name: "high", Count: 1}}, ResolveBelow: 1, KeepFiringFor: 2 * time.Hour,
 			Summary: "{ip} failed {count} times", GroupBy: []rules.Field{{Path: "ip"}}}}}
 	if diff := cmp.Diff(want, set.Rules(), ignored); diff != "" {

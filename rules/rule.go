@@ -29,13 +29,10 @@ type Rule struct {
 	Name           string
 	Title          string
 	Description    string
-	Status         string
 	Level          string // informational, low, medium, high, critical
 	Tags           []string
 	FalsePositives []string
-	Prevention     string         // advice, from the key "prevention"
-	Explanation    string         // from the key "explanation"
-	Extra          map[string]any // top-level keys unknown to Sigma, as decoded
+	Prevention     string // advice, from the key "prevention"
 	File           string
 	Line           int
 	Types          []string     // event types it can match, * being a wildcard; nil for any
@@ -91,13 +88,10 @@ func (d *document) rule() (*Rule, error) {
 		Name:           d.name,
 		Title:          d.title,
 		Description:    d.text("description"),
-		Status:         d.text("status"),
 		Level:          strings.ToLower(d.text("level")),
 		Tags:           d.list("tags"),
 		FalsePositives: d.list("falsepositives"),
 		Prevention:     strings.Join(d.list("prevention"), "\n"),
-		Explanation:    strings.Join(d.list("explanation"), "\n"),
-		Extra:          d.extra(),
 		File:           d.file,
 		Line:           d.line,
 	}
