@@ -147,28 +147,30 @@ func (c *Cap) limits(base *Rule, typ string, groupBy []Field) bool {
 			return false // a group has the events of several buckets
 		}
 	}
-	return c.Description == "" || base.match != nil && requires(base.match, "description", c.Description)
+	return c.Description == "" || base.Match != nil && requires(base.Match, "description", c.Description)
 }
 
 // requires reports whether an expression can be true only where a field has a text.
-func requires(x expr, path, text string) bool {
-	every := func(x expr) bool { return requires(x, path, text) }
-	switch x := x.(type) {
-	case and:
-		return slices.ContainsFunc(x, every)
-	case or:
-		return len(x) > 0 && !slices.ContainsFunc(x, func(x expr) bool { return !every(x) })
-	case *test:
-		if x.field.Path != path || x.negate || x.absent || len(x.checks) != 1 {
-			return false
-		}
-
-		// The test must be for this text alone.
-		texts, ok := x.checks[0].(oneOf)
-		_, has := texts[strings.ToLower(text)]
-		return ok && has && len(texts) == 1
+func requires(tree *Tree, path, text string) bool {
+	every := func(part *Tree) bool { return requires(part, path, text) }
+	switch tree.Op {
+	case OpAnd:
+		return slices.ContainsFunc(tree.Parts, every)
+	case OpOr:
+		return !slices.ContainsFunc(tree.Parts, func(part *Tree) bool { return !every(part) })
+	case OpNot:
+		return false
 	}
-	return false
+
+	test, ok := tree.Leaf.(*Test)
+	if !ok || test.Field.Path != path || test.Negate || test.Absent || len(test.Checks) != 1 {
+		return false
+	}
+
+	// The test must be for this text alone.
+	texts, ok := test.Checks[0].(OneOf)
+	_, has := texts[strings.ToLower(text)]
+	return ok && has && len(texts) == 1
 }
 
 // bucket identifies a bucket of a cap: by the type if the types have their own buckets.

@@ -3,21 +3,22 @@ package rules
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 )
 
-// oneOf is case-insensitive equality with one of several texts.
-type oneOf map[string]struct{}
+// OneOf is case-insensitive equality with one of several texts.
+type OneOf map[string]struct{}
 
-func (c oneOf) member(m *Matcher, v *value) bool {
+func (c OneOf) member(m *Matcher, v *value) bool {
 	_, ok := c[string(m.low(v))]
 	return ok
 }
 
-// anyOf is one value in several forms, such as different encodings.
-type anyOf []check
+// AnyOf is one value in several forms, such as different encodings.
+type AnyOf []Check
 
-func (c anyOf) member(m *Matcher, v *value) bool {
+func (c AnyOf) member(m *Matcher, v *value) bool {
 	for _, form := range c {
 		if form.member(m, v) {
 			return true
@@ -26,20 +27,20 @@ func (c anyOf) member(m *Matcher, v *value) bool {
 	return false
 }
 
-func (p pattern) member(m *Matcher, v *value) bool {
-	if p.cased {
-		return p.match(v.text)
+func (p Pattern) member(m *Matcher, v *value) bool {
+	if p.Cased {
+		return p.Match(v.text)
 	}
-	return p.match(m.low(v))
+	return p.Match(m.low(v))
 }
 
-// timePart compares one part of a timestamp, in UTC.
-type timePart struct {
-	part string
-	ordering
+// TimePart compares one part of a timestamp, in UTC.
+type TimePart struct {
+	Part string
+	Ordering
 }
 
-func (c timePart) member(_ *Matcher, v *value) bool {
+func (c TimePart) member(_ *Matcher, v *value) bool {
 	var t time.Time
 	if t.UnmarshalText(v.text) != nil {
 		return false
@@ -48,7 +49,7 @@ func (c timePart) member(_ *Matcher, v *value) bool {
 	// Rules mean UTC, whatever the offset in the event.
 	t = t.UTC()
 	n := 0
-	switch c.part {
+	switch c.Part {
 	case "minute":
 		n = t.Minute()
 	case "hour":
@@ -63,38 +64,63 @@ func (c timePart) member(_ *Matcher, v *value) bool {
 		n = t.Year()
 	}
 
-	return c.holds(cmp.Compare(float64(n), c.limit))
+	return c.holds(cmp.Compare(float64(n), c.Limit))
 }
 
-// network is the modifier cidr: an address in a network.
-type network netip.Prefix
+// Network is the modifier cidr: an address in a Network.
+type Network netip.Prefix
 
-func (c network) member(_ *Matcher, v *value) bool {
+// NewNetwork returns the check for an address prefix, such as 10.0.0.0/8. An IPv4-mapped prefix
+// means the IPv4 addresses.
+func NewNetwork(text string) (Network, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		return Network{}, err
+	}
+	if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
+		// Addresses of events are unmapped as well.
+		prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
+	}
+	return Network(prefix.Masked()), nil
+}
+
+func (c Network) member(_ *Matcher, v *value) bool {
 	addr, err := netip.ParseAddr(string(v.text))
 	return err == nil && netip.Prefix(c).Contains(addr.Unmap().WithZone(""))
 }
 
-// fieldRef compares with the values of another field of the same event.
-type fieldRef struct {
-	other Field
-	shape shape
-	cased bool
+// FieldRef compares with the values of another field of the same event.
+type FieldRef struct {
+	Other Field
+	Shape Shape
+	Cased bool
 }
 
-func (c fieldRef) member(m *Matcher, v *value) bool {
-	others := m.slots[c.other.slot].values
+func (c FieldRef) member(m *Matcher, v *value) bool {
+	others := m.slots[c.Other.slot].values
 	for i := range others {
 		if others[i].kind <= kindContainer {
 			continue
 		}
 
 		text, other := v.text, others[i].text
-		if !c.cased {
+		if !c.Cased {
 			text, other = m.low(v), m.low(&others[i])
 		}
-		if shapeMatch(c.shape, text, other) {
+		if shapeMatch(c.Shape, text, other) {
 			return true
 		}
 	}
 	return false
+}
+
+// AcceptsEmpty reports whether a check may hold for an empty text.
+func AcceptsEmpty(c Check) bool {
+	switch c := c.(type) {
+	case FieldRef:
+		return true
+	case AnyOf:
+		return slices.ContainsFunc(c, AcceptsEmpty)
+	}
+	return c.member(&Matcher{}, &value{kind: kindString})
 }

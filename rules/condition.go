@@ -185,5 +185,5 @@ func selects(glob, name string) bool {
 	if strings.HasPrefix(name, "_") && !strings.HasPrefix(glob, "_") {
 		return false
 	}
-	return strings.EqualFold(glob, "them") || newPattern(parsePattern(glob), true).match([]byte(name))
+	return strings.EqualFold(glob, "them") || NewPattern(glob, ShapeExact, true).Match([]byte(name))
 }

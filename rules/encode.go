@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -33,12 +32,12 @@ func encoded(node *yaml.Node, names []string) ([]*yaml.Node, error) {
 				next = append(next, windash(text)...)
 				continue
 			case !plain:
-				runes := parsePattern(text)
-				if slices.Contains(runes, wildMany) || slices.Contains(runes, wildOne) {
+				unescaped, ok := Unescape(text)
+				if !ok {
 					return nil, fmt.Errorf("line %d: modifier %s: %q has wildcards, which cannot be encoded",
 						node.Line, name, node.Value)
 				}
-				text = string(runes)
+				text = unescaped
 			}
 
 			next = append(next, encode(name, text)...)
@@ -55,7 +54,7 @@ func encoded(node *yaml.Node, names []string) ([]*yaml.Node, error) {
 				node.Line, strings.Join(names, "|"), node.Value)
 		}
 		if plain {
-			text = escape(text, modifiers{})
+			text = Escape(text)
 		}
 		list = append(list, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Line: node.Line, Value: text})
 	}

@@ -21,7 +21,7 @@ func holdsAsMatch(t *testing.T, set *rules.Set, m, explainer *rules.Matcher, eve
 	t.Helper()
 	got := slices.Clone(m.Match(event))
 	for i, r := range set.Rules() {
-		e := explainer.Explain(event, r)
+		e := explainer.Explain(event, r.Match)
 		if r.Correlation != nil {
 			if e != nil {
 				t.Errorf("a correlation has a tree: %+v", e)
@@ -134,7 +134,7 @@ func leavesOf(set *rules.Set) (list []*rules.Explanation) {
 	}
 	for _, r := range set.Rules() {
 		if r.Correlation == nil {
-			walk(m.Explain([]byte(`{}`), r))
+			walk(m.Explain([]byte(`{}`), r.Match))
 		}
 	}
 	return list
@@ -209,7 +209,7 @@ filter:
   people: {user_name|fieldref: details.name}
   condition: not people`)
 	m := set.Matcher()
-	got := m.Explain([]byte(`{"type":"FP","details":{"scope":["Read:x",null,7,{}],"name":["Ada","bob"]},"user_name":"bob","ip":""}`), set.Rules()[0])
+	got := m.Explain([]byte(`{"type":"FP","details":{"scope":["Read:x",null,7,{}],"name":["Ada","bob"]},"user_name":"bob","ip":""}`), set.Rules()[0].Match)
 	str := func(list ...string) (values []rules.Value) {
 		for _, text := range list {
 			values = append(values, rules.Value{Text: text, Quoted: true})
@@ -254,7 +254,7 @@ filter:
 // TestExplainTimeout says that a regular expression was given up on.
 func TestExplainTimeout(t *testing.T) {
 	set, _ := rules.Load(nil, source(item(`a|re: '^(?=(a+)+$)(a+)+b$'`)))
-	e := set.Matcher().Explain([]byte(`{"a":"`+strings.Repeat("a", 5000)+`b"}`), set.Rules()[0])
+	e := set.Matcher().Explain([]byte(`{"a":"`+strings.Repeat("a", 5000)+`b"}`), set.Rules()[0].Match)
 	if e.Holds || !strings.Contains(e.Note, "took too long") || len([]rune(e.Got())) > 100 {
 		t.Errorf("%+v", e)
 	}
@@ -263,11 +263,11 @@ func TestExplainTimeout(t *testing.T) {
 // TestExplainKeyword names the text in which a keyword is.
 func TestExplainKeyword(t *testing.T) {
 	set := mustLoad(t, nil, item("- needle\n- hay"))
-	e := set.Matcher().Explain([]byte(`{"a":{"b":["x","a NEEDLE"]},"needle":1}`), set.Rules()[0])
+	e := set.Matcher().Explain([]byte(`{"a":{"b":["x","a NEEDLE"]},"needle":1}`), set.Rules()[0].Match)
 	if !e.Holds || len(e.Parts) != 2 || e.Parts[0].Op != rules.OpKeyword || cmp.Diff([]rules.Value{{Text: "a NEEDLE", Quoted: true}}, e.Parts[0].Actual) != "" || e.Parts[1].Holds {
 		t.Errorf("%+v", e)
 	}
-	if got := set.Matcher().Explain([]byte(`{}`), set.Rules()[0]).Why(); got != `"needle" is nowhere in the event (rule.yml:7); "hay" is nowhere in the event (rule.yml:8)` {
+	if got := set.Matcher().Explain([]byte(`{}`), set.Rules()[0].Match).Why(); got != `"needle" is nowhere in the event (rule.yml:7); "hay" is nowhere in the event (rule.yml:8)` {
 		t.Errorf("got %s", got)
 	}
 }

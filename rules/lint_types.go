@@ -38,41 +38,42 @@ func knownTypes() typeNames {
 }
 
 // matchesAny reports whether a pattern matches one of some types.
-func (p pattern) matchesAny(types []string) bool {
-	return slices.ContainsFunc(types, func(name string) bool { return p.match([]byte(name)) })
+func matchesAny(p Pattern, types []string) bool {
+	return slices.ContainsFunc(types, func(name string) bool { return p.Match([]byte(name)) })
 }
 
 // checkTypes finds event types that Auth0 does not have, or no longer emits.
 func (l *loader) checkTypes(rule *Rule, known typeNames) (list []Finding) {
-	if rule.outline == nil {
+	if rule.Match == nil {
 		return nil
 	}
 
 	// A retired type matters less in a rule that also matches a current one.
-	isOld := func(p pattern) bool { return p.matchesAny(known.retired) && !p.matchesAny(known.current) }
-	onlyOld := rule.types != nil && !slices.ContainsFunc(rule.types, func(p pattern) bool { return !isOld(p) })
+	isOld := func(p Pattern) bool { return matchesAny(p, known.retired) && !matchesAny(p, known.current) }
+	ruleTypes := rule.Match.Types()
+	onlyOld := ruleTypes != nil && !slices.ContainsFunc(ruleTypes, func(p Pattern) bool { return !isOld(p) })
 
-	rule.outline.leaves(func(o *outline) {
-		typeTest, ok := o.leaf.(*test)
-		if !ok || typeTest.field.Path != typeField {
+	rule.Match.Leaves(func(part *Tree) {
+		typeTest, ok := part.Leaf.(*Test)
+		if !ok || typeTest.Field.Path != typeField {
 			return
 		}
 
 		// Report each type separately: the others of the test may be right.
-		for _, pat := range typeTest.patterns() {
-			if pat.matchesAny(known.current) {
+		for _, pat := range patternsOf(typeTest) {
+			if matchesAny(pat, known.current) {
 				continue
 			}
-			finding := Finding{Severity: SeverityWarning, Check: "type", File: o.file, Line: o.line,
+			finding := Finding{Severity: SeverityWarning, Check: "type", File: part.File, Line: part.Line,
 				ID: rule.ID, Title: rule.Title}
-			name := types{pat}.strings()[0]
+			name := pat.String()
 			switch {
-			case pat.matchesAny(known.retired):
+			case matchesAny(pat, known.retired):
 				finding.Text = fmt.Sprintf("Auth0 no longer emits events of the type %s", name)
 				if !onlyOld {
 					finding.Severity = SeverityInfo
 				}
-			case pat.shape == exact:
+			case pat.Shape == ShapeExact:
 				finding.Text = fmt.Sprintf("unknown event type %s", name)
 				if near := known.near(name); near != "" {
 					finding.Text += "; did you mean " + near + "?"
@@ -87,21 +88,21 @@ func (l *loader) checkTypes(rule *Rule, known typeNames) (list []Finding) {
 	return list
 }
 
-// patterns returns the texts that a test compares with.
-func (t *test) patterns() (list []pattern) {
-	for _, check := range t.checks {
+// patternsOf returns the texts that a test compares with.
+func patternsOf(t *Test) (list []Pattern) {
+	for _, check := range t.Checks {
 		switch c := check.(type) {
-		case oneOf:
+		case OneOf:
 			for text := range c {
-				list = append(list, pattern{text: text})
+				list = append(list, Pattern{Text: text})
 			}
-		case pattern:
+		case Pattern:
 			list = append(list, c)
 		}
 	}
 
-	slices.SortFunc(list, func(a, b pattern) int {
-		return cmp.Or(strings.Compare(a.text, b.text), slices.Compare(a.parts, b.parts))
+	slices.SortFunc(list, func(a, b Pattern) int {
+		return cmp.Or(strings.Compare(a.Text, b.Text), slices.Compare(a.Parts, b.Parts))
 	})
 	return list
 }

@@ -11,7 +11,7 @@ import (
 type modifiers struct {
 	names                                     []string
 	op                                        string // how a value is compared; "" is equality
-	shape                                     shape
+	shape                                     Shape
 	all, cased, neq, expand, ref              bool
 	part                                      string   // of a timestamp
 	encodings                                 []string // see encoded
@@ -33,7 +33,7 @@ func (m *modifiers) ordered() bool {
 }
 
 // textual reports whether values are compared as texts.
-func (m *modifiers) textual() bool { return m.op == "" || m.shape != exact }
+func (m *modifiers) textual() bool { return m.op == "" || m.shape != ShapeExact }
 
 func parseModifiers(names []string) (modifiers, error) {
 	mods := modifiers{names: names}
@@ -50,13 +50,13 @@ func (m *modifiers) add(name string) error {
 	// Comparisons exclude each other; flags and encodings accumulate.
 	switch name {
 	case "contains":
-		m.shape = contains
+		m.shape = ShapeContains
 		return m.setOp(name)
 	case "startswith":
-		m.shape = prefix
+		m.shape = ShapePrefix
 		return m.setOp(name)
 	case "endswith":
-		m.shape = suffix
+		m.shape = ShapeSuffix
 		return m.setOp(name)
 	case "re", "cidr", "exists", "lt", "lte", "gt", "gte":
 		return m.setOp(name)

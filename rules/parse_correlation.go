@@ -472,7 +472,7 @@ func parseTimespan(text string) (time.Duration, error) {
 }
 
 // list reads one or several field names.
-func (f *fields) list(node *yaml.Node) ([]Field, error) {
+func (f *Fields) list(node *yaml.Node) ([]Field, error) {
 	names, err := texts(node)
 	if err != nil {
 		return nil, err
@@ -482,7 +482,7 @@ func (f *fields) list(node *yaml.Node) ([]Field, error) {
 		if name == "" {
 			return nil, fmt.Errorf("line %d: a field has no name", node.Line)
 		}
-		list = append(list, f.field(name))
+		list = append(list, f.Field(name))
 	}
 	return list, nil
 }

@@ -130,11 +130,11 @@ func (d *detection) values(node *yaml.Node, mods modifiers) ([]*yaml.Node, error
 
 // escape quotes a variable's value so that it is taken literally where it is inserted.
 func escape(s string, mods modifiers) string {
-	if mods.op == "re" {
+	switch mods.op {
+	case "re":
 		return regexp.QuoteMeta(s)
-	}
-	if mods.op == "cidr" {
+	case "cidr":
 		return s
 	}
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`).Replace(s)
+	return Escape(s)
 }

@@ -1,386 +1,153 @@
 package rules
 
 import (
-	"cmp"
 	"slices"
+	"strings"
+	"sync"
 )
 
-// Bounds of the programs that a Matcher keeps.
-const (
-	maxPrograms = 1024 // event types; Auth0 has about 250
-	maxTypeText = 256  // bytes of a type's name
-)
-
-// program is what a Matcher runs over the events of one type: the detections that test the
-// type and can match it, each without the parts that the type decides, and the fields to read.
-// Nearly every detection tests the type, and a tenant's events are of a few types, so a program
-// is short.
-type program struct {
-	root   *node
-	list   []candidate
-	finder *finder // of list; nil if that is short
+// Program is a list of conditions, compiled to be evaluated together by a Matcher. It is immutable
+// and safe for concurrent use.
+type Program struct {
+	list    []compiled
+	root    *node // of the fields to read
+	slots   int
+	general func() *general // computed once, on first use
 }
 
-// minIndexed is the number of detections from which an index is faster than evaluating each.
-const minIndexed = 64
-
-// candidate is a detection, as an index into Set.rules. It has no match if the type alone
-// decides it.
-type candidate struct {
-	rule  int
-	match expr
+// compiled is a condition of a Program.
+type compiled struct {
+	match expression // nil if no condition has this index
+	typed bool       // match tests the event's type
+	extra []Field    // to be read in addition to those that match tests
 }
 
-// typeKey is the value of an event's type.
-type typeKey struct {
-	kind kind
-	text string
+// Program compiles conditions. A nil one never holds: it only takes an index. extra has, for each
+// condition, the fields that a caller wants of the events for which it holds, beside those that
+// it tests.
+func (f *Fields) Program(conditions []*Tree, extra [][]Field) *Program {
+	return newProgram(len(f.slots), conditions, extra)
 }
 
-// noType is the kind of a typeKey for events without a type.
-const noType kind = 255
-
-// programFor returns the program for events whose type has these values: one or none.
-func (m *Matcher) programFor(typ []value) *program {
-	first := value{kind: noType}
-	if len(typ) > 0 {
-		first = typ[0]
-	}
-	if prog := m.programs[typeKey{first.kind, string(first.text)}]; prog != nil {
-		return prog
-	}
-
-	// A flood of invented types must not fill the memory.
-	if len(m.programs) >= maxPrograms || len(first.text) > maxTypeText {
-		return m.unreduced()
-	}
-	prog := m.newProgram(typ)
-	m.programs[typeKey{first.kind, string(first.text)}] = prog
-	return prog
+// With returns a Program of other conditions, over the same Fields as those of p.
+func (p *Program) With(conditions []*Tree, extra [][]Field) *Program {
+	return newProgram(p.slots, conditions, extra)
 }
 
-// newProgram builds the program for a type.
-func (m *Matcher) newProgram(typ []value) *program {
-	prog := &program{root: &node{slot: -1}}
+func newProgram(slots int, conditions []*Tree, extra [][]Field) *Program {
+	prog := &Program{root: &node{slot: -1}, slots: slots, list: make([]compiled, len(conditions))}
 	prog.root.add(Field{Path: typeField})
-	each(m.general.fields, prog.root.add)
-	if m.extra == nil {
-		m.extra = m.set.extraFields()
-	}
 
-	reduction := reducer{m: &Matcher{}, typ: slices.Clone(typ), uses: map[*test]int{}, first: m.general.shared}
-
-	// Reduce each detection that tests the type to what the type leaves open.
-	for i, rule := range m.set.rules {
-		if rule.Correlation != nil || !rule.readsType {
+	for i, tree := range conditions {
+		if tree == nil {
 			continue
 		}
-		rest, holds := reduction.reduce(rule.match)
-		if rest == nil && !holds {
-			continue // it cannot match this type
-		}
-		if rest != nil {
-			reads(rest, prog.root.add)
-		}
+		one := compiled{match: tree.compile(), extra: extra[i]}
+		one.typed = readsType(one.match)
+		prog.list[i] = one
 
-		each(m.extra[i], prog.root.add)
-		prog.list = append(prog.list, candidate{i, rest})
+		reads(one.match, prog.root.add)
+		each(one.extra, prog.root.add)
 	}
 
-	// The index needs the expressions before they are arranged.
-	if len(prog.list) >= minIndexed {
-		prog.finder = newFinder(newIndex(prog.list, len(m.slots)))
-	}
-
-	reduction.arrangeAll(prog.list)
-
-	// Make room for the results that the program's tests share.
-	m.results = append(m.results, make([]result, max(0, reduction.first+len(reduction.shared)-len(m.results)))...)
 	prog.root.seal()
+	prog.general = sync.OnceValue(func() *general { return newGeneral(prog) })
 	return prog
 }
 
-// unreduced returns the program for any type: its detections still test the type.
-func (m *Matcher) unreduced() *program {
-	if m.anyType == nil {
-		m.anyType = &program{root: m.set.root}
-		for i, rule := range m.set.rules {
-			if rule.Correlation == nil && rule.readsType {
-				m.anyType.list = append(m.anyType.list, candidate{i, rule.match})
-			}
-		}
+// Matcher returns a new Matcher.
+func (p *Program) Matcher() *Matcher {
+	matcher := &Matcher{program: p, byType: map[typeKey]*reduced{}, slots: make([]slot, p.slots), general: p.general()}
+	if matcher.general.index != nil {
+		matcher.finder = newFinder(matcher.general.index)
 	}
-	return m.anyType
+	matcher.results = make([]result, matcher.general.shared)
+	return matcher
 }
 
-// extraFields returns, for each detection, the fields that are read in addition to those it
-// tests: for its alert's group and for the correlations that count it.
-func (s *Set) extraFields() [][]Field {
-	list := make([][]Field, len(s.rules))
-
-	// Backward, since a correlation comes after the rules that it counts.
-	for i, rule := range slices.Backward(s.rules) {
-		if rule.Correlation == nil {
-			if rule.Alert != nil {
-				list[i] = append(list[i], rule.Alert.GroupBy...)
-			}
-			continue
-		}
-
-		all := list[i]
-		for _, source := range rule.Correlation.Sources {
-			all = slices.Concat(all, source.GroupBy, source.Values)
-		}
-
-		for _, source := range rule.Correlation.Sources {
-			list[source.Rule] = append(list[source.Rule], all...)
-		}
-
-		for _, index := range rule.Correlation.Among {
-			list[index] = append(list[index], all...)
-		}
+// Members returns the sorted names of the top-level members of an event that are read: the first
+// steps of the fields' paths. all is true if a condition searches every member.
+func (p *Program) Members() (names []string, all bool) {
+	// The root's children are the first steps of all paths.
+	for step := range p.root.children {
+		names = append(names, step)
 	}
-
-	return list
+	slices.Sort(names)
+	return names, slices.ContainsFunc(p.list, func(c compiled) bool { return c.match != nil && searchesAll(c.match) })
 }
 
-// reducer turns detections into the candidates of a program.
-type reducer struct {
-	m      *Matcher // scratch space
-	typ    []value
-	uses   map[*test]int // number of detections of the program that have a test
-	shared map[*test]int // index in Matcher.results of each test with several uses
-	first  int           // the lowest such index
-}
-
-// reduce returns the part of an expression that the type does not decide; if it decides all,
-// rest is nil and holds is the result.
-func (r *reducer) reduce(x expr) (rest expr, holds bool) {
-	switch x := x.(type) {
-	case and:
-		return r.join(x, true)
-	case or:
-		return r.join(x, false)
-	case not:
-		rest, holds := r.reduce(x.x)
-		if rest == nil {
-			return nil, !holds
-		}
-		return not{rest}, false
-	case *test:
-		if x.field.slot == 0 && !slices.ContainsFunc(x.checks, undecided) {
-			return nil, x.holds(r.m, r.typ) != x.negate
-		}
-		r.uses[x]++
-	case exists:
-		if x.field.slot == 0 {
-			return nil, (len(r.typ) > 0) == x.want
-		}
+// Reads reports whether a top-level member of an event is read for the condition with an index.
+func (p *Program) Reads(index int, member string) bool {
+	one := p.list[index]
+	if one.match == nil {
+		return false
 	}
-
-	return x, false
-}
-
-// undecided reports whether the result of a check of the type can differ between events: it
-// depends on another field or on a time limit.
-func undecided(c check) bool {
-	switch c.(type) {
-	case fieldRef, backtracking:
+	if searchesAll(one.match) {
 		return true
 	}
-	return false
+
+	// Otherwise look for a field below the member.
+	found := false
+	add := func(f Field) {
+		first, _, _ := strings.Cut(f.Path, ".")
+		found = found || first == member
+	}
+	reads(one.match, add)
+	each(one.extra, add)
+	return found
 }
 
-// join reduces the parts of a conjunction, if all is set, or of a disjunction. A part that the
-// type decides is dropped, or decides the whole.
-func (r *reducer) join(parts []expr, all bool) (expr, bool) {
-	var list []expr
-
-	// Nested conjunctions and disjunctions are merged into one list.
-	for _, part := range parts {
-		rest, holds := r.reduce(part)
-		switch inner := rest.(type) {
-		case nil:
-			if holds != all {
-				return nil, !all
-			}
-		case and:
-			if all {
-				list = append(list, inner...)
-				continue
-			}
-			list = append(list, rest)
-		case or:
-			if !all {
-				list = append(list, inner...)
-				continue
-			}
-			list = append(list, rest)
-		default:
-			list = append(list, rest)
-		}
-	}
-
-	switch {
-	case len(list) == 0:
-		return nil, all
-	case len(list) == 1:
-		return list[0], false
-	case all:
-		return and(list), false
-	}
-
-	return or(list), false
-}
-
-// arrangeAll arranges the expressions of some detections.
-func (r *reducer) arrangeAll(list []candidate) {
-	for i, candidate := range list {
-		if candidate.match != nil {
-			list[i].match, _ = r.arrange(candidate.match)
-		}
+func each(list []Field, f func(Field)) {
+	for _, field := range list {
+		f(field)
 	}
 }
 
-// arrange moves the cheapest parts to the front, since often the others are not evaluated then,
-// and makes tests that several detections share run once for each event. It also returns the cost.
-func (r *reducer) arrange(x expr) (expr, int) {
+// readsType reports whether an expression tests the event's type.
+func readsType(x expression) bool {
+	found := false
+	reads(x, func(f Field) { found = found || f.slot == 0 })
+	return found
+}
+
+// reads calls add for every field that an expression tests.
+func reads(x expression, add func(Field)) {
 	switch x := x.(type) {
 	case and:
-		list, cost := r.byCost(x)
-		return and(list), cost
+		for _, part := range x {
+			reads(part, add)
+		}
 	case or:
-		list, cost := r.byCost(x)
-		return or(list), cost
+		for _, part := range x {
+			reads(part, add)
+		}
 	case not:
-		inner, cost := r.arrange(x.x)
-
-		// A negated test holds more often, so it decides less.
-		return not{inner}, cost + 1
-	case exists:
-		return x, 1
-	case *test:
-		return r.arrangeTest(x)
-	}
-	return x, 0
-}
-
-func (r *reducer) arrangeTest(t *test) (expr, int) {
-	cost := 1
-	for _, check := range t.checks {
-		cost += costOf(check)
-	}
-
-	if text, ok := t.only(); ok {
-		// About as cheap as a kept result.
-		return is{t.field.slot, text}, cost
-	}
-	if r.uses[t] <= 1 {
-		return t, cost
-	}
-
-	// The first use assigns the index of the result.
-	index, ok := r.shared[t]
-	if !ok {
-		if r.shared == nil {
-			r.shared = map[*test]int{}
+		reads(x.x, add)
+	case Exists:
+		add(x.Field)
+	case *Test:
+		if !x.IsKeyword() {
+			add(x.Field)
 		}
-		index = r.first + len(r.shared)
-		r.shared[t] = index
-	}
-
-	return once{t, index}, cost
-}
-
-// byCost arranges parts by rising cost and returns the sum.
-func (r *reducer) byCost(parts []expr) ([]expr, int) {
-	type priced struct {
-		x    expr
-		cost int
-	}
-	list, sum := make([]priced, len(parts)), 0
-	for i, part := range parts {
-		list[i].x, list[i].cost = r.arrange(part)
-		sum += list[i].cost
-	}
-
-	// Stable, so that parts of equal cost keep the order of the rule.
-	slices.SortStableFunc(list, func(a, b priced) int { return cmp.Compare(a.cost, b.cost) })
-	out := make([]expr, len(list))
-	for i := range list {
-		out[i] = list[i].x
-	}
-	return out, sum
-}
-
-// costOf returns the approximate time of a check, in units of 10 ns.
-func costOf(c check) int {
-	switch c := c.(type) {
-	case oneOf, number, ordering, fieldRef:
-		return 2
-	case pattern:
-		if c.shape >= contains {
-			return 4
+		for _, check := range x.Checks {
+			if ref, ok := check.(FieldRef); ok {
+				add(ref.Other)
+			}
 		}
-		return 2
-	case network, timePart:
-		return 10
-	case regex:
-		return 50
-	case backtracking:
-		return 500
-	case anyOf:
-		return 4 * len(c)
 	}
-	return 4
 }
 
-// once is a test whose result is kept for the event.
-type once struct {
-	*test
-	index int // in Matcher.results
-}
-
-// result is the result of a test for an event.
-type result struct {
-	event uint64
-	holds bool
-}
-
-func (o once) eval(m *Matcher) bool {
-	known := &m.results[o.index]
-	if known.event != m.event {
-		known.event, known.holds = m.event, o.test.eval(m)
-	}
-	return known.holds
-}
-
-// is is the most common test: for one text.
-type is struct {
-	slot int
-	text string
-}
-
-// only returns the text if a test is for one text and nothing else.
-func (t *test) only() (string, bool) {
-	if t.all || t.absent || t.negate || len(t.checks) != 1 {
-		return "", false
-	}
-	texts, ok := t.checks[0].(oneOf)
-	for text := range texts {
-		return text, ok && len(texts) == 1
-	}
-	return "", false
-}
-
-func (x is) eval(m *Matcher) bool {
-	values := m.slots[x.slot].values
-	for i := range values {
-		if value := &values[i]; value.kind > kindContainer && string(m.low(value)) == x.text {
-			return true
-		}
+// searchesAll reports whether an expression has a keyword, which searches every member.
+func searchesAll(x expression) bool {
+	switch x := x.(type) {
+	case and:
+		return slices.ContainsFunc(x, searchesAll)
+	case or:
+		return slices.ContainsFunc(x, searchesAll)
+	case not:
+		return searchesAll(x.x)
+	case *Test:
+		return x.IsKeyword()
 	}
 	return false
 }
-
-func (is) types() types { return nil }

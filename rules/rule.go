@@ -37,12 +37,8 @@ type Rule struct {
 	Line           int
 	Types          []string     // event types it can match, * being a wildcard; nil for any
 	Alert          *Alert       // how it alerts; nil if it only serves correlations
+	Match          *Tree        // which events a detection matches; nil for a correlation
 	Correlation    *Correlation // nil for a detection
-
-	match     expr
-	readsType bool     // match tests the event's type
-	outline   *outline // of match
-	types     types
 }
 
 // Alert is how a rule alerts.
@@ -114,7 +110,7 @@ type alertKeys struct {
 
 // alert compiles x-tenantwatch-alert over the defaults. groupBy and threshold
 // are the correlation's; a detection has no groupBy and the threshold 1.
-func (d *document) alert(rule *Rule, f *fields, groupBy []Field, threshold float64) (*Alert, error) {
+func (d *document) alert(rule *Rule, f *Fields, groupBy []Field, threshold float64) (*Alert, error) {
 	keys := alertKeys{Alert: &Alert{Class: ClassEvent, GroupBy: groupBy, Levels: []Level{{rule.Level, threshold}}}}
 	if rule.Correlation != nil {
 		keys.Class = ClassCondition
@@ -153,7 +149,7 @@ func (d *document) alert(rule *Rule, f *fields, groupBy []Field, threshold float
 }
 
 // read reads one key.
-func (a *alertKeys) read(e entry, rule *Rule, f *fields) (err error) {
+func (a *alertKeys) read(e entry, rule *Rule, f *Fields) (err error) {
 	switch e.key {
 	case "class":
 		if a.Class = Class(e.value.Value); a.Class != ClassEvent && a.Class != ClassCondition {

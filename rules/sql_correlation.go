@@ -141,12 +141,12 @@ func (c *sqlChain) matched(lookback time.Duration) error {
 	var matches []string
 	for _, i := range c.detections {
 		rule := c.set.rules[i]
-		condition, err := c.condition(rule.match, "        ")
+		condition, err := c.condition(rule.Match, "        ")
 		if err != nil {
 			return fmt.Errorf("%s:%d: %s: %w", rule.File, rule.Line, rule.Title, err)
 		}
 		if len(c.detections) == 1 {
-			if _, ok := rule.match.(or); ok {
+			if rule.Match.Op == OpOr {
 				condition = "(" + condition + ")"
 			}
 			matches = []string{condition}

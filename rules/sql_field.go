@@ -21,7 +21,7 @@ func located(place tosql.Place) (json, path string) {
 // texts returns the list of the texts that an event has at a field. empty says that empty texts
 // must be included.
 func (b *sqlBuilder) texts(f Field, empty bool) string {
-	if f.slot == everywhere {
+	if f == Anywhere() {
 		return b.use("everywhere") + "(raw)"
 	}
 	elsewhere := "rest"

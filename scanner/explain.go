@@ -479,7 +479,7 @@ func (x *Explainer) serves(r *rules.Rule) bool {
 
 // explain returns the match tree of a detection.
 func (x *Explainer) explain(r *rules.Rule) *rules.Explanation {
-	return x.engine.matcher.Explain(x.event.Raw, r)
+	return x.engine.matcher.Explain(x.event.Raw, r.Match)
 }
 
 // readEvent makes the matcher read all fields of the explained event, by explaining
