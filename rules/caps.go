@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // Cap is a limit of Auth0's own: events beyond it do not occur, so a rule that requires them can
@@ -137,13 +139,13 @@ func (c *Cap) Max(timespan time.Duration) int {
 
 // limits reports whether the cap applies to the events of a rule that have a type, grouped by
 // some fields.
-func (c *Cap) limits(base *Rule, typ string, groupBy []Field) bool {
+func (c *Cap) limits(base *Rule, typ string, groupBy []expr.Field) bool {
 	if !slices.Contains(c.Types, typ) {
 		return false
 	}
 
 	for _, names := range c.Per {
-		if !slices.ContainsFunc(groupBy, func(f Field) bool { return slices.Contains(names, f.Path) }) {
+		if !slices.ContainsFunc(groupBy, func(f expr.Field) bool { return slices.Contains(names, f.Path) }) {
 			return false // a group has the events of several buckets
 		}
 	}
@@ -151,24 +153,24 @@ func (c *Cap) limits(base *Rule, typ string, groupBy []Field) bool {
 }
 
 // requires reports whether an expression can be true only where a field has a text.
-func requires(tree *Tree, path, text string) bool {
-	every := func(part *Tree) bool { return requires(part, path, text) }
+func requires(tree *expr.Tree, path, text string) bool {
+	every := func(part *expr.Tree) bool { return requires(part, path, text) }
 	switch tree.Op {
-	case OpAnd:
+	case expr.OpAnd:
 		return slices.ContainsFunc(tree.Parts, every)
-	case OpOr:
-		return !slices.ContainsFunc(tree.Parts, func(part *Tree) bool { return !every(part) })
-	case OpNot:
+	case expr.OpOr:
+		return !slices.ContainsFunc(tree.Parts, func(part *expr.Tree) bool { return !every(part) })
+	case expr.OpNot:
 		return false
 	}
 
-	test, ok := tree.Leaf.(*Test)
+	test, ok := tree.Leaf.(*expr.Test)
 	if !ok || test.Field.Path != path || test.Negate || test.Absent || len(test.Checks) != 1 {
 		return false
 	}
 
 	// The test must be for this text alone.
-	texts, ok := test.Checks[0].(OneOf)
+	texts, ok := test.Checks[0].(expr.OneOf)
 	_, has := texts[strings.ToLower(text)]
 	return ok && has && len(texts) == 1
 }
@@ -216,7 +218,7 @@ func (r *Rule) maxCount(bases []*Rule, caps []Cap, hardOnly bool) (count int, be
 }
 
 // lowestCap returns the index of the cap that limits the events of a rule and type the most, or -1.
-func (r *Rule) lowestCap(base *Rule, typ string, groupBy []Field, caps []Cap, hardOnly bool) int {
+func (r *Rule) lowestCap(base *Rule, typ string, groupBy []expr.Field, caps []Cap, hardOnly bool) int {
 	lowest := -1
 	for i := range caps {
 		limit := &caps[i]

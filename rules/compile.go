@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // maxChain is the maximum depth of correlations that refer to correlations.
@@ -122,7 +124,7 @@ func (l *loader) detection(doc *document) error {
 
 	// An event must also satisfy every filter of the detection.
 	if filters := l.filters[doc]; len(filters) > 0 {
-		match = And(append([]*Tree{match}, filters...))
+		match = expr.And(append([]*expr.Tree{match}, filters...))
 	}
 
 	rule.Match = match
@@ -238,7 +240,7 @@ func (r *Rule) inherit(doc *document, bases []*Rule) {
 
 // addSources resolves the fields that a correlation groups by and counts, for each of its
 // rules. It returns the names by which alerts are grouped.
-func (l *loader) addSources(doc *document, corr *correlation, rule *Rule) (groupBy []Field, err error) {
+func (l *loader) addSources(doc *document, corr *correlation, rule *Rule) (groupBy []expr.Field, err error) {
 	node := doc.keys["correlation"]
 	groups, err := texts(corr.groupBy)
 	if err != nil {

@@ -1,6 +1,10 @@
 package rules
 
-import "time"
+import (
+	"time"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
+)
 
 // Correlation is how a correlation counts. Its value is evaluated at each event, over the
 // window (t - Timespan, t] in event time.
@@ -26,8 +30,8 @@ type Source struct {
 	Rule int // index into Set.Rules, of a detection or a correlation
 	// GroupBy are the fields of its events that Alert.GroupBy stands for. They differ between
 	// sources that have aliases.
-	GroupBy []Field
-	Values  []Field // the fields from which ValueCount and the other value types compute
+	GroupBy []expr.Field
+	Values  []expr.Field // the fields from which ValueCount and the other value types compute
 }
 
 // The types of correlations, with the value that their bounds apply to.

@@ -7,25 +7,28 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // detection compiles the search identifiers and the condition of one document.
 type detection struct {
 	doc      *document
-	fields   *Fields
+	fields   *expr.Fields
 	vars     Vars
 	names    []string // of the search identifiers
 	searches map[string]*yaml.Node
-	compiled map[string]*Tree // the searches that the condition has named so far
+	compiled map[string]*expr.Tree // the searches that the condition has named so far
 	missing  missingVars
 	warnings []string
 }
 
 // compileDetection compiles a mapping, which has search identifiers and a condition. Keys in skip
 // are ignored. Warnings are returned also with an error.
-func compileDetection(doc *document, node *yaml.Node, f *Fields, vars Vars, skip ...string) (
-	match *Tree, warnings []string, err error) {
-	det := &detection{doc: doc, fields: f, vars: vars, searches: map[string]*yaml.Node{}, compiled: map[string]*Tree{}}
+func compileDetection(doc *document, node *yaml.Node, f *expr.Fields, vars Vars, skip ...string) (
+	match *expr.Tree, warnings []string, err error) {
+	det := &detection{doc: doc, fields: f, vars: vars,
+		searches: map[string]*yaml.Node{}, compiled: map[string]*expr.Tree{}}
 	entries, err := mapping(node)
 	if err != nil {
 		return nil, nil, doc.errorf(node, "%w", err)
@@ -57,7 +60,7 @@ func compileDetection(doc *document, node *yaml.Node, f *Fields, vars Vars, skip
 	// The order of "1 of them" must not depend on the file.
 	slices.Sort(det.names)
 
-	var alternatives []*Tree
+	var alternatives []*expr.Tree
 	for _, child := range conditions {
 		part, err := det.condition(child)
 		if err != nil {
@@ -75,12 +78,12 @@ func compileDetection(doc *document, node *yaml.Node, f *Fields, vars Vars, skip
 	if len(alternatives) == 1 {
 		return alternatives[0], det.warnings, nil
 	}
-	return Or(alternatives), det.warnings, nil
+	return expr.Or(alternatives), det.warnings, nil
 }
 
 // condition compiles one condition and the search identifiers that it names.
-func (d *detection) condition(node *yaml.Node) (*Tree, error) {
-	parser := condition[*Tree]{names: d.names, lookup: d.search, allOf: And, anyOf: Or, negate: Not}
+func (d *detection) condition(node *yaml.Node) (*expr.Tree, error) {
+	parser := condition[*expr.Tree]{names: d.names, lookup: d.search, allOf: expr.And, anyOf: expr.Or, negate: expr.Not}
 	compiled, err := parser.parse(node.Value)
 	if err != nil {
 		return nil, d.doc.errorf(node, "%w", err)
@@ -90,7 +93,7 @@ func (d *detection) condition(node *yaml.Node) (*Tree, error) {
 
 // search compiles a search identifier: a map is a conjunction of fields, a list
 // a disjunction of maps or of keywords.
-func (d *detection) search(name string) (*Tree, error) {
+func (d *detection) search(name string) (*expr.Tree, error) {
 	if compiled, ok := d.compiled[name]; ok {
 		return compiled, nil
 	}
@@ -107,7 +110,7 @@ func (d *detection) search(name string) (*Tree, error) {
 }
 
 // item compiles a search identifier, or one member of a list of alternatives.
-func (d *detection) item(n *yaml.Node) (*Tree, error) {
+func (d *detection) item(n *yaml.Node) (*expr.Tree, error) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return d.allFields(n)
@@ -120,13 +123,13 @@ func (d *detection) item(n *yaml.Node) (*Tree, error) {
 }
 
 // allFields compiles a map: all of its fields must match.
-func (d *detection) allFields(node *yaml.Node) (*Tree, error) {
+func (d *detection) allFields(node *yaml.Node) (*expr.Tree, error) {
 	entries, err := mapping(node)
 	if err != nil {
 		return nil, err
 	}
 
-	var all []*Tree
+	var all []*expr.Tree
 	for _, entry := range entries {
 		part, err := d.field(entry)
 		if err != nil {
@@ -138,12 +141,12 @@ func (d *detection) allFields(node *yaml.Node) (*Tree, error) {
 	if len(all) == 0 {
 		return nil, fmt.Errorf("line %d: the map is empty", node.Line)
 	}
-	return d.join(And, all, node), nil
+	return d.join(expr.And, all, node), nil
 }
 
 // anyItem compiles a list: one of its members must match.
-func (d *detection) anyItem(node *yaml.Node) (*Tree, error) {
-	var alternatives []*Tree
+func (d *detection) anyItem(node *yaml.Node) (*expr.Tree, error) {
+	var alternatives []*expr.Tree
 	for _, child := range node.Content {
 		if child.Kind == yaml.SequenceNode {
 			return nil, fmt.Errorf("line %d: a list in a list has no meaning", child.Line)
@@ -158,11 +161,11 @@ func (d *detection) anyItem(node *yaml.Node) (*Tree, error) {
 	if len(alternatives) == 0 {
 		return nil, fmt.Errorf("line %d: the list is empty", node.Line)
 	}
-	return d.join(Or, alternatives, node), nil
+	return d.join(expr.Or, alternatives, node), nil
 }
 
 // join combines the parts of a map or a list, of which one alone needs no combination.
-func (d *detection) join(combine func([]*Tree) *Tree, parts []*Tree, node *yaml.Node) *Tree {
+func (d *detection) join(combine func([]*expr.Tree) *expr.Tree, parts []*expr.Tree, node *yaml.Node) *expr.Tree {
 	if len(parts) == 1 {
 		return parts[0]
 	}
@@ -173,12 +176,12 @@ func (d *detection) join(combine func([]*Tree) *Tree, parts []*Tree, node *yaml.
 
 // keywords compiles values that may be anywhere in an event. Without a modifier for how to
 // compare, a value may be a part of a text. line is that of the values in the rule.
-func (d *detection) keywords(nodes []*yaml.Node, mods modifiers, line int) (*Tree, error) {
+func (d *detection) keywords(nodes []*yaml.Node, mods modifiers, line int) (*expr.Tree, error) {
 	if mods.op == "exists" || mods.ref || mods.part != "" {
 		return nil, errors.New("keywords take no modifier that needs a field")
 	}
 	if mods.op == "" {
-		mods.op, mods.shape = "contains", ShapeContains
+		mods.op, mods.shape = "contains", expr.ShapeContains
 	}
 
 	// An empty text would match every event.
@@ -187,12 +190,12 @@ func (d *detection) keywords(nodes []*yaml.Node, mods modifiers, line int) (*Tre
 			return nil, fmt.Errorf("line %d: a keyword must be text", node.Line)
 		}
 	}
-	return d.test(Anywhere(), nodes, mods, line)
+	return d.test(expr.Anywhere(), nodes, mods, line)
 }
 
 // field compiles one entry of a map: a field with modifiers and its values. Without a field
 // name, the values are keywords.
-func (d *detection) field(e entry) (*Tree, error) {
+func (d *detection) field(e entry) (*expr.Tree, error) {
 	name, modifierNames := splitKey(e.key)
 	mods, err := parseModifiers(modifierNames)
 	if err != nil {
@@ -217,17 +220,17 @@ func (d *detection) field(e entry) (*Tree, error) {
 		if len(nodes) != 1 || nodes[0].Tag != "!!bool" || nodes[0].Decode(&want) != nil {
 			return nil, errors.New("exists needs true or false")
 		}
-		tree := &Tree{Leaf: Exists{Field: d.fields.Field(name), Want: want}, Modifiers: mods.names,
-			Want: []Value{scalarOf(nodes[0])}, File: d.doc.file, Line: e.line}
+		tree := &expr.Tree{Leaf: expr.Exists{Field: d.fields.Field(name), Want: want}, Modifiers: mods.names,
+			Want: []expr.Value{scalarOf(nodes[0])}, File: d.doc.file, Line: e.line}
 		return tree, nil
 	}
 	return d.test(d.fields.Field(name), nodes, mods, e.line)
 }
 
 // test compiles the values of one field, or of keywords.
-func (d *detection) test(field Field, nodes []*yaml.Node, mods modifiers, line int) (*Tree, error) {
-	compiled := &Test{Field: field, All: mods.all, Negate: mods.neq}
-	tree := &Tree{Modifiers: mods.names, File: d.doc.file, Line: line}
+func (d *detection) test(field expr.Field, nodes []*yaml.Node, mods modifiers, line int) (*expr.Tree, error) {
+	compiled := &expr.Test{Field: field, All: mods.all, Negate: mods.neq}
+	tree := &expr.Tree{Modifiers: mods.names, File: d.doc.file, Line: line}
 
 	// The key is equal for equal tests.
 	key := fmt.Appendf(nil, "%q %+v %+v", field.Path, field, mods)
@@ -264,7 +267,7 @@ func (d *detection) test(field Field, nodes []*yaml.Node, mods modifiers, line i
 }
 
 // checkEncoded compiles one value, in all of the forms that the encoding modifiers give it.
-func (d *detection) checkEncoded(node *yaml.Node, mods modifiers) (Check, error) {
+func (d *detection) checkEncoded(node *yaml.Node, mods modifiers) (expr.Check, error) {
 	if len(mods.encodings) == 0 {
 		return d.check(node, mods)
 	}
@@ -273,7 +276,7 @@ func (d *detection) checkEncoded(node *yaml.Node, mods modifiers) (Check, error)
 		return nil, err
 	}
 
-	var alternatives AnyOf
+	var alternatives expr.AnyOf
 	for _, form := range forms {
 		check, err := d.check(form, mods)
 		if err != nil {
@@ -285,18 +288,18 @@ func (d *detection) checkEncoded(node *yaml.Node, mods modifiers) (Check, error)
 }
 
 // check compiles one value.
-func (d *detection) check(node *yaml.Node, mods modifiers) (Check, error) {
+func (d *detection) check(node *yaml.Node, mods modifiers) (expr.Check, error) {
 	numeric := node.Tag == "!!int" || node.Tag == "!!float"
 	switch {
 	case mods.ref:
 		if node.Value == "" || node.Tag == "!!null" {
 			return nil, fmt.Errorf("line %d: fieldref needs the name of a field", node.Line)
 		}
-		return FieldRef{Other: d.fields.Field(node.Value), Shape: mods.shape, Cased: mods.cased}, nil
+		return expr.FieldRef{Other: d.fields.Field(node.Value), Shape: mods.shape, Cased: mods.cased}, nil
 	case mods.part != "" || mods.ordered():
 		return orderingOf(node, mods)
 	case mods.op == "cidr":
-		network, err := NewNetwork(node.Value)
+		network, err := expr.NewNetwork(node.Value)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", node.Line, err)
 		}
@@ -305,29 +308,29 @@ func (d *detection) check(node *yaml.Node, mods modifiers) (Check, error) {
 		return d.regex(node, mods)
 	case numeric && mods.op == "":
 		// What is a number to YAML alone is compared as written.
-		if number, ok := NewNumber(node.Value); ok {
+		if number, ok := expr.NewNumber(node.Value); ok {
 			return number, nil
 		}
 	}
 
 	// Everything else is a Sigma string.
-	return NewPattern(node.Value, mods.shape, mods.cased), nil
+	return expr.NewPattern(node.Value, mods.shape, mods.cased), nil
 }
 
 // orderingOf compiles a comparison with a number, of the value or of a part of a timestamp.
-func orderingOf(n *yaml.Node, mods modifiers) (Check, error) {
-	ordering, ok := NewOrdering(mods.op, n.Value)
+func orderingOf(n *yaml.Node, mods modifiers) (expr.Check, error) {
+	ordering, ok := expr.NewOrdering(mods.op, n.Value)
 	if !ok {
 		return nil, fmt.Errorf("line %d: %q is not a number", n.Line, n.Value)
 	}
 	if mods.part != "" {
-		return TimePart{Part: mods.part, Ordering: ordering}, nil
+		return expr.TimePart{Part: mods.part, Ordering: ordering}, nil
 	}
 	return ordering, nil
 }
 
 // regex compiles one regular expression.
-func (d *detection) regex(node *yaml.Node, mods modifiers) (Check, error) {
+func (d *detection) regex(node *yaml.Node, mods modifiers) (expr.Check, error) {
 	flags := ""
 	for _, flag := range []struct {
 		on   bool
@@ -343,25 +346,25 @@ func (d *detection) regex(node *yaml.Node, mods modifiers) (Check, error) {
 		source = "(?" + flags + ")" + source
 	}
 
-	check, err := NewRegex(source)
+	check, err := expr.NewRegex(source)
 	if err != nil {
 		return nil, fmt.Errorf("line %d: %w", node.Line, err)
 	}
-	if _, slow := check.(Backtracking); slow {
+	if _, slow := check.(expr.Backtracking); slow {
 		d.warnings = append(d.warnings, fmt.Sprintf(
 			"%s:%d: RE2 does not support the regular expression, so it backtracks, for at most %v an event",
-			d.doc.file, node.Line, RegexBudget))
+			d.doc.file, node.Line, expr.RegexBudget))
 	}
 	return check, nil
 }
 
 // scalarOf returns a scalar as written in a rule.
-func scalarOf(n *yaml.Node) Value {
+func scalarOf(n *yaml.Node) expr.Value {
 	switch n.Tag {
 	case "!!null":
-		return Value{Text: "null"}
+		return expr.Value{Text: "null"}
 	case "!!int", "!!float", "!!bool":
-		return Value{Text: n.Value}
+		return expr.Value{Text: n.Value}
 	}
-	return Value{Text: n.Value, Quoted: true}
+	return expr.Value{Text: n.Value, Quoted: true}
 }

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // encodings are the modifiers that convert a value to the form that it has in a log.
@@ -32,7 +34,7 @@ func encoded(node *yaml.Node, names []string) ([]*yaml.Node, error) {
 				next = append(next, windash(text)...)
 				continue
 			case !plain:
-				unescaped, ok := Unescape(text)
+				unescaped, ok := expr.Unescape(text)
 				if !ok {
 					return nil, fmt.Errorf("line %d: modifier %s: %q has wildcards, which cannot be encoded",
 						node.Line, name, node.Value)
@@ -54,7 +56,7 @@ func encoded(node *yaml.Node, names []string) ([]*yaml.Node, error) {
 				node.Line, strings.Join(names, "|"), node.Value)
 		}
 		if plain {
-			text = Escape(text)
+			text = expr.Escape(text)
 		}
 		list = append(list, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Line: node.Line, Value: text})
 	}

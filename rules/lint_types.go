@@ -9,6 +9,7 @@ import (
 
 	"github.com/agext/levenshtein"
 
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -38,7 +39,7 @@ func knownTypes() typeNames {
 }
 
 // matchesAny reports whether a pattern matches one of some types.
-func matchesAny(p Pattern, types []string) bool {
+func matchesAny(p expr.Pattern, types []string) bool {
 	return slices.ContainsFunc(types, func(name string) bool { return p.Match([]byte(name)) })
 }
 
@@ -49,13 +50,13 @@ func (l *loader) checkTypes(rule *Rule, known typeNames) (list []Finding) {
 	}
 
 	// A retired type matters less in a rule that also matches a current one.
-	isOld := func(p Pattern) bool { return matchesAny(p, known.retired) && !matchesAny(p, known.current) }
+	isOld := func(p expr.Pattern) bool { return matchesAny(p, known.retired) && !matchesAny(p, known.current) }
 	ruleTypes := rule.Match.Types()
-	onlyOld := ruleTypes != nil && !slices.ContainsFunc(ruleTypes, func(p Pattern) bool { return !isOld(p) })
+	onlyOld := ruleTypes != nil && !slices.ContainsFunc(ruleTypes, func(p expr.Pattern) bool { return !isOld(p) })
 
-	rule.Match.Leaves(func(part *Tree) {
-		typeTest, ok := part.Leaf.(*Test)
-		if !ok || typeTest.Field.Path != typeField {
+	rule.Match.Leaves(func(part *expr.Tree) {
+		typeTest, ok := part.Leaf.(*expr.Test)
+		if !ok || typeTest.Field.Path != expr.TypeField {
 			return
 		}
 
@@ -73,7 +74,7 @@ func (l *loader) checkTypes(rule *Rule, known typeNames) (list []Finding) {
 				if !onlyOld {
 					finding.Severity = SeverityInfo
 				}
-			case pat.Shape == ShapeExact:
+			case pat.Shape == expr.ShapeExact:
 				finding.Text = fmt.Sprintf("unknown event type %s", name)
 				if near := known.near(name); near != "" {
 					finding.Text += "; did you mean " + near + "?"
@@ -89,19 +90,19 @@ func (l *loader) checkTypes(rule *Rule, known typeNames) (list []Finding) {
 }
 
 // patternsOf returns the texts that a test compares with.
-func patternsOf(t *Test) (list []Pattern) {
+func patternsOf(t *expr.Test) (list []expr.Pattern) {
 	for _, check := range t.Checks {
 		switch c := check.(type) {
-		case OneOf:
+		case expr.OneOf:
 			for text := range c {
-				list = append(list, Pattern{Text: text})
+				list = append(list, expr.Pattern{Text: text})
 			}
-		case Pattern:
+		case expr.Pattern:
 			list = append(list, c)
 		}
 	}
 
-	slices.SortFunc(list, func(a, b Pattern) int {
+	slices.SortFunc(list, func(a, b expr.Pattern) int {
 		return cmp.Or(strings.Compare(a.Text, b.Text), slices.Compare(a.Parts, b.Parts))
 	})
 	return list

@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // Settings control how rules are loaded.
@@ -23,12 +25,12 @@ type Vars map[string][]string
 // Set is a compiled set of rules. It is immutable and safe for concurrent use.
 type Set struct {
 	rules   []*Rule
-	program *Program // of the rules' conditions; correlations have none
+	program *expr.Program // of the rules' conditions; correlations have none
 }
 
 // newSet returns the set of some rules, whose conditions are compiled by compile.
-func newSet(rules []*Rule, compile func(conditions []*Tree, extra [][]Field) *Program) *Set {
-	conditions := make([]*Tree, len(rules))
+func newSet(rules []*Rule, compile func(conditions []*expr.Tree, extra [][]expr.Field) *expr.Program) *Set {
+	conditions := make([]*expr.Tree, len(rules))
 	for i, rule := range rules {
 		conditions[i] = rule.Match
 	}
@@ -40,7 +42,7 @@ func (s *Set) Rules() []*Rule { return s.rules }
 
 // Matcher returns a new Matcher of the detections. Its indexes are those of Rules; a correlation
 // matches no event by itself.
-func (s *Set) Matcher() *Matcher { return s.program.Matcher() }
+func (s *Set) Matcher() *expr.Matcher { return s.program.Matcher() }
 
 // loader compiles documents into a Set.
 type loader struct {
@@ -51,15 +53,15 @@ type loader struct {
 	docs       []*document
 	reports    map[*document]*Document
 	unreadable []Document
-	fields     *Fields
+	fields     *expr.Fields
 	rules      map[*document]*Rule
 	order      []*Rule // in the order compiled: a correlation follows the rules that it counts
 	links      map[*Rule]links
 	compiling  []*document // correlations that are being compiled, the outermost first
 	errs       map[*document]error
-	filters    map[*document][]*Tree // by the detection that they narrow
-	used       map[*document]bool    // rules that a correlation refers to
-	standalone map[*document]bool    // those of used that also alert on their own
+	filters    map[*document][]*expr.Tree // by the detection that they narrow
+	used       map[*document]bool         // rules that a correlation refers to
+	standalone map[*document]bool         // those of used that also alert on their own
 
 	overlays       map[string]*overlay // by the id that they change
 	overlayReports []*Document         // one for each file
@@ -89,11 +91,11 @@ func load(settings Settings, sources []fs.FS) *loader {
 		vars:       settings.Vars,
 		common:     Vars{},
 		reports:    map[*document]*Document{},
-		fields:     NewFields(),
+		fields:     expr.NewFields(),
 		rules:      map[*document]*Rule{},
 		links:      map[*Rule]links{},
 		errs:       map[*document]error{},
-		filters:    map[*document][]*Tree{},
+		filters:    map[*document][]*expr.Tree{},
 		used:       map[*document]bool{},
 		standalone: map[*document]bool{},
 		overlays:   map[string]*overlay{},

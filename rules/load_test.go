@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // only loads one file and returns the fate of its last document.
@@ -25,7 +26,7 @@ func only(t *testing.T, vars rules.Vars, text string) (*rules.Set, rules.Documen
 }
 
 // ignored are the parts of a Rule that tests of a whole one leave out.
-var ignored = cmp.Options{cmpopts.IgnoreFields(rules.Rule{}, "Match"), cmpopts.IgnoreUnexported(rules.Field{}), cmpopts.EquateEmpty()}
+var ignored = cmp.Options{cmpopts.IgnoreFields(rules.Rule{}, "Match"), cmpopts.IgnoreUnexported(expr.Field{}), cmpopts.EquateEmpty()}
 
 func TestLoadDetection(t *testing.T) {
 	set := mustLoad(t, nil, `
@@ -60,7 +61,7 @@ x-tenantwatch-alert:
 		Level: "high", Tags: []string{"attack.t1110", "tenantwatch.attack"}, FalsePositives: []string{"Tests."},
 		Prevention: "First.\nSecond.", File: "rule.yml", Line: 2, Types: []string{"fp", "fu"},
 		Alert: &rules.Alert{Class: rules.ClassEvent, Levels: []rules.Level{{Name: "high", Count: 1}}, ResolveBelow: 1, KeepFiringFor: 2 * time.Hour,
-			Summary: "{ip} failed {count} times", GroupBy: []rules.Field{{Path: "ip"}}}}}
+			Summary: "{ip} failed {count} times", GroupBy: []expr.Field{{Path: "ip"}}}}}
 	if diff := cmp.Diff(want, set.Rules(), ignored); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
@@ -105,9 +106,9 @@ x-tenantwatch-alert:
 	want := &rules.Rule{ID: "c", Title: "c", Description: "D.", Level: "medium", Tags: []string{"x.y"}, FalsePositives: []string{"F."}, Prevention: "P.",
 		File: "rule.yml", Line: 13, Types: []string{"fp"},
 		Alert: &rules.Alert{Class: rules.ClassCondition, Levels: []rules.Level{{Name: "medium", Count: 10}, {Name: "high", Count: 50}, {Name: "critical", Count: 100}},
-			ResolveBelow: 5, KeepFiringFor: 30 * time.Second, GroupBy: []rules.Field{{Path: "ip"}, {Path: "details.x"}}},
+			ResolveBelow: 5, KeepFiringFor: 30 * time.Second, GroupBy: []expr.Field{{Path: "ip"}, {Path: "details.x"}}},
 		Correlation: &rules.Correlation{Type: rules.ValueCount, Timespan: 48 * time.Hour, Bounds: []rules.Bound{{Op: "gte", Than: 10}},
-			Sources: []rules.Source{{Rule: 0, GroupBy: []rules.Field{{Path: "ip"}, {Path: "details.x"}}, Values: []rules.Field{{Path: "user_id"}, {Path: "user_name"}}}}}}
+			Sources: []rules.Source{{Rule: 0, GroupBy: []expr.Field{{Path: "ip"}, {Path: "details.x"}}, Values: []expr.Field{{Path: "user_id"}, {Path: "user_name"}}}}}}
 	if diff := cmp.Diff(want, got[1], ignored); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // maxExpanded bounds the number of values that one value with placeholders expands to.
@@ -136,5 +138,5 @@ func escape(s string, mods modifiers) string {
 	case "cidr":
 		return s
 	}
-	return Escape(s)
+	return expr.Escape(s)
 }

@@ -8,6 +8,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // Class says how an alert of a rule ends.
@@ -37,7 +41,7 @@ type Rule struct {
 	Line           int
 	Types          []string     // event types it can match, * being a wildcard; nil for any
 	Alert          *Alert       // how it alerts; nil if it only serves correlations
-	Match          *Tree        // which events a detection matches; nil for a correlation
+	Match          *expr.Tree   // which events a detection matches; nil for a correlation
 	Correlation    *Correlation // nil for a detection
 }
 
@@ -52,8 +56,8 @@ type Alert struct {
 	// Summary may have {count}, {percent}, {threshold}, {window}, {level}, {tenant} and {FIELD}
 	// of the group.
 	Summary       string
-	GroupBy       []Field // one alert for each combination of values
-	Investigation string  // the saved query to run next, see schema.Investigations; empty for none
+	GroupBy       []expr.Field // one alert for each combination of values
+	Investigation string       // the saved query to run next, see schema.Investigations; empty for none
 }
 
 // Level is a severity and the count, or value, from which it applies. The first
@@ -110,7 +114,7 @@ type alertKeys struct {
 
 // alert compiles x-tenantwatch-alert over the defaults. groupBy and threshold
 // are the correlation's; a detection has no groupBy and the threshold 1.
-func (d *document) alert(rule *Rule, f *Fields, groupBy []Field, threshold float64) (*Alert, error) {
+func (d *document) alert(rule *Rule, f *expr.Fields, groupBy []expr.Field, threshold float64) (*Alert, error) {
 	keys := alertKeys{Alert: &Alert{Class: ClassEvent, GroupBy: groupBy, Levels: []Level{{rule.Level, threshold}}}}
 	if rule.Correlation != nil {
 		keys.Class = ClassCondition
@@ -149,7 +153,7 @@ func (d *document) alert(rule *Rule, f *Fields, groupBy []Field, threshold float
 }
 
 // read reads one key.
-func (a *alertKeys) read(e entry, rule *Rule, f *Fields) (err error) {
+func (a *alertKeys) read(e entry, rule *Rule, f *expr.Fields) (err error) {
 	switch e.key {
 	case "class":
 		if a.Class = Class(e.value.Value); a.Class != ClassEvent && a.Class != ClassCondition {
@@ -173,12 +177,28 @@ func (a *alertKeys) read(e entry, rule *Rule, f *Fields) (err error) {
 		if rule.Correlation != nil {
 			return errors.New("a correlation has its own group-by")
 		}
-		a.GroupBy, err = f.list(e.value)
+		a.GroupBy, err = fieldList(f, e.value)
 	default:
 		return errors.New("unknown key")
 	}
 
 	return err
+}
+
+// fieldList reads one or several field names.
+func fieldList(f *expr.Fields, node *yaml.Node) ([]expr.Field, error) {
+	names, err := texts(node)
+	if err != nil {
+		return nil, err
+	}
+	var list []expr.Field
+	for _, name := range names {
+		if name == "" {
+			return nil, fmt.Errorf("line %d: a field has no name", node.Line)
+		}
+		list = append(list, f.Field(name))
+	}
+	return list, nil
 }
 
 // check refuses keys that do not fit each other or the correlation, which is nil for a

@@ -3,6 +3,8 @@ package rules
 import (
 	"slices"
 	"time"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // Select returns a Set with the alerting rules for which keep returns true and the rules that
@@ -144,8 +146,8 @@ func (s *Set) Span(rule *Rule) time.Duration {
 
 // extraFields returns, for each detection, the fields that are read in addition to those it
 // tests: for its alert's group and for the correlations that count it.
-func extraFields(rules []*Rule) [][]Field {
-	list := make([][]Field, len(rules))
+func extraFields(rules []*Rule) [][]expr.Field {
+	list := make([][]expr.Field, len(rules))
 
 	// Backward, since a correlation comes after the rules that it counts.
 	for i, rule := range slices.Backward(rules) {

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -216,7 +217,7 @@ func (b *sqlBuilder) with(subqueries ...string) string {
 // detection returns the query for the events that a detection matches.
 func (b *sqlBuilder) detection(rule *Rule) (string, error) {
 	indent := "  "
-	isOr := rule.Match.Op == OpOr
+	isOr := rule.Match.Op == expr.OpOr
 	if isOr {
 		indent += "  "
 	}

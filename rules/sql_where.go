@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -18,21 +19,21 @@ var errBacktracks = errors.New("RE2 does not support it, and ClickHouse has no o
 
 // condition returns an expression over an event's columns. The parts of an and, and of an or
 // inside of an and, are on separate lines.
-func (b *sqlBuilder) condition(tree *Tree, indent string) (string, error) {
+func (b *sqlBuilder) condition(tree *expr.Tree, indent string) (string, error) {
 	switch tree.Op {
-	case OpAnd:
+	case expr.OpAnd:
 		return b.joined(tree.Parts, "AND", indent)
-	case OpOr:
+	case expr.OpOr:
 		return b.joined(tree.Parts, "OR", indent)
-	case OpNot:
+	case expr.OpNot:
 		part, err := b.condition(tree.Parts[0], indent+"  ")
 		return "NOT (" + part + ")", err
 	}
 
 	switch leaf := tree.Leaf.(type) {
-	case *Test:
+	case *expr.Test:
 		return b.test(leaf)
-	case Exists:
+	case expr.Exists:
 		present := b.present(leaf.Field)
 		if leaf.Want {
 			return present, nil
@@ -42,7 +43,7 @@ func (b *sqlBuilder) condition(tree *Tree, indent string) (string, error) {
 	return "", fmt.Errorf("%T has no SQL", tree.Leaf)
 }
 
-func (b *sqlBuilder) joined(list []*Tree, op, indent string) (string, error) {
+func (b *sqlBuilder) joined(list []*expr.Tree, op, indent string) (string, error) {
 	if len(list) == 0 {
 		return strconv.FormatBool(op == "AND"), nil
 	}
@@ -53,7 +54,7 @@ func (b *sqlBuilder) joined(list []*Tree, op, indent string) (string, error) {
 	var parts []string
 	for _, operand := range list {
 		// Parentheses, and deeper indentation, for a combination inside of another.
-		nested := operand.Op == OpAnd || operand.Op == OpOr
+		nested := operand.Op == expr.OpAnd || operand.Op == expr.OpOr
 		inner := indent
 		if nested {
 			inner += "  "
@@ -74,7 +75,7 @@ func (b *sqlBuilder) joined(list []*Tree, op, indent string) (string, error) {
 }
 
 // test returns the condition of a test. It follows test.holds.
-func (b *sqlBuilder) test(t *Test) (string, error) {
+func (b *sqlBuilder) test(t *expr.Test) (string, error) {
 	parts, err := b.testParts(t)
 	if err != nil {
 		return "", err
@@ -96,7 +97,7 @@ func (b *sqlBuilder) test(t *Test) (string, error) {
 }
 
 // testParts returns the conditions that a test combines with and, if all is set, or with or.
-func (b *sqlBuilder) testParts(t *Test) ([]string, error) {
+func (b *sqlBuilder) testParts(t *expr.Test) ([]string, error) {
 	var checks []string
 
 	// empty says that an empty text satisfies one of the checks.
@@ -107,7 +108,7 @@ func (b *sqlBuilder) testParts(t *Test) ([]string, error) {
 			return nil, err
 		}
 		checks = append(checks, text)
-		empty = empty || AcceptsEmpty(check)
+		empty = empty || expr.AcceptsEmpty(check)
 	}
 
 	var parts []string
@@ -144,7 +145,7 @@ func (b *sqlBuilder) testParts(t *Test) ([]string, error) {
 }
 
 // anyOf returns the condition that one of the checks holds for the text x.
-func (b *sqlBuilder) anyOf(checks []Check, x string) (string, error) {
+func (b *sqlBuilder) anyOf(checks []expr.Check, x string) (string, error) {
 	var list []string
 	for _, check := range checks {
 		text, err := b.check(check, x)
@@ -159,28 +160,28 @@ func (b *sqlBuilder) anyOf(checks []Check, x string) (string, error) {
 // plainType reports whether a test only compares the type with names of types. Then the column
 // is sufficient: a value that is not in the column, such as null, a number or a boolean, is not
 // a name, and a member of an array is never the event's type.
-func (b *sqlBuilder) plainType(t *Test) bool {
-	if t.Field.Path != typeField || t.All || len(t.Checks) == 0 {
+func (b *sqlBuilder) plainType(t *expr.Test) bool {
+	if t.Field.Path != expr.TypeField || t.All || len(t.Checks) == 0 {
 		return false
 	}
-	return !slices.ContainsFunc(t.Checks, func(c Check) bool { return !onlyNames(c) })
+	return !slices.ContainsFunc(t.Checks, func(c expr.Check) bool { return !onlyNames(c) })
 }
 
 // onlyNames reports whether a check cannot hold for a number or a boolean.
-func onlyNames(c Check) bool {
+func onlyNames(c expr.Check) bool {
 	switch c := c.(type) {
-	case OneOf:
+	case expr.OneOf:
 		for text := range c {
 			if !isName(text) {
 				return false
 			}
 		}
 		return true
-	case Pattern:
-		if c.Shape == ShapeExact {
+	case expr.Pattern:
+		if c.Shape == expr.ShapeExact {
 			return isName(c.Text)
 		}
-		if c.Shape != ShapePrefix || c.Text == "" {
+		if c.Shape != expr.ShapePrefix || c.Text == "" {
 			return false
 		}
 
@@ -200,41 +201,41 @@ func isName(text string) bool {
 }
 
 // check returns the condition that a check holds for the text x.
-func (b *sqlBuilder) check(c Check, x string) (string, error) {
+func (b *sqlBuilder) check(c expr.Check, x string) (string, error) {
 	switch c := c.(type) {
-	case OneOf:
+	case expr.OneOf:
 		return b.oneOf(c, x), nil
-	case AnyOf:
+	case expr.AnyOf:
 		text, err := b.anyOf(c, x)
 		return "(" + text + ")", err
-	case Pattern:
+	case expr.Pattern:
 		return b.pattern(c, x), nil
-	case Number:
+	case expr.Number:
 		return fmt.Sprintf("%s(%s, %s)", b.use("same_number"), x, schema.Literal(c.Text)), nil
-	case Ordering:
+	case expr.Ordering:
 		// A float64 does not hold every whole number of this size: compare them as Int256.
 		if math.Abs(c.Limit) >= 1<<53 && c.Whole() {
 			b.use("number")
 			return fmt.Sprintf("%s(%s, %s) %s 0", b.use("order"), x, schema.Literal(c.Text), sqlOps[c.Op]), nil
 		}
 		return fmt.Sprintf("%s(%s) %s %s", b.use("number"), x, sqlOps[c.Op], sqlFloat(c.Limit)), nil
-	case TimePart:
+	case expr.TimePart:
 		part := sqlTimeParts[c.Part]
 		return fmt.Sprintf("ifNull(%s(%s(%s)) %s %s, false)",
 			part, b.use("time_of"), x, sqlOps[c.Op], sqlFloat(c.Limit)), nil
-	case Network:
+	case expr.Network:
 		b.note(noteZone)
 		return networkSQL(netip.Prefix(c), x), nil
-	case Regex:
+	case expr.Regex:
 		source := c.String()
 		if strings.Contains(strings.ReplaceAll(source, `\.`, ""), ".") {
 			// In ClickHouse, a dot matches a newline.
 			source = "(?-s)" + source
 		}
 		return "match(" + x + ", " + schema.Literal(source) + ")", nil
-	case Backtracking:
+	case expr.Backtracking:
 		return "", fmt.Errorf("the regular expression %s: %w", c.Source, errBacktracks)
-	case FieldRef:
+	case expr.FieldRef:
 		low := func(text string) string { return text }
 		if !c.Cased {
 			low = func(text string) string { return "lowerUTF8(" + text + ")" }
@@ -252,7 +253,7 @@ var sqlTimeParts = map[string]string{"minute": "toMinute", "hour": "toHour", "da
 
 // oneOf returns the condition that the text x equals one of a list. For ASCII, lower is enough,
 // which is faster and has no exceptions.
-func (b *sqlBuilder) oneOf(c OneOf, x string) string {
+func (b *sqlBuilder) oneOf(c expr.OneOf, x string) string {
 	var ascii, others []string
 	for _, text := range slices.Sorted(maps.Keys(c)) {
 		if plainASCII(text) {
@@ -289,22 +290,22 @@ func plainASCII(text string) bool {
 }
 
 // compared returns the comparison of two texts.
-func compared(s Shape, text, want string) string {
+func compared(s expr.Shape, text, want string) string {
 	switch s {
-	case ShapePrefix:
+	case expr.ShapePrefix:
 		return "startsWith(" + text + ", " + want + ")"
-	case ShapeSuffix:
+	case expr.ShapeSuffix:
 		return "endsWith(" + text + ", " + want + ")"
-	case ShapeContains:
+	case expr.ShapeContains:
 		return "position(" + text + ", " + want + ") > 0"
 	}
 	return text + " = " + want
 }
 
 // pattern returns the condition that a Sigma string matches the text x.
-func (b *sqlBuilder) pattern(p Pattern, x string) string {
+func (b *sqlBuilder) pattern(p expr.Pattern, x string) string {
 	if !p.Cased {
-		beyondASCII := func(part string) bool { return !plainASCII(strings.ReplaceAll(part, string(WildOne), "")) }
+		beyondASCII := func(part string) bool { return !plainASCII(strings.ReplaceAll(part, string(expr.WildOne), "")) }
 		if plainASCII(p.Text) && !slices.ContainsFunc(p.Parts, beyondASCII) {
 			x = "lower(" + x + ")"
 		} else {
@@ -313,12 +314,12 @@ func (b *sqlBuilder) pattern(p Pattern, x string) string {
 		}
 	}
 
-	if p.Shape != ShapeGlob {
+	if p.Shape != expr.ShapeGlob {
 		return compared(p.Shape, x, schema.Literal(p.Text))
 	}
 
 	// Escape the characters that LIKE treats as wildcards.
-	replacer := strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`, string(WildOne), "_")
+	replacer := strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`, string(expr.WildOne), "_")
 	var parts []string
 	for _, part := range p.Parts {
 		parts = append(parts, replacer.Replace(part))

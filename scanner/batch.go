@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -14,7 +15,7 @@ import (
 type Batch struct {
 	set      *rules.Set
 	engine   *Engine
-	fields   []rules.Field
+	fields   []expr.Field
 	hits     []hit
 	interned map[string]string // each string once
 }
@@ -55,8 +56,8 @@ func NewBatch(set *rules.Set, samples int) *Batch {
 }
 
 // uniqueFields sorts fields by path and removes repeated ones, in place.
-func uniqueFields(fields []rules.Field) []rules.Field {
-	slices.SortFunc(fields, func(x, y rules.Field) int { return strings.Compare(x.Path, y.Path) })
+func uniqueFields(fields []expr.Field) []expr.Field {
+	slices.SortFunc(fields, func(x, y expr.Field) int { return strings.Compare(x.Path, y.Path) })
 	return slices.Compact(fields)
 }
 

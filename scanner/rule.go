@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -40,7 +41,7 @@ type ruleState struct {
 	over     int64             // event_spike: µs
 	ordered  []int             // temporal_ordered: the required sources, in order
 	parents  []feed            // correlations that count this one
-	captures []rules.Field     // fields of an event that parents need, directly or indirectly
+	captures []expr.Field      // fields of an event that parents need, directly or indirectly
 	absent   group             // returned in place of a group that does not exist
 	broken   string            // message of the panic that disabled the rule
 
@@ -182,7 +183,7 @@ func (s *ruleState) own() bool {
 }
 
 // groupBy returns the fields of the group key, as one source of the rule has them.
-func (s *ruleState) groupBy(source int) []rules.Field {
+func (s *ruleState) groupBy(source int) []expr.Field {
 	switch rule := s.rule; {
 	case rule.Correlation == nil:
 		return rule.Alert.GroupBy

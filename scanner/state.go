@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -335,7 +336,7 @@ func (s *ruleState) values(in window) []Seen {
 
 // join returns the n-th combination of the values at some fields, in the order of
 // Engine.valuesOf.
-func (c *captured) join(fields []rules.Field, n int) string {
+func (c *captured) join(fields []expr.Field, n int) string {
 	var texts []string
 	for _, field := range fields {
 		var known []string

@@ -23,13 +23,14 @@ const (
 // in Kafka, ClickHouse and schema.
 var mayImport = map[string][]string{
 	"cmd/tenantwatch":            nil, // everything
-	"scanner":                    {"rules", "rules/tosql", "schema"},
+	"scanner":                    {"rules", "rules/expr", "rules/tosql", "schema"},
 	"scanner/probe":              {"schema"},
 	"scanner/alert":              {"schema"},
 	"scanner/health":             {"schema"},
 	"scanner/history":            {"rules", "rules/tosql", "scanner", "schema"},
 	"scanner/timeline":           {"rules", "scanner", "schema"},
-	"rules":                      {"rules/tosql", "schema"},
+	"rules":                      {"rules/expr", "rules/tosql", "schema"},
+	"rules/expr":                 {},
 	"rules/tosql":                {"schema"},
 	"rules/builtin":              {},
 	"ingest":                     {},

@@ -1,4 +1,4 @@
-package rules
+package expr
 
 // Tree is a condition as written in its rule: what is evaluated, and what an Explanation shows of
 // it. And, or and not have Parts; the others are tests, which have a Leaf. A Tree must not be

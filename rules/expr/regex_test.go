@@ -1,4 +1,4 @@
-package rules_test
+package expr_test
 
 import (
 	"fmt"
@@ -7,10 +7,11 @@ import (
 	"testing/fstest"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // loaded are rules, each with one search identifier, and a matcher of them.
-func loaded(t testing.TB, items ...string) (*rules.Set, *rules.Matcher) {
+func loaded(t testing.TB, items ...string) (*rules.Set, *expr.Matcher) {
 	t.Helper()
 	var text strings.Builder
 	for i, item := range items {
@@ -36,7 +37,7 @@ func TestOneMeaning(t *testing.T) {
 		`(?i)K`, `(?i)straße`, `.`, `^.$`, `(?s)^.$`, `(?m)a$`, `(?m)^b`, `\.`, `\_`, `a|b$`, `[^a]$`, `\x41`, `\t`, `(?:a)$`, `[\]b]$`, `\\b`} {
 		_, fast := loaded(t, "a|re: '"+re+"'")
 		set, slow := loaded(t, "a|re: '"+nothing+re+"'")
-		if _, ok := set.Rules()[0].Match.Leaf.(*rules.Test).Checks[0].(rules.Backtracking); !ok {
+		if _, ok := set.Rules()[0].Match.Leaf.(*expr.Test).Checks[0].(expr.Backtracking); !ok {
 			t.Fatalf("%s does not backtrack", nothing+re)
 		}
 		for _, text := range []string{``, `a`, `a\n`, `a\n\n`, `a\nb`, `b`, `ab`, `é`, `ab é b`, `٣`, `3`, `a3`, ` `, ` `, ` `, `\n`, `\r`, `K`, `k`, `STRASSE`, `Straße`, `STRAßE`, `-`, `_`, `.`, `\t`, `A`, `\\b`, `]`, `éb`, `bé`, `b_`} {
@@ -73,11 +74,11 @@ func TestBacktrackingBudget(t *testing.T) {
 // the length of the texts.
 func TestRE2Budget(t *testing.T) {
 	set, m := loaded(t, `a|re: '(xy?){0,700}z'`, `a|contains: yes`)
-	size := set.Rules()[0].Match.Leaf.(*rules.Test).Checks[0].(rules.Regex).Size()
-	if size < 1000 || size > rules.MaxInstructions {
+	size := set.Rules()[0].Match.Leaf.(*expr.Test).Checks[0].(expr.Regex).Size()
+	if size < 1000 || size > expr.MaxInstructions {
 		t.Fatalf("a program of %d instructions", size)
 	}
-	fits := strings.Repeat("-", rules.MaxSteps/size-10)
+	fits := strings.Repeat("-", expr.MaxSteps/size-10)
 	for _, tt := range []struct {
 		event  string
 		want   int

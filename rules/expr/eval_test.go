@@ -1,4 +1,4 @@
-package rules_test
+package expr_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // allRules are the built-in rules, those in the manner of Auth0's catalog and, where it is
@@ -20,7 +21,7 @@ func allRules() *rules.Set {
 		"global_client_id": {"dashboard"}, "api_explorer_client_id": {"explorer"}, "your-tenant-url": {"t.auth0.com"},
 		"your-tenant-domain": {"t.eu.auth0.com"}, "trusted-client_id-1": {"trusted1"}, "trusted-client_id-2": {"trusted2"},
 	}
-	set, _ := rules.Load(vars, builtin.FS(), os.DirFS(filepath.Join("testdata", "catalog")), os.DirFS(filepath.Join("..", "..", "shared", "data", "auth0-detections")))
+	set, _ := rules.Load(vars, builtin.FS(), os.DirFS(filepath.Join("..", "testdata", "catalog")), os.DirFS(filepath.Join("..", "..", "..", "shared", "data", "auth0-detections")))
 	return set
 }
 
@@ -59,7 +60,7 @@ func TestProgramsAgree(t *testing.T) {
 		for _, i := range got {
 			for _, f := range m.Extra(i) {
 				a, b := m.AppendTexts(nil, f), plain.AppendTexts(nil, f)
-				if !slices.EqualFunc(a, b, func(a, b rules.Text) bool { return bytes.Equal(a.Text, b.Text) && a.Quoted == b.Quoted }) {
+				if !slices.EqualFunc(a, b, func(a, b expr.Text) bool { return bytes.Equal(a.Text, b.Text) && a.Quoted == b.Quoted }) {
 					t.Fatalf("%s\n%s is %v, should be %v", raw, f.Path, a, b)
 				}
 			}
@@ -89,7 +90,7 @@ func TestProgramsAgree(t *testing.T) {
 // rule has found out of an event is not known before.
 func BenchmarkEvaluate(b *testing.B) {
 	set := allRules()
-	var events []rules.Decoded
+	var events []expr.Decoded
 	m := set.Matcher()
 	for _, raw := range simulated(20_000) {
 		events = append(events, m.Decode(raw))

@@ -1,4 +1,4 @@
-package rules
+package expr
 
 // The bounds of regular expressions.
 const (

@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"cmp"
@@ -61,7 +61,7 @@ func (m *Matcher) reducedFor(typ []value) *reduced {
 // newReduced builds the program for a type.
 func (m *Matcher) newReduced(typ []value) *reduced {
 	prog := &reduced{root: &node{slot: -1}}
-	prog.root.add(Field{Path: typeField})
+	prog.root.add(Field{Path: TypeField})
 	each(m.general.fields, prog.root.add)
 
 	reduction := reducer{m: &Matcher{}, typ: slices.Clone(typ), uses: map[*Test]int{}, first: m.general.shared}

@@ -1,4 +1,4 @@
-package rules
+package expr
 
 // expression is a condition, or a part of one, in the form that a Matcher evaluates.
 type expression interface {

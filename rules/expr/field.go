@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"maps"
@@ -19,8 +19,8 @@ const everywhere = -1
 // Anywhere returns the field of keywords, which stands for every scalar of an event.
 func Anywhere() Field { return Field{slot: everywhere} }
 
-// typeField is the path of the event's type, which always has slot 0.
-const typeField = "type"
+// TypeField is the path of the event's type, which always has slot 0.
+const TypeField = "type"
 
 // node is one step of the trie of all field paths that are read.
 type node struct {
@@ -114,7 +114,7 @@ func NewFields() *Fields {
 	f := &Fields{slots: map[string]int{}, tests: map[string]*Test{}}
 
 	// The type must have slot 0.
-	f.Field(typeField)
+	f.Field(TypeField)
 	return f
 }
 

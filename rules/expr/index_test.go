@@ -1,4 +1,4 @@
-package rules_test
+package expr_test
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"testing/fstest"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // TestManyTexts is a long list of texts that may be anywhere, also beside other values.
@@ -19,7 +20,7 @@ func TestManyTexts(t *testing.T) {
 	}
 	set, m := loaded(t, "a|contains: ["+strings.Join(list, ", ")+", 'x*z', '']", "a|contains|cased: ["+strings.Join(list, ", ")+"]", "'|re': '^needle1999$'", "'': ["+strings.Join(list, ", ")+"]",
 		"a|contains|neq: ["+strings.Join(list, ", ")+"]")
-	many := func(i int) bool { return set.Rules()[i].Match.Leaf.(*rules.Test).SearchesMany() }
+	many := func(i int) bool { return set.Rules()[i].Match.Leaf.(*expr.Test).SearchesMany() }
 	if !many(0) || !many(3) || many(1) {
 		t.Error("the lists have other automatons than expected")
 	}

@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"slices"
@@ -36,7 +36,7 @@ func (p *Program) With(conditions []*Tree, extra [][]Field) *Program {
 
 func newProgram(slots int, conditions []*Tree, extra [][]Field) *Program {
 	prog := &Program{root: &node{slot: -1}, slots: slots, list: make([]compiled, len(conditions))}
-	prog.root.add(Field{Path: typeField})
+	prog.root.add(Field{Path: TypeField})
 
 	for i, tree := range conditions {
 		if tree == nil {
