@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -139,38 +140,40 @@ func (c *Cap) Max(timespan time.Duration) int {
 
 // limits reports whether the cap applies to the events of a rule that have a type, grouped by
 // some fields.
-func (c *Cap) limits(base *Rule, typ string, groupBy []Field) bool {
+func (c *Cap) limits(base *Rule, typ string, groupBy []expr.Field) bool {
 	if !slices.Contains(c.Types, typ) {
 		return false
 	}
 
 	for _, names := range c.Per {
-		if !slices.ContainsFunc(groupBy, func(f Field) bool { return slices.Contains(names, f.Path) }) {
+		if !slices.ContainsFunc(groupBy, func(f expr.Field) bool { return slices.Contains(names, f.Path) }) {
 			return false // a group has the events of several buckets
 		}
 	}
-	return c.Description == "" || base.match != nil && requires(base.match, "description", c.Description)
+	return c.Description == "" || base.Match != nil && requires(base.Match, "description", c.Description)
 }
 
 // requires reports whether an expression can be true only where a field has a text.
-func requires(x expr, path, text string) bool {
-	every := func(x expr) bool { return requires(x, path, text) }
-	switch x := x.(type) {
-	case and:
-		return slices.ContainsFunc(x, every)
-	case or:
-		return len(x) > 0 && !slices.ContainsFunc(x, func(x expr) bool { return !every(x) })
-	case *test:
-		if x.field.Path != path || x.negate || x.absent || len(x.checks) != 1 {
-			return false
-		}
-
-		// The test must be for this text alone.
-		texts, ok := x.checks[0].(oneOf)
-		_, has := texts[strings.ToLower(text)]
-		return ok && has && len(texts) == 1
+func requires(tree *expr.Tree, path, text string) bool {
+	every := func(part *expr.Tree) bool { return requires(part, path, text) }
+	switch tree.Op {
+	case expr.OpAnd:
+		return slices.ContainsFunc(tree.Parts, every)
+	case expr.OpOr:
+		return !slices.ContainsFunc(tree.Parts, func(part *expr.Tree) bool { return !every(part) })
+	case expr.OpNot:
+		return false
 	}
-	return false
+
+	test, ok := tree.Leaf.(*expr.Test)
+	if !ok || test.Field.Path != path || test.Negate || test.Absent || len(test.Checks) != 1 {
+		return false
+	}
+
+	// The test must be for this text alone.
+	texts, ok := test.Checks[0].(expr.OneOf)
+	_, has := texts[strings.ToLower(text)]
+	return ok && has && len(texts) == 1
 }
 
 // bucket identifies a bucket of a cap: by the type if the types have their own buckets.
@@ -216,7 +219,7 @@ func (r *Rule) maxCount(bases []*Rule, caps []Cap, hardOnly bool) (count int, be
 }
 
 // lowestCap returns the index of the cap that limits the events of a rule and type the most, or -1.
-func (r *Rule) lowestCap(base *Rule, typ string, groupBy []Field, caps []Cap, hardOnly bool) int {
+func (r *Rule) lowestCap(base *Rule, typ string, groupBy []expr.Field, caps []Cap, hardOnly bool) int {
 	lowest := -1
 	for i := range caps {
 		limit := &caps[i]

@@ -64,7 +64,7 @@ func TestCatalog(t *testing.T) {
 		if r.Correlation != nil && (!strings.HasSuffix(r.ID, "#1") || len(r.Correlation.Sources) != 1 || set.Rules()[r.Correlation.Sources[0].Rule].File != r.File) {
 			t.Errorf("%s: id %s, counts %v", r.File, r.ID, r.Correlation.Sources)
 		}
-		if r.Correlation == nil && (r.Extra["splunk"] == nil && r.Extra["tenant_logs"] == nil || r.Prevention == "") {
+		if r.Correlation == nil && r.Prevention == "" {
 			t.Errorf("%s lost its keys", r.File)
 		}
 	}

@@ -9,13 +9,8 @@ import (
 	"strings"
 
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
-
-// filter is the condition that a filter document adds to a detection.
-type filter struct {
-	match   expr
-	outline *outline
-}
 
 // maxChain is the maximum depth of correlations that refer to correlations.
 const maxChain = 10
@@ -122,7 +117,7 @@ func (l *loader) detection(doc *document) error {
 	}
 
 	// Keep warnings even if the detection is refused.
-	match, tree, warnings, err := compileDetection(doc, doc.keys["detection"], l.fields, vars)
+	match, warnings, err := compileDetection(doc, doc.keys["detection"], l.fields, vars)
 	l.reports[doc].Warnings = append(l.reports[doc].Warnings, warnings...)
 	if err != nil {
 		return err
@@ -130,17 +125,15 @@ func (l *loader) detection(doc *document) error {
 
 	// An event must also satisfy every filter of the detection.
 	if filters := l.filters[doc]; len(filters) > 0 {
-		all := and{match}
-		tree = &outline{op: OpAnd, parts: []*outline{tree}}
-		for _, filter := range filters {
-			all, tree.parts = append(all, filter.match), append(tree.parts, filter.outline)
-		}
-		match = all
+		match = expr.And(append([]*expr.Tree{match}, filters...))
 	}
 
-	rule.match, rule.readsType, rule.outline, rule.types = match, readsType(match), tree, match.types()
-	if rule.types != nil {
-		rule.Types = rule.types.strings()
+	rule.Match = match
+	if types := match.Types(); types != nil {
+		rule.Types = []string{}
+		for _, pattern := range types {
+			rule.Types = append(rule.Types, pattern.String())
+		}
 	}
 
 	// A detection that only serves correlations does not alert.
@@ -248,7 +241,7 @@ func (r *Rule) inherit(doc *document, bases []*Rule) {
 
 // addSources resolves the fields that a correlation groups by and counts, for each of its
 // rules. It returns the names by which alerts are grouped.
-func (l *loader) addSources(doc *document, corr *correlationKeys, rule *Rule) (groupBy []Field, err error) {
+func (l *loader) addSources(doc *document, corr *correlationKeys, rule *Rule) (groupBy []expr.Field, err error) {
 	node := doc.keys["correlation"]
 	groups, err := texts(corr.groupBy)
 	if err != nil {
@@ -273,11 +266,11 @@ func (l *loader) addSources(doc *document, corr *correlationKeys, rule *Rule) (g
 	for index := range corr.rules {
 		source := Source{}
 		for _, name := range groups {
-			source.GroupBy = append(source.GroupBy, l.fields.field(cmp.Or(aliases[name][index], name)))
+			source.GroupBy = append(source.GroupBy, l.fields.Field(cmp.Or(aliases[name][index], name)))
 		}
 
 		for _, name := range values {
-			field := l.fields.field(cmp.Or(aliases[name][index], name))
+			field := l.fields.Field(cmp.Or(aliases[name][index], name))
 			if !slices.Contains(source.Values, field) {
 				source.Values = append(source.Values, field)
 			}
@@ -407,17 +400,17 @@ func (l *loader) filter(doc *document) error {
 	}
 
 	// The condition is compiled like a detection; "rules" is not a search identifier.
-	match, tree, warnings, err := compileDetection(doc, node, l.fields, vars, "rules")
+	match, warnings, err := compileDetection(doc, node, l.fields, vars, "rules")
 	l.reports[doc].Warnings = append(l.reports[doc].Warnings, warnings...)
 	if err != nil {
 		return err
 	}
 
-	// Copy the root: it may be the outline of a search identifier, which has its own name.
-	added := *tree
-	added.filter = doc.title
+	// Copy the root: it may be a search identifier, which has its own name.
+	added := *match
+	added.Filter = doc.title
 	for _, target := range targets {
-		l.filters[target] = append(l.filters[target], filter{match, &added})
+		l.filters[target] = append(l.filters[target], &added)
 	}
 
 	return nil

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // maxConditionDepth bounds the parser's recursion. Real conditions nest three
@@ -185,5 +187,5 @@ func selects(glob, name string) bool {
 	if strings.HasPrefix(name, "_") && !strings.HasPrefix(glob, "_") {
 		return false
 	}
-	return strings.EqualFold(glob, "them") || newPattern(parsePattern(glob), true).match([]byte(name))
+	return strings.EqualFold(glob, "them") || expr.NewPattern(glob, expr.ShapeExact, true).Match([]byte(name))
 }

@@ -1,6 +1,9 @@
 package rules
 
-import "github.com/tenantwatch/tenantwatch/rules/correlation"
+import (
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
+)
 
 // Correlation is a rule that counts other rules' events.
 type Correlation struct {
@@ -16,6 +19,6 @@ type Source struct {
 	Rule int // index into Set.Rules, of a detection or a correlation
 	// GroupBy are the fields of its events that Alert.GroupBy stands for. They differ between
 	// sources that have aliases.
-	GroupBy []Field
-	Values  []Field // the fields whose values count; see correlation.Traits.Value
+	GroupBy []expr.Field
+	Values  []expr.Field // the fields whose values count; see correlation.Traits.Value
 }

@@ -3,34 +3,35 @@ package rules
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // detection compiles the search identifiers and the condition of one document.
 type detection struct {
 	doc      *document
-	fields   *fields
+	fields   *expr.Fields
 	vars     Vars
 	names    []string // of the search identifiers
 	searches map[string]*yaml.Node
-	compiled map[string]expr // the searches that the condition has named so far
+	compiled map[string]*expr.Tree // the searches that the condition has named so far
 	missing  missingVars
 	warnings []string
 }
 
-// compileDetection compiles a mapping, which has search identifiers and a condition, into
-// an expression and its outline. Keys in skip are ignored.
-func compileDetection(doc *document, node *yaml.Node, f *fields, vars Vars, skip ...string) (
-	match expr, tree *outline, warnings []string, err error) {
-	det := &detection{doc: doc, fields: f, vars: vars, searches: map[string]*yaml.Node{}, compiled: map[string]expr{}}
+// compileDetection compiles a mapping, which has search identifiers and a condition. Keys in skip
+// are ignored. Warnings are returned also with an error.
+func compileDetection(doc *document, node *yaml.Node, f *expr.Fields, vars Vars, skip ...string) (
+	match *expr.Tree, warnings []string, err error) {
+	det := &detection{doc: doc, fields: f, vars: vars,
+		searches: map[string]*yaml.Node{}, compiled: map[string]*expr.Tree{}}
 	entries, err := mapping(node)
 	if err != nil {
-		return nil, nil, nil, doc.errorf(node, "%w", err)
+		return nil, nil, doc.errorf(node, "%w", err)
 	}
 
 	// Separate the condition from the search identifiers.
@@ -44,7 +45,7 @@ func compileDetection(doc *document, node *yaml.Node, f *fields, vars Vars, skip
 				conditions = entry.value.Content
 			}
 		case entry.key == "timeframe":
-			return nil, nil, nil, doc.errorf(entry.value, "detection.timeframe is not supported; write a correlation")
+			return nil, nil, doc.errorf(entry.value, "detection.timeframe is not supported; write a correlation")
 		case slices.Contains(skip, entry.key):
 		default:
 			det.searches[entry.key] = entry.value
@@ -53,17 +54,17 @@ func compileDetection(doc *document, node *yaml.Node, f *fields, vars Vars, skip
 	}
 
 	if len(conditions) == 0 {
-		return nil, nil, nil, doc.errorf(node, "detection has no condition")
+		return nil, nil, doc.errorf(node, "detection has no condition")
 	}
 
 	// The order of "1 of them" must not depend on the file.
 	slices.Sort(det.names)
 
-	var alternatives or
+	var alternatives []*expr.Tree
 	for _, child := range conditions {
 		part, err := det.condition(child)
 		if err != nil {
-			return nil, nil, nil, err
+			return nil, nil, err
 		}
 		alternatives = append(alternatives, part)
 	}
@@ -71,28 +72,18 @@ func compileDetection(doc *document, node *yaml.Node, f *fields, vars Vars, skip
 	// Report all missing variables at once, not only the first.
 	if len(det.missing) > 0 {
 		slices.Sort(det.missing)
-		return nil, nil, det.warnings, slices.Compact(det.missing)
+		return nil, det.warnings, slices.Compact(det.missing)
 	}
 
-	// The outline needs the compiled searches, which are complete now.
-	if tree, err = det.outlined(conditions); err != nil {
-		return nil, nil, nil, err
-	}
 	if len(alternatives) == 1 {
-		return alternatives[0], tree, det.warnings, nil
+		return alternatives[0], det.warnings, nil
 	}
-	return alternatives, tree, det.warnings, nil
+	return expr.Or(alternatives), det.warnings, nil
 }
 
 // condition compiles one condition and the search identifiers that it names.
-func (d *detection) condition(node *yaml.Node) (expr, error) {
-	parser := condition[expr]{
-		names:  d.names,
-		lookup: d.search,
-		allOf:  func(list []expr) expr { return and(list) },
-		anyOf:  func(list []expr) expr { return or(list) },
-		negate: func(x expr) expr { return not{x} },
-	}
+func (d *detection) condition(node *yaml.Node) (*expr.Tree, error) {
+	parser := condition[*expr.Tree]{names: d.names, lookup: d.search, allOf: expr.And, anyOf: expr.Or, negate: expr.Not}
 	compiled, err := parser.parse(node.Value)
 	if err != nil {
 		return nil, d.doc.errorf(node, "%w", err)
@@ -102,7 +93,7 @@ func (d *detection) condition(node *yaml.Node) (expr, error) {
 
 // search compiles a search identifier: a map is a conjunction of fields, a list
 // a disjunction of maps or of keywords.
-func (d *detection) search(name string) (expr, error) {
+func (d *detection) search(name string) (*expr.Tree, error) {
 	if compiled, ok := d.compiled[name]; ok {
 		return compiled, nil
 	}
@@ -114,52 +105,48 @@ func (d *detection) search(name string) (expr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	d.compiled[name] = compiled
+	compiled.Search, d.compiled[name] = name, compiled
 	return compiled, nil
 }
 
 // item compiles a search identifier, or one member of a list of alternatives.
-func (d *detection) item(n *yaml.Node) (expr, error) {
+func (d *detection) item(n *yaml.Node) (*expr.Tree, error) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return d.allFields(n)
 	case yaml.SequenceNode:
 		return d.anyItem(n)
 	case yaml.ScalarNode:
-		return d.keywords([]*yaml.Node{n}, modifiers{})
+		return d.keywords([]*yaml.Node{n}, modifiers{}, n.Line)
 	}
 	return nil, fmt.Errorf("line %d: want a map or a list", n.Line)
 }
 
 // allFields compiles a map: all of its fields must match.
-func (d *detection) allFields(node *yaml.Node) (expr, error) {
+func (d *detection) allFields(node *yaml.Node) (*expr.Tree, error) {
 	entries, err := mapping(node)
 	if err != nil {
 		return nil, err
 	}
 
-	var all and
+	var all []*expr.Tree
 	for _, entry := range entries {
-		part, err := d.field(entry.key, entry.value)
+		part, err := d.field(entry)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %s: %w", entry.line, entry.key, err)
 		}
 		all = append(all, part)
 	}
 
-	switch len(all) {
-	case 0:
+	if len(all) == 0 {
 		return nil, fmt.Errorf("line %d: the map is empty", node.Line)
-	case 1:
-		return all[0], nil
 	}
-
-	return all, nil
+	return d.join(expr.And, all, node), nil
 }
 
 // anyItem compiles a list: one of its members must match.
-func (d *detection) anyItem(node *yaml.Node) (expr, error) {
-	var alternatives or
+func (d *detection) anyItem(node *yaml.Node) (*expr.Tree, error) {
+	var alternatives []*expr.Tree
 	for _, child := range node.Content {
 		if child.Kind == yaml.SequenceNode {
 			return nil, fmt.Errorf("line %d: a list in a list has no meaning", child.Line)
@@ -174,17 +161,27 @@ func (d *detection) anyItem(node *yaml.Node) (expr, error) {
 	if len(alternatives) == 0 {
 		return nil, fmt.Errorf("line %d: the list is empty", node.Line)
 	}
-	return alternatives, nil
+	return d.join(expr.Or, alternatives, node), nil
+}
+
+// join combines the parts of a map or a list, of which one alone needs no combination.
+func (d *detection) join(combine func([]*expr.Tree) *expr.Tree, parts []*expr.Tree, node *yaml.Node) *expr.Tree {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	joined := combine(parts)
+	joined.File, joined.Line = d.doc.file, node.Line
+	return joined
 }
 
 // keywords compiles values that may be anywhere in an event. Without a modifier for how to
-// compare, a value may be a part of a text.
-func (d *detection) keywords(nodes []*yaml.Node, mods modifiers) (*test, error) {
+// compare, a value may be a part of a text. line is that of the values in the rule.
+func (d *detection) keywords(nodes []*yaml.Node, mods modifiers, line int) (*expr.Tree, error) {
 	if mods.op == "exists" || mods.ref || mods.part != "" {
 		return nil, errors.New("keywords take no modifier that needs a field")
 	}
 	if mods.op == "" {
-		mods.op, mods.shape = "contains", contains
+		mods.op, mods.shape = "contains", expr.ShapeContains
 	}
 
 	// An empty text would match every event.
@@ -193,28 +190,28 @@ func (d *detection) keywords(nodes []*yaml.Node, mods modifiers) (*test, error) 
 			return nil, fmt.Errorf("line %d: a keyword must be text", node.Line)
 		}
 	}
-	return d.test(Field{slot: everywhere}, nodes, mods)
+	return d.test(expr.Anywhere(), nodes, mods, line)
 }
 
 // field compiles one entry of a map: a field with modifiers and its values. Without a field
 // name, the values are keywords.
-func (d *detection) field(key string, node *yaml.Node) (expr, error) {
-	name, modifierNames := splitKey(key)
+func (d *detection) field(e entry) (*expr.Tree, error) {
+	name, modifierNames := splitKey(e.key)
 	mods, err := parseModifiers(modifierNames)
 	if err != nil {
 		return nil, err
 	}
 
 	// A single value is a list of one.
-	nodes := []*yaml.Node{node}
-	if node.Kind == yaml.SequenceNode {
-		if nodes = node.Content; len(nodes) == 0 {
-			return nil, fmt.Errorf("line %d: the list is empty", node.Line)
+	nodes := []*yaml.Node{e.value}
+	if e.value.Kind == yaml.SequenceNode {
+		if nodes = e.value.Content; len(nodes) == 0 {
+			return nil, fmt.Errorf("line %d: the list is empty", e.value.Line)
 		}
 	}
 
 	if name == "" {
-		return d.keywords(nodes, mods)
+		return d.keywords(nodes, mods, e.line)
 	}
 
 	// exists takes one boolean, not values to compare with.
@@ -223,18 +220,20 @@ func (d *detection) field(key string, node *yaml.Node) (expr, error) {
 		if len(nodes) != 1 || nodes[0].Tag != "!!bool" || nodes[0].Decode(&want) != nil {
 			return nil, errors.New("exists needs true or false")
 		}
-		return exists{d.fields.field(name), want}, nil
+		tree := &expr.Tree{Leaf: expr.Exists{Field: d.fields.Field(name), Want: want}, Modifiers: mods.names,
+			Want: []expr.Value{scalarOf(nodes[0])}, File: d.doc.file, Line: e.line}
+		return tree, nil
 	}
-	return d.test(d.fields.field(name), nodes, mods)
+	return d.test(d.fields.Field(name), nodes, mods, e.line)
 }
 
 // test compiles the values of one field, or of keywords.
-func (d *detection) test(field Field, nodes []*yaml.Node, mods modifiers) (*test, error) {
-	compiled := &test{field: field, all: mods.all, negate: mods.neq}
+func (d *detection) test(field expr.Field, nodes []*yaml.Node, mods modifiers, line int) (*expr.Tree, error) {
+	compiled := &expr.Test{Field: field, All: mods.all, Negate: mods.neq}
+	tree := &expr.Tree{Modifiers: mods.names, File: d.doc.file, Line: line}
 
 	// The key is equal for equal tests.
-	key := fmt.Appendf(nil, "%d %q %+v", field.slot, field.Path, mods)
-	texts := oneOf{}
+	key := fmt.Appendf(nil, "%q %+v %+v", field.Path, field, mods)
 	for _, node := range nodes {
 		// Placeholders may turn one value into several.
 		scalars, err := d.values(node, mods)
@@ -244,13 +243,14 @@ func (d *detection) test(field Field, nodes []*yaml.Node, mods modifiers) (*test
 
 		for _, node := range scalars {
 			key = fmt.Appendf(key, " %s %q", node.Tag, node.Value)
+			tree.Want = append(tree.Want, scalarOf(node))
 
 			// Null matches an absent field; it cannot be compared in any other way.
 			if node.Tag == "!!null" && !mods.ref {
 				if mods.op != "" || mods.part != "" {
 					return nil, fmt.Errorf("null cannot be compared with %s", strings.Join(mods.names, "|"))
 				}
-				compiled.absent = true
+				compiled.Absent = true
 				continue
 			}
 
@@ -258,27 +258,16 @@ func (d *detection) test(field Field, nodes []*yaml.Node, mods modifiers) (*test
 			if err != nil {
 				return nil, err
 			}
-
-			// Plain texts share one map, so that a long list costs one lookup.
-			if pat, ok := check.(pattern); ok && pat.shape == exact && !pat.cased && !compiled.all {
-				texts[pat.text] = struct{}{}
-				continue
-			}
-			compiled.checks = append(compiled.checks, check)
+			compiled.Checks = append(compiled.Checks, check)
 		}
 	}
 
-	// The map comes first: it is the cheapest check.
-	if len(texts) > 0 {
-		compiled.checks = slices.Insert(compiled.checks, 0, check(texts))
-	}
-
-	compiled.gather()
-	return d.fields.shared(string(key), compiled), nil
+	tree.Leaf = d.fields.Share(string(key), compiled)
+	return tree, nil
 }
 
 // checkEncoded compiles one value, in all of the forms that the encoding modifiers give it.
-func (d *detection) checkEncoded(node *yaml.Node, mods modifiers) (check, error) {
+func (d *detection) checkEncoded(node *yaml.Node, mods modifiers) (expr.Check, error) {
 	if len(mods.encodings) == 0 {
 		return d.check(node, mods)
 	}
@@ -287,7 +276,7 @@ func (d *detection) checkEncoded(node *yaml.Node, mods modifiers) (check, error)
 		return nil, err
 	}
 
-	var alternatives anyOf
+	var alternatives expr.AnyOf
 	for _, form := range forms {
 		check, err := d.check(form, mods)
 		if err != nil {
@@ -299,62 +288,83 @@ func (d *detection) checkEncoded(node *yaml.Node, mods modifiers) (check, error)
 }
 
 // check compiles one value.
-func (d *detection) check(node *yaml.Node, mods modifiers) (check, error) {
+func (d *detection) check(node *yaml.Node, mods modifiers) (expr.Check, error) {
 	numeric := node.Tag == "!!int" || node.Tag == "!!float"
 	switch {
 	case mods.ref:
 		if node.Value == "" || node.Tag == "!!null" {
 			return nil, fmt.Errorf("line %d: fieldref needs the name of a field", node.Line)
 		}
-		return fieldRef{other: d.fields.field(node.Value), shape: mods.shape, cased: mods.cased}, nil
+		return expr.FieldRef{Other: d.fields.Field(node.Value), Shape: mods.shape, Cased: mods.cased}, nil
 	case mods.part != "" || mods.ordered():
 		return orderingOf(node, mods)
 	case mods.op == "cidr":
-		return networkOf(node)
+		network, err := expr.NewNetwork(node.Value)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", node.Line, err)
+		}
+		return network, nil
 	case mods.op == "re":
 		return d.regex(node, mods)
 	case numeric && mods.op == "":
-		// 0x10 and 1_000 are numbers to YAML alone: compare them as written.
-		if num, err := strconv.ParseFloat(node.Value, 64); err == nil {
-			return number{text: node.Value, f: num}, nil
+		// What is a number to YAML alone is compared as written.
+		if number, ok := expr.NewNumber(node.Value); ok {
+			return number, nil
 		}
 	}
 
-	// Everything else is a Sigma string; the modifiers are wildcards around it.
-	text := parsePattern(node.Value)
-	switch mods.shape {
-	case contains:
-		text = slices.Concat([]rune{wildMany}, text, []rune{wildMany})
-	case prefix:
-		text = append(text, wildMany)
-	case suffix:
-		text = slices.Concat([]rune{wildMany}, text)
-	}
-
-	return newPattern(text, mods.cased), nil
+	// Everything else is a Sigma string.
+	return expr.NewPattern(node.Value, mods.shape, mods.cased), nil
 }
 
 // orderingOf compiles a comparison with a number, of the value or of a part of a timestamp.
-func orderingOf(n *yaml.Node, mods modifiers) (check, error) {
-	limit, ok := (&value{kind: kindString, text: []byte(n.Value)}).number()
+func orderingOf(n *yaml.Node, mods modifiers) (expr.Check, error) {
+	ordering, ok := expr.NewOrdering(mods.op, n.Value)
 	if !ok {
 		return nil, fmt.Errorf("line %d: %q is not a number", n.Line, n.Value)
 	}
 	if mods.part != "" {
-		return timePart{mods.part, ordering{mods.op, n.Value, limit}}, nil
+		return expr.TimePart{Part: mods.part, Ordering: ordering}, nil
 	}
-	return ordering{mods.op, n.Value, limit}, nil
+	return ordering, nil
 }
 
-// networkOf compiles the prefix of cidr.
-func networkOf(n *yaml.Node) (check, error) {
-	prefix, err := netip.ParsePrefix(n.Value)
+// regex compiles one regular expression.
+func (d *detection) regex(node *yaml.Node, mods modifiers) (expr.Check, error) {
+	flags := ""
+	for _, flag := range []struct {
+		on   bool
+		name string
+	}{{mods.ignoreCase, "i"}, {mods.multiline, "m"}, {mods.dotAll, "s"}} {
+		if flag.on {
+			flags += flag.name
+		}
+	}
+
+	source := node.Value
+	if flags != "" {
+		source = "(?" + flags + ")" + source
+	}
+
+	check, err := expr.NewRegex(source)
 	if err != nil {
-		return nil, fmt.Errorf("line %d: %w", n.Line, err)
+		return nil, fmt.Errorf("line %d: %w", node.Line, err)
 	}
-	if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
-		// Addresses of events are unmapped as well.
-		prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
+	if _, slow := check.(expr.Backtracking); slow {
+		d.warnings = append(d.warnings, fmt.Sprintf(
+			"%s:%d: RE2 does not support the regular expression, so it backtracks, for at most %v an event",
+			d.doc.file, node.Line, expr.RegexBudget))
 	}
-	return network(prefix.Masked()), nil
+	return check, nil
+}
+
+// scalarOf returns a scalar as written in a rule.
+func scalarOf(n *yaml.Node) expr.Value {
+	switch n.Tag {
+	case "!!null":
+		return expr.Value{Text: "null"}
+	case "!!int", "!!float", "!!bool":
+		return expr.Value{Text: n.Value}
+	}
+	return expr.Value{Text: n.Value, Quoted: true}
 }

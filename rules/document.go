@@ -249,22 +249,3 @@ func texts(node *yaml.Node) ([]string, error) {
 	}
 	return list, nil
 }
-
-// extra returns the decoded values of the top-level keys that neither Sigma defines nor we read.
-func (d *document) extra() map[string]any {
-	out := map[string]any{}
-	for key, node := range d.keys {
-		switch key {
-		case "title", "id", "name", "status", "description", "author", "date", "modified", "references", "logsource",
-			"detection", "correlation", "filter", "falsepositives", "level", "tags", "generate", "taxonomy",
-			"related", "license", "fields", "scope", keyAlert, correlation.OwnKey, keyVars:
-			continue
-		}
-
-		var value any
-		if node.Decode(&value) == nil {
-			out[key] = value
-		}
-	}
-	return out
-}

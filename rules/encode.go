@@ -4,12 +4,13 @@ import (
 	"encoding/base64"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // encodings are the modifiers that convert a value to the form that it has in a log.
@@ -33,12 +34,12 @@ func encoded(node *yaml.Node, names []string) ([]*yaml.Node, error) {
 				next = append(next, windash(text)...)
 				continue
 			case !plain:
-				runes := parsePattern(text)
-				if slices.Contains(runes, wildMany) || slices.Contains(runes, wildOne) {
+				unescaped, ok := expr.Unescape(text)
+				if !ok {
 					return nil, fmt.Errorf("line %d: modifier %s: %q has wildcards, which cannot be encoded",
 						node.Line, name, node.Value)
 				}
-				text = string(runes)
+				text = unescaped
 			}
 
 			next = append(next, encode(name, text)...)
@@ -55,7 +56,7 @@ func encoded(node *yaml.Node, names []string) ([]*yaml.Node, error) {
 				node.Line, strings.Join(names, "|"), node.Value)
 		}
 		if plain {
-			text = escape(text, modifiers{})
+			text = expr.Escape(text)
 		}
 		list = append(list, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Line: node.Line, Value: text})
 	}

@@ -13,15 +13,16 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // holdsAsMatch holds the verdict of every detection's tree, and how each node
 // comes from its parts, against what Match says of an event.
-func holdsAsMatch(t *testing.T, set *rules.Set, m, explainer *rules.Matcher, event []byte) (matches int) {
+func holdsAsMatch(t *testing.T, set *rules.Set, m, explainer *expr.Matcher, event []byte) (matches int) {
 	t.Helper()
 	got := slices.Clone(m.Match(event))
 	for i, r := range set.Rules() {
-		e := explainer.Explain(event, r)
+		e := explainer.Explain(event, r.Match)
 		if r.Correlation != nil {
 			if e != nil {
 				t.Errorf("a correlation has a tree: %+v", e)
@@ -40,7 +41,7 @@ func holdsAsMatch(t *testing.T, set *rules.Set, m, explainer *rules.Matcher, eve
 }
 
 // sound reports whether each node follows from its parts.
-func sound(e *rules.Explanation) bool {
+func sound(e *expr.Explanation) bool {
 	all, any := true, false
 	for _, p := range e.Parts {
 		if !sound(p) {
@@ -49,22 +50,22 @@ func sound(e *rules.Explanation) bool {
 		all, any = all && p.Holds, any || p.Holds
 	}
 	switch e.Op {
-	case rules.OpAnd:
+	case expr.OpAnd:
 		return e.Holds == all && len(e.Parts) > 0
-	case rules.OpOr:
+	case expr.OpOr:
 		return e.Holds == any && len(e.Parts) > 0
-	case rules.OpNot:
+	case expr.OpNot:
 		return e.Holds != any && len(e.Parts) == 1
-	case rules.OpField:
-		return e.Parts == nil && e.Line > 0 && (e.Found == rules.FoundValues) == (len(e.Actual) > 0)
-	case rules.OpKeyword:
+	case expr.OpField:
+		return e.Parts == nil && e.Line > 0 && (e.Found == expr.FoundValues) == (len(e.Actual) > 0)
+	case expr.OpKeyword:
 		return e.Parts == nil && e.Line > 0 && e.Holds == (len(e.Actual) > 0)
 	}
 	return false
 }
 
 // randomEvent has at the fields of a set's rules what those ask for, or nearly so.
-func randomEvent(r *rand.Rand, leaves []*rules.Explanation) []byte {
+func randomEvent(r *rand.Rand, leaves []*expr.Explanation) []byte {
 	event := map[string]any{}
 	for range 1 + r.IntN(8) {
 		leaf := leaves[r.IntN(len(leaves))]
@@ -121,10 +122,10 @@ func randomEvent(r *rand.Rand, leaves []*rules.Explanation) []byte {
 }
 
 // leavesOf are the tests of all detections.
-func leavesOf(set *rules.Set) (list []*rules.Explanation) {
+func leavesOf(set *rules.Set) (list []*expr.Explanation) {
 	m := set.Matcher()
-	var walk func(e *rules.Explanation)
-	walk = func(e *rules.Explanation) {
+	var walk func(e *expr.Explanation)
+	walk = func(e *expr.Explanation) {
 		if e.Parts == nil {
 			list = append(list, e)
 		}
@@ -134,7 +135,7 @@ func leavesOf(set *rules.Set) (list []*rules.Explanation) {
 	}
 	for _, r := range set.Rules() {
 		if r.Correlation == nil {
-			walk(m.Explain([]byte(`{}`), r))
+			walk(m.Explain([]byte(`{}`), r.Match))
 		}
 	}
 	return list
@@ -209,28 +210,28 @@ filter:
   people: {user_name|fieldref: details.name}
   condition: not people`)
 	m := set.Matcher()
-	got := m.Explain([]byte(`{"type":"FP","details":{"scope":["Read:x",null,7,{}],"name":["Ada","bob"]},"user_name":"bob","ip":""}`), set.Rules()[0])
-	str := func(list ...string) (values []rules.Value) {
+	got := m.Explain([]byte(`{"type":"FP","details":{"scope":["Read:x",null,7,{}],"name":["Ada","bob"]},"user_name":"bob","ip":""}`), set.Rules()[0].Match)
+	str := func(list ...string) (values []expr.Value) {
 		for _, text := range list {
-			values = append(values, rules.Value{Text: text, Quoted: true})
+			values = append(values, expr.Value{Text: text, Quoted: true})
 		}
 		return values
 	}
-	null := rules.Value{Text: "null"}
+	null := expr.Value{Text: "null"}
 	const file = "rule.yml"
-	want := &rules.Explanation{Op: "and", Parts: []*rules.Explanation{
-		{Op: "and", Parts: []*rules.Explanation{
-			{Op: "and", Search: "selection", File: file, Line: 7, Parts: []*rules.Explanation{
+	want := &expr.Explanation{Op: "and", Parts: []*expr.Explanation{
+		{Op: "and", Parts: []*expr.Explanation{
+			{Op: "and", Search: "selection", File: file, Line: 7, Parts: []*expr.Explanation{
 				{Op: "field", Holds: true, Field: "type", Expected: str("fp", "fu"), Found: "values", Actual: str("FP"), File: file, Line: 7},
 				{Op: "field", Field: "details.scope", Modifiers: []string{"contains", "all"}, Expected: str("read", "delete"), Found: "values",
-					Actual: append(str("Read:x"), null, rules.Value{Text: "7"}), File: file, Line: 8},
+					Actual: append(str("Read:x"), null, expr.Value{Text: "7"}), File: file, Line: 8},
 			}},
-			{Op: "not", Holds: true, Parts: []*rules.Explanation{{Op: "and", Search: "known", File: file, Line: 10, Parts: []*rules.Explanation{
+			{Op: "not", Holds: true, Parts: []*expr.Explanation{{Op: "and", Search: "known", File: file, Line: 10, Parts: []*expr.Explanation{
 				{Op: "field", Field: "client_id", Expected: str("ci", "cd"), Found: "absent", File: file, Line: 10},
-				{Op: "field", Field: "ip", Expected: []rules.Value{null}, Found: "values", Actual: str(""), File: file, Line: 11},
+				{Op: "field", Field: "ip", Expected: []expr.Value{null}, Found: "values", Actual: str(""), File: file, Line: 11},
 			}}}},
 		}},
-		{Op: "not", Filter: "No tests", Parts: []*rules.Explanation{
+		{Op: "not", Filter: "No tests", Parts: []*expr.Explanation{
 			{Op: "field", Holds: true, Search: "people", Field: "user_name", Modifiers: []string{"fieldref"}, Expected: str("details.name"), Found: "values",
 				Actual: str("bob"), Other: str("Ada", "bob"), File: file, Line: 18},
 		}},
@@ -245,7 +246,7 @@ filter:
 	if want := `{"op":"field","holds":false,"field":"details.scope","modifiers":["contains","all"],"expected":["read","delete"],"found":"values","actual":["Read:x",null,7],"file":"rule.yml","line":8}`; err != nil || string(text) != want {
 		t.Errorf("got  %s, %v\nwant %s", text, err, want)
 	}
-	var back rules.Explanation
+	var back expr.Explanation
 	if err := json.Unmarshal(text, &back); err != nil || cmp.Diff(got.Parts[0].Parts[0].Parts[1], &back) != "" {
 		t.Errorf("through JSON: %+v, %v", back, err)
 	}
@@ -254,7 +255,7 @@ filter:
 // TestExplainTimeout says that a regular expression was given up on.
 func TestExplainTimeout(t *testing.T) {
 	set, _ := rules.Load(nil, source(item(`a|re: '^(?=(a+)+$)(a+)+b$'`)))
-	e := set.Matcher().Explain([]byte(`{"a":"`+strings.Repeat("a", 5000)+`b"}`), set.Rules()[0])
+	e := set.Matcher().Explain([]byte(`{"a":"`+strings.Repeat("a", 5000)+`b"}`), set.Rules()[0].Match)
 	if e.Holds || !strings.Contains(e.Note, "took too long") || len([]rune(e.Got())) > 100 {
 		t.Errorf("%+v", e)
 	}
@@ -263,11 +264,11 @@ func TestExplainTimeout(t *testing.T) {
 // TestExplainKeyword names the text in which a keyword is.
 func TestExplainKeyword(t *testing.T) {
 	set := mustLoad(t, nil, item("- needle\n- hay"))
-	e := set.Matcher().Explain([]byte(`{"a":{"b":["x","a NEEDLE"]},"needle":1}`), set.Rules()[0])
-	if !e.Holds || len(e.Parts) != 2 || e.Parts[0].Op != rules.OpKeyword || cmp.Diff([]rules.Value{{Text: "a NEEDLE", Quoted: true}}, e.Parts[0].Actual) != "" || e.Parts[1].Holds {
+	e := set.Matcher().Explain([]byte(`{"a":{"b":["x","a NEEDLE"]},"needle":1}`), set.Rules()[0].Match)
+	if !e.Holds || len(e.Parts) != 2 || e.Parts[0].Op != expr.OpKeyword || cmp.Diff([]expr.Value{{Text: "a NEEDLE", Quoted: true}}, e.Parts[0].Actual) != "" || e.Parts[1].Holds {
 		t.Errorf("%+v", e)
 	}
-	if got := set.Matcher().Explain([]byte(`{}`), set.Rules()[0]).Why(); got != `"needle" is nowhere in the event (rule.yml:7); "hay" is nowhere in the event (rule.yml:8)` {
+	if got := set.Matcher().Explain([]byte(`{}`), set.Rules()[0].Match).Why(); got != `"needle" is nowhere in the event (rule.yml:7); "hay" is nowhere in the event (rule.yml:8)` {
 		t.Errorf("got %s", got)
 	}
 }

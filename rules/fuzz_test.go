@@ -78,7 +78,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			holdsAsMatch(t, set, m, set.Matcher(), []byte(event))
 		}
-		for _, f := range (rules.Settings{}).Lint(nil, file) {
+		for _, f := range (rules.Settings{}).Lint(file) {
 			if f.Severity == "" || f.Check == "" || f.Text == "" || f.File != "rule.yml" {
 				t.Errorf("finding %+v", f)
 			}

@@ -32,7 +32,7 @@ func (s Severity) AtLeast(other Severity) bool {
 // Finding is something about a rule that is wrong or deserves a look.
 type Finding struct {
 	Severity Severity
-	Check    string // load, cap, type, name, tag, text, window, test, schema
+	Check    string // load, cap, type, name, tag, text, test
 	File     string
 	Line     int // 0 if unknown
 	ID       string
@@ -40,9 +40,9 @@ type Finding struct {
 	Text     string
 }
 
-// Lint finds mistakes in the documents of some sources. Schemas may be nil. The findings are
-// sorted by file, in the order in which Load reads them, and by line.
-func (s Settings) Lint(schemas Schemas, sources ...fs.FS) []Finding {
+// Lint finds mistakes in the documents of some sources. The findings are sorted by file, in the
+// order in which Load reads them, and by line.
+func (s Settings) Lint(sources ...fs.FS) []Finding {
 	loader := load(s, sources)
 	set, report := loader.finish()
 	var list []Finding
@@ -51,11 +51,6 @@ func (s Settings) Lint(schemas Schemas, sources ...fs.FS) []Finding {
 	}
 
 	list = append(list, loader.lint(set, sources)...)
-	if schemas != nil {
-		for _, source := range sources {
-			list = append(list, schemas.check(source)...)
-		}
-	}
 
 	// Sort the files in the order of the report, not by name.
 	rank := map[string]int{}

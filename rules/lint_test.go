@@ -19,7 +19,7 @@ import (
 func linted(t *testing.T, files fstest.MapFS) []string {
 	t.Helper()
 	var got []string
-	for _, f := range (rules.Settings{}).Lint(nil, files) {
+	for _, f := range (rules.Settings{}).Lint(files) {
 		got = append(got, fmt.Sprintf("%s %s %s:%d %s: %s", f.Severity, f.Check, f.File, f.Line, f.ID, f.Text))
 	}
 	return got
@@ -148,7 +148,7 @@ detection:
 		text := "title: c\nid: c\ncorrelation:\n  type: event_count\n  " + tt.correlation + "\n"
 		files := fstest.MapFS{"a.yml": file(all.String()), "c.yml": file(text), "c.test.yml": file("[]")}
 		var got []rules.Finding
-		for _, f := range (rules.Settings{}).Lint(nil, files) {
+		for _, f := range (rules.Settings{}).Lint(files) {
 			if f.Check == "cap" {
 				got = append(got, f)
 			}
@@ -164,7 +164,7 @@ detection:
 		}
 		valued := strings.Replace(strings.Replace(text, "event_count", "value_count", 1), "condition: {", "condition: {field: client_id, ", 1)
 		files["c.yml"] = file(valued)
-		if !slices.ContainsFunc((rules.Settings{}).Lint(nil, files), func(f rules.Finding) bool { return f.Check == "cap" && f.Text == got[0].Text }) {
+		if !slices.ContainsFunc((rules.Settings{}).Lint(files), func(f rules.Finding) bool { return f.Check == "cap" && f.Text == got[0].Text }) {
 			t.Errorf("%s is not found", valued)
 		}
 	}
@@ -172,14 +172,14 @@ detection:
 	// What an overlay sets is found in the overlay; a chain has the cap of its events.
 	files := fstest.MapFS{"a.yml": file(fmt.Sprintf(detections, "sms", "type: gd_send_sms")),
 		"x.overlay.yml": file("rules:\n  sms:\n    correlation:\n      type: event_count\n      group-by: [user_id]\n      timespan: 1h\n      condition: {gte: 11}\n")}
-	if got := (rules.Settings{}).Lint(nil, files); !slices.ContainsFunc(got, func(f rules.Finding) bool {
+	if got := (rules.Settings{}).Lint(files); !slices.ContainsFunc(got, func(f rules.Finding) bool {
 		return f.Severity == rules.SeverityError && f.Check == "cap" && f.File == "x.overlay.yml" && f.Line == 7 && f.ID == "sms#1"
 	}) {
 		t.Errorf("%+v", got)
 	}
 	files = fstest.MapFS{"a.yml": file(fmt.Sprintf(detections, "sms", "type: gd_send_sms") + "title: in\nid: in\nname: in\ncorrelation: {type: event_count, rules: [sms], group-by: [ip], timespan: 1h, condition: {gte: 2}}\n" +
 		"---\ntitle: out\nid: out\ncorrelation:\n  type: event_count\n  rules: [in]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 11}\n")}
-	if got := (rules.Settings{}).Lint(nil, files); !slices.ContainsFunc(got, func(f rules.Finding) bool {
+	if got := (rules.Settings{}).Lint(files); !slices.ContainsFunc(got, func(f rules.Finding) bool {
 		return f.Severity == rules.SeverityError && f.Check == "cap" && f.ID == "out"
 	}) {
 		t.Errorf("%+v", got)
@@ -197,7 +197,7 @@ func TestCapTable(t *testing.T) {
 		}
 		for _, typ := range c.Types {
 			text := "title: t\nid: a\ndetection:\n  s: {type: " + typ + "}\n  condition: s\n"
-			for _, f := range (rules.Settings{}).Lint(nil, source(text)) {
+			for _, f := range (rules.Settings{}).Lint(source(text)) {
 				if f.Check == "type" {
 					t.Errorf("%s: %+v", c.Name, f)
 				}
@@ -209,7 +209,7 @@ func TestCapTable(t *testing.T) {
 // TestLintShipped finds nothing wrong with what we ship, nor with the catalog as we
 // have tuned it.
 func TestLintShipped(t *testing.T) {
-	for _, f := range (rules.Settings{}).Lint(nil, builtin.FS()) {
+	for _, f := range (rules.Settings{}).Lint(builtin.FS()) {
 		if f.Severity != rules.SeverityInfo || f.Check != "type" {
 			t.Errorf("%+v", f)
 		}
@@ -217,7 +217,7 @@ func TestLintShipped(t *testing.T) {
 	if _, err := os.Stat(catalogDir); err != nil {
 		t.Skipf("not proven: that there are no errors in Auth0's catalog itself; rules in its manner are tested (TestMannerLint): %v", err)
 	}
-	for _, list := range [][]rules.Finding{rules.Settings{Vars: catalogVars}.Lint(nil, os.DirFS(catalogDir)), rules.Settings{Vars: catalogVars}.Lint(nil, builtin.FS(), os.DirFS(catalogDir))} {
+	for _, list := range [][]rules.Finding{rules.Settings{Vars: catalogVars}.Lint(os.DirFS(catalogDir)), rules.Settings{Vars: catalogVars}.Lint(builtin.FS(), os.DirFS(catalogDir))} {
 		for _, f := range list {
 			if f.Severity == rules.SeverityError {
 				t.Errorf("%+v", f)

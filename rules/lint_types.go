@@ -9,6 +9,7 @@ import (
 
 	"github.com/agext/levenshtein"
 
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -38,41 +39,42 @@ func knownTypes() typeNames {
 }
 
 // matchesAny reports whether a pattern matches one of some types.
-func (p pattern) matchesAny(types []string) bool {
-	return slices.ContainsFunc(types, func(name string) bool { return p.match([]byte(name)) })
+func matchesAny(p expr.Pattern, types []string) bool {
+	return slices.ContainsFunc(types, func(name string) bool { return p.Match([]byte(name)) })
 }
 
 // checkTypes finds event types that Auth0 does not have, or no longer emits.
 func (l *loader) checkTypes(rule *Rule, known typeNames) (list []Finding) {
-	if rule.outline == nil {
+	if rule.Match == nil {
 		return nil
 	}
 
 	// A retired type matters less in a rule that also matches a current one.
-	isOld := func(p pattern) bool { return p.matchesAny(known.retired) && !p.matchesAny(known.current) }
-	onlyOld := rule.types != nil && !slices.ContainsFunc(rule.types, func(p pattern) bool { return !isOld(p) })
+	isOld := func(p expr.Pattern) bool { return matchesAny(p, known.retired) && !matchesAny(p, known.current) }
+	ruleTypes := rule.Match.Types()
+	onlyOld := ruleTypes != nil && !slices.ContainsFunc(ruleTypes, func(p expr.Pattern) bool { return !isOld(p) })
 
-	rule.outline.leaves(func(o *outline) {
-		typeTest, ok := o.leaf.(*test)
-		if !ok || typeTest.field.Path != typeField {
+	rule.Match.Leaves(func(part *expr.Tree) {
+		typeTest, ok := part.Leaf.(*expr.Test)
+		if !ok || typeTest.Field.Path != expr.TypeField {
 			return
 		}
 
 		// Report each type separately: the others of the test may be right.
-		for _, pat := range typeTest.patterns() {
-			if pat.matchesAny(known.current) {
+		for _, pat := range patternsOf(typeTest) {
+			if matchesAny(pat, known.current) {
 				continue
 			}
-			finding := Finding{Severity: SeverityWarning, Check: "type", File: o.file, Line: o.line,
+			finding := Finding{Severity: SeverityWarning, Check: "type", File: part.File, Line: part.Line,
 				ID: rule.ID, Title: rule.Title}
-			name := types{pat}.strings()[0]
+			name := pat.String()
 			switch {
-			case pat.matchesAny(known.retired):
+			case matchesAny(pat, known.retired):
 				finding.Text = fmt.Sprintf("Auth0 no longer emits events of the type %s", name)
 				if !onlyOld {
 					finding.Severity = SeverityInfo
 				}
-			case pat.shape == exact:
+			case pat.Shape == expr.ShapeExact:
 				finding.Text = fmt.Sprintf("unknown event type %s", name)
 				if near := known.near(name); near != "" {
 					finding.Text += "; did you mean " + near + "?"
@@ -87,21 +89,21 @@ func (l *loader) checkTypes(rule *Rule, known typeNames) (list []Finding) {
 	return list
 }
 
-// patterns returns the texts that a test compares with.
-func (t *test) patterns() (list []pattern) {
-	for _, check := range t.checks {
+// patternsOf returns the texts that a test compares with.
+func patternsOf(t *expr.Test) (list []expr.Pattern) {
+	for _, check := range t.Checks {
 		switch c := check.(type) {
-		case oneOf:
+		case expr.OneOf:
 			for text := range c {
-				list = append(list, pattern{text: text})
+				list = append(list, expr.Pattern{Text: text})
 			}
-		case pattern:
+		case expr.Pattern:
 			list = append(list, c)
 		}
 	}
 
-	slices.SortFunc(list, func(a, b pattern) int {
-		return cmp.Or(strings.Compare(a.text, b.text), slices.Compare(a.parts, b.parts))
+	slices.SortFunc(list, func(a, b expr.Pattern) int {
+		return cmp.Or(strings.Compare(a.Text, b.Text), slices.Compare(a.Parts, b.Parts))
 	})
 	return list
 }

@@ -6,7 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // Settings control how rules are loaded.
@@ -24,31 +25,24 @@ type Vars map[string][]string
 // Set is a compiled set of rules. It is immutable and safe for concurrent use.
 type Set struct {
 	rules   []*Rule
-	root    *node
-	slots   int
-	general func() *general // computed once, on first use
+	program *expr.Program // of the rules' conditions; correlations have none
 }
 
-// newSet returns a set without rules. The caller adds them before the first Matcher is made,
-// because that computes Set.general from the rules present.
-func newSet(root *node, slots int) *Set {
-	set := &Set{root: root, slots: slots}
-	set.general = sync.OnceValue(func() *general { return newGeneral(set, set.extraFields()) })
-	return set
+// newSet returns the set of some rules, whose conditions are compiled by compile.
+func newSet(rules []*Rule, compile func(conditions []*expr.Tree, extra [][]expr.Field) *expr.Program) *Set {
+	conditions := make([]*expr.Tree, len(rules))
+	for i, rule := range rules {
+		conditions[i] = rule.Match
+	}
+	return &Set{rules: rules, program: compile(conditions, extraFields(rules))}
 }
 
 // Rules returns the rules that can be evaluated. Other parts of a Set refer to a rule by its index here.
 func (s *Set) Rules() []*Rule { return s.rules }
 
-// Matcher returns a new Matcher.
-func (s *Set) Matcher() *Matcher {
-	matcher := &Matcher{set: s, programs: map[typeKey]*program{}, slots: make([]slot, s.slots), general: s.general()}
-	if matcher.general.index != nil {
-		matcher.finder = newFinder(matcher.general.index)
-	}
-	matcher.results = make([]result, matcher.general.shared)
-	return matcher
-}
+// Matcher returns a new Matcher of the detections. Its indexes are those of Rules; a correlation
+// matches no event by itself.
+func (s *Set) Matcher() *expr.Matcher { return s.program.Matcher() }
 
 // loader compiles documents into a Set.
 type loader struct {
@@ -59,15 +53,15 @@ type loader struct {
 	docs       []*document
 	reports    map[*document]*Document
 	unreadable []Document
-	fields     *fields
+	fields     *expr.Fields
 	rules      map[*document]*Rule
 	order      []*Rule // in the order compiled: a correlation follows the rules that it counts
 	links      map[*Rule]links
 	compiling  []*document // correlations that are being compiled, the outermost first
 	errs       map[*document]error
-	filters    map[*document][]filter // by the detection that they narrow
-	used       map[*document]bool     // rules that a correlation refers to
-	standalone map[*document]bool     // those of used that also alert on their own
+	filters    map[*document][]*expr.Tree // by the detection that they narrow
+	used       map[*document]bool         // rules that a correlation refers to
+	standalone map[*document]bool         // those of used that also alert on their own
 
 	overlays       map[string]*overlay // by the id that they change
 	overlayReports []*Document         // one for each file
@@ -97,11 +91,11 @@ func load(settings Settings, sources []fs.FS) *loader {
 		vars:       settings.Vars,
 		common:     Vars{},
 		reports:    map[*document]*Document{},
-		fields:     newFields(),
+		fields:     expr.NewFields(),
 		rules:      map[*document]*Rule{},
 		links:      map[*Rule]links{},
 		errs:       map[*document]error{},
-		filters:    map[*document][]filter{},
+		filters:    map[*document][]*expr.Tree{},
 		used:       map[*document]bool{},
 		standalone: map[*document]bool{},
 		overlays:   map[string]*overlay{},
@@ -287,15 +281,14 @@ func (l *loader) alerts(d *document) bool { return !l.used[d] || l.standalone[d]
 // finish drops the detections that nothing uses and gives the remaining rules their indexes.
 func (l *loader) finish() (*Set, *Report) {
 	needed := l.needed()
-	l.fields.root.seal()
-	set := newSet(l.fields.root, len(l.fields.slots))
+	var rules []*Rule
 	index := map[*Rule]int{}
 
 	// Keep the order in which rules were compiled: bases come before their correlations.
 	for _, rule := range l.order {
 		if rule.Alert != nil || needed[rule] {
-			index[rule] = len(set.rules)
-			set.rules = append(set.rules, rule)
+			index[rule] = len(rules)
+			rules = append(rules, rule)
 		}
 	}
 
@@ -309,7 +302,7 @@ func (l *loader) finish() (*Set, *Report) {
 		}
 	}
 
-	return set, l.report(needed)
+	return newSet(rules, l.fields.Program), l.report(needed)
 }
 
 // needed returns the rules that some alerting correlation counts, directly or not.

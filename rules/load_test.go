@@ -13,6 +13,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	sigma "github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // only loads one file and returns the fate of its last document.
@@ -26,7 +27,7 @@ func only(t *testing.T, vars rules.Vars, text string) (*rules.Set, rules.Documen
 }
 
 // ignored are the parts of a Rule that tests of a whole one leave out.
-var ignored = cmp.Options{cmpopts.IgnoreUnexported(rules.Rule{}, rules.Field{}), cmpopts.EquateEmpty()}
+var ignored = cmp.Options{cmpopts.IgnoreFields(rules.Rule{}, "Match"), cmpopts.IgnoreUnexported(expr.Field{}), cmpopts.EquateEmpty()}
 
 func TestLoadDetection(t *testing.T) {
 	set := mustLoad(t, nil, `
@@ -58,11 +59,10 @@ x-tenantwatch-alert:
   group-by: data.ip
 `)
 	want := []*rules.Rule{{ID: "11111111-2222-3333-4444-555555555555", Name: "things", Title: "Many things", Description: "What it is.",
-		Status: "test", Level: "high", Tags: []string{"attack.t1110", "tenantwatch.attack"}, FalsePositives: []string{"Tests."},
-		Prevention: "First.\nSecond.", Explanation: "Because.", File: "rule.yml", Line: 2, Types: []string{"fp", "fu"},
-		Extra: map[string]any{"splunk": "search *\n", "comments": map[string]any{"a": []any{1}}, "explanation": "Because.", "prevention": []any{"First.", "Second."}},
+		Level: "high", Tags: []string{"attack.t1110", "tenantwatch.attack"}, FalsePositives: []string{"Tests."},
+		Prevention: "First.\nSecond.", File: "rule.yml", Line: 2, Types: []string{"fp", "fu"},
 		Alert: &rules.Alert{Class: rules.ClassEvent, Levels: []rules.Level{{Name: "high", Count: 1}}, ResolveBelow: 1, KeepFiringFor: 2 * time.Hour,
-			Summary: "{ip} failed {count} times", GroupBy: []rules.Field{{Path: "ip"}}}}}
+			Summary: "{ip} failed {count} times", GroupBy: []expr.Field{{Path: "ip"}}}}}
 	if diff := cmp.Diff(want, set.Rules(), ignored); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
@@ -107,9 +107,9 @@ x-tenantwatch-alert:
 	want := &rules.Rule{ID: "c", Title: "c", Description: "D.", Level: "medium", Tags: []string{"x.y"}, FalsePositives: []string{"F."}, Prevention: "P.",
 		File: "rule.yml", Line: 13, Types: []string{"fp"},
 		Alert: &rules.Alert{Class: rules.ClassCondition, Levels: []rules.Level{{Name: "medium", Count: 10}, {Name: "high", Count: 50}, {Name: "critical", Count: 100}},
-			ResolveBelow: 5, KeepFiringFor: 30 * time.Second, GroupBy: []rules.Field{{Path: "ip"}, {Path: "details.x"}}},
+			ResolveBelow: 5, KeepFiringFor: 30 * time.Second, GroupBy: []expr.Field{{Path: "ip"}, {Path: "details.x"}}},
 		Correlation: &rules.Correlation{Spec: spec("value_count", sigma.Spec{Rules: 1, Timespan: 48 * time.Hour, Bounds: []sigma.Bound{{Op: "gte", Than: 10}}}),
-			Sources: []rules.Source{{Rule: 0, GroupBy: []rules.Field{{Path: "ip"}, {Path: "details.x"}}, Values: []rules.Field{{Path: "user_id"}, {Path: "user_name"}}}}}}
+			Sources: []rules.Source{{Rule: 0, GroupBy: []expr.Field{{Path: "ip"}, {Path: "details.x"}}, Values: []expr.Field{{Path: "user_id"}, {Path: "user_name"}}}}}}
 	if diff := cmp.Diff(want, got[1], ignored); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}

@@ -64,7 +64,7 @@ func TestManner(t *testing.T) {
 		t.Errorf("%d files, cases of %d: %v", len(files), len(manner), err)
 	}
 	for _, r := range set.Rules() {
-		if r.Level != "medium" || r.Correlation == nil && (r.Extra["splunk"] == nil || r.Prevention == "" || r.Explanation == "") {
+		if r.Level != "medium" || r.Correlation == nil && r.Prevention == "" {
 			t.Errorf("%s lost its keys: %+v", r.File, r)
 		}
 		if r.Correlation != nil && (!strings.HasSuffix(r.ID, "#1") || len(r.Correlation.Sources) != 1 || set.Rules()[r.Correlation.Sources[0].Rule].File != r.File) {
@@ -131,7 +131,7 @@ func TestMannerUnset(t *testing.T) {
 // them.
 func TestMannerLint(t *testing.T) {
 	settings := rules.Settings{Vars: catalogVars}
-	for _, f := range append(settings.Lint(nil, os.DirFS(mannerDir)), settings.Lint(nil, builtin.FS(), os.DirFS(mannerDir))...) {
+	for _, f := range append(settings.Lint(os.DirFS(mannerDir)), settings.Lint(builtin.FS(), os.DirFS(mannerDir))...) {
 		if f.Severity == rules.SeverityError {
 			t.Errorf("%+v", f)
 		}

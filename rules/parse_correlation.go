@@ -315,19 +315,3 @@ func parseTimespan(text string) (time.Duration, error) {
 	}
 	return time.Duration(n) * unit, nil
 }
-
-// list reads one or several field names.
-func (f *fields) list(node *yaml.Node) ([]Field, error) {
-	names, err := texts(node)
-	if err != nil {
-		return nil, err
-	}
-	var list []Field
-	for _, name := range names {
-		if name == "" {
-			return nil, fmt.Errorf("line %d: a field has no name", node.Line)
-		}
-		list = append(list, f.field(name))
-	}
-	return list, nil
-}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // maxExpanded bounds the number of values that one value with placeholders expands to.
@@ -130,11 +132,11 @@ func (d *detection) values(node *yaml.Node, mods modifiers) ([]*yaml.Node, error
 
 // escape quotes a variable's value so that it is taken literally where it is inserted.
 func escape(s string, mods modifiers) string {
-	if mods.op == "re" {
+	switch mods.op {
+	case "re":
 		return regexp.QuoteMeta(s)
-	}
-	if mods.op == "cidr" {
+	case "cidr":
 		return s
 	}
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`).Replace(s)
+	return expr.Escape(s)
 }

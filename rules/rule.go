@@ -9,7 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // Class says how an alert of a rule ends.
@@ -31,23 +34,16 @@ type Rule struct {
 	Name           string
 	Title          string
 	Description    string
-	Status         string
 	Level          string // informational, low, medium, high, critical
 	Tags           []string
 	FalsePositives []string
-	Prevention     string         // advice, from the key "prevention"
-	Explanation    string         // from the key "explanation"
-	Extra          map[string]any // top-level keys unknown to Sigma, as decoded
+	Prevention     string // advice, from the key "prevention"
 	File           string
 	Line           int
 	Types          []string     // event types it can match, * being a wildcard; nil for any
 	Alert          *Alert       // how it alerts; nil if it only serves correlations
+	Match          *expr.Tree   // which events a detection matches; nil for a correlation
 	Correlation    *Correlation // nil for a detection
-
-	match     expr
-	readsType bool     // match tests the event's type
-	outline   *outline // of match
-	types     types
 }
 
 // Alert is how a rule alerts.
@@ -61,8 +57,8 @@ type Alert struct {
 	// Summary may have {count}, {percent}, {threshold}, {window}, {level}, {tenant} and {FIELD}
 	// of the group.
 	Summary       string
-	GroupBy       []Field // one alert for each combination of values
-	Investigation string  // the saved query to run next, see schema.Investigations; empty for none
+	GroupBy       []expr.Field // one alert for each combination of values
+	Investigation string       // the saved query to run next, see schema.Investigations; empty for none
 }
 
 // Level is a severity and the count, or value, from which it applies. The first
@@ -93,13 +89,10 @@ func (d *document) rule() (*Rule, error) {
 		Name:           d.name,
 		Title:          d.title,
 		Description:    d.text("description"),
-		Status:         d.text("status"),
 		Level:          strings.ToLower(d.text("level")),
 		Tags:           d.list("tags"),
 		FalsePositives: d.list("falsepositives"),
 		Prevention:     strings.Join(d.list("prevention"), "\n"),
-		Explanation:    strings.Join(d.list("explanation"), "\n"),
-		Extra:          d.extra(),
 		File:           d.file,
 		Line:           d.line,
 	}
@@ -122,7 +115,7 @@ type alertKeys struct {
 
 // alert compiles x-tenantwatch-alert over the defaults. groupBy and threshold
 // are the correlation's; a detection has no groupBy and the threshold 1.
-func (d *document) alert(rule *Rule, f *fields, groupBy []Field, threshold float64) (*Alert, error) {
+func (d *document) alert(rule *Rule, f *expr.Fields, groupBy []expr.Field, threshold float64) (*Alert, error) {
 	keys := alertKeys{Alert: &Alert{Class: ClassEvent, GroupBy: groupBy, Levels: []Level{{rule.Level, threshold}}}}
 	if rule.Correlation != nil {
 		keys.Class = ClassCondition
@@ -161,7 +154,7 @@ func (d *document) alert(rule *Rule, f *fields, groupBy []Field, threshold float
 }
 
 // read reads one key.
-func (a *alertKeys) read(e entry, rule *Rule, f *fields) (err error) {
+func (a *alertKeys) read(e entry, rule *Rule, f *expr.Fields) (err error) {
 	switch e.key {
 	case "class":
 		if a.Class = Class(e.value.Value); a.Class != ClassEvent && a.Class != ClassCondition {
@@ -185,12 +178,28 @@ func (a *alertKeys) read(e entry, rule *Rule, f *fields) (err error) {
 		if rule.Correlation != nil {
 			return errors.New("a correlation has its own group-by")
 		}
-		a.GroupBy, err = f.list(e.value)
+		a.GroupBy, err = fieldList(f, e.value)
 	default:
 		return errors.New("unknown key")
 	}
 
 	return err
+}
+
+// fieldList reads one or several field names.
+func fieldList(f *expr.Fields, node *yaml.Node) ([]expr.Field, error) {
+	names, err := texts(node)
+	if err != nil {
+		return nil, err
+	}
+	var list []expr.Field
+	for _, name := range names {
+		if name == "" {
+			return nil, fmt.Errorf("line %d: a field has no name", node.Line)
+		}
+		list = append(list, f.Field(name))
+	}
+	return list, nil
 }
 
 // check refuses keys that do not fit each other or the correlation, which is nil for a

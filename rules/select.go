@@ -2,10 +2,10 @@ package rules
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // Select returns a Set with the alerting rules for which keep returns true and the rules that
@@ -13,8 +13,7 @@ import (
 // new Set reads only the fields that its rules need.
 func (s *Set) Select(keep func(*Rule) bool) *Set {
 	needed, alerts := s.selected(keep)
-	out := newSet(&node{slot: -1}, s.slots)
-	out.root.add(Field{Path: typeField})
+	var rules []*Rule
 
 	// The new index of each rule, by its old one.
 	index := make([]int, len(s.rules))
@@ -42,13 +41,11 @@ func (s *Set) Select(keep func(*Rule) bool) *Set {
 			selected.Correlation = &corr
 		}
 
-		index[i] = len(out.rules)
-		out.rules = append(out.rules, &selected)
-		selected.reads(out.root.add)
+		index[i] = len(rules)
+		rules = append(rules, &selected)
 	}
 
-	out.root.seal()
-	return out
+	return newSet(rules, s.program.With)
 }
 
 // selected returns, by index, whether a rule is needed and whether it alerts on its own.
@@ -97,112 +94,31 @@ func (s *Set) WithThreshold(rule *Rule, than float64) *Set {
 	return &out
 }
 
-// reads calls add for every field that a rule needs.
-func (r *Rule) reads(add func(Field)) {
-	if r.match != nil {
-		reads(r.match, add)
-	}
-	if r.Alert != nil && r.Correlation == nil {
-		each(r.Alert.GroupBy, add)
-	}
-	if r.Correlation != nil {
-		for _, source := range r.Correlation.Sources {
-			each(source.GroupBy, add)
-			each(source.Values, add)
-		}
-	}
-}
-
-func each(list []Field, f func(Field)) {
-	for _, field := range list {
-		f(field)
-	}
-}
-
-// reads calls add for every field that an expression tests.
-func reads(x expr, add func(Field)) {
-	switch x := x.(type) {
-	case and:
-		for _, part := range x {
-			reads(part, add)
-		}
-	case or:
-		for _, part := range x {
-			reads(part, add)
-		}
-	case not:
-		reads(x.x, add)
-	case exists:
-		add(x.field)
-	case *test:
-		if !x.isKeyword() {
-			add(x.field)
-		}
-		for _, check := range x.checks {
-			if ref, ok := check.(fieldRef); ok {
-				add(ref.other)
-			}
-		}
-	}
-}
-
-// searchesAll reports whether an expression has a keyword, which searches every member.
-func searchesAll(x expr) bool {
-	switch x := x.(type) {
-	case and:
-		return slices.ContainsFunc(x, searchesAll)
-	case or:
-		return slices.ContainsFunc(x, searchesAll)
-	case not:
-		return searchesAll(x.x)
-	case *test:
-		return x.isKeyword()
-	}
-	return false
-}
-
 // Members returns the sorted names of the top-level members of an event that the rules read: the
 // first steps of their fields' paths. all is true if they search every member.
-func (s *Set) Members() (names []string, all bool) {
-	// The root's children are the first steps of all paths.
-	for step := range s.root.children {
-		names = append(names, step)
-	}
-	slices.Sort(names)
-	return names, slices.ContainsFunc(s.rules, func(r *Rule) bool { return r.match != nil && searchesAll(r.match) })
-}
+func (s *Set) Members() (names []string, all bool) { return s.program.Members() }
+
+// Needles returns pieces of JSON of which at least one, in whatever case, is in a member of every
+// event that the rules match, unless the member has letters beyond ASCII or escape sequences. It
+// returns nil if none are known.
+func (s *Set) Needles(member string) []string { return s.program.Needles(member) }
 
 // Types returns the sorted event types that the rules can match, * being a wildcard; nil for any.
 func (s *Set) Types() []string {
-	return s.typesOf(func(int, *Rule) bool { return true })
+	return s.typesOf(func(int) bool { return true })
 }
 
 // TypesReading returns those of the Types for which the rules read a certain member.
 func (s *Set) TypesReading(member string) []string {
-	extra := s.extraFields()
-	return s.typesOf(func(i int, r *Rule) bool {
-		if searchesAll(r.match) {
-			return true
-		}
-
-		// Otherwise look for a field below the member.
-		found := false
-		add := func(f Field) {
-			first, _, _ := strings.Cut(f.Path, ".")
-			found = found || first == member
-		}
-		reads(r.match, add)
-		each(extra[i], add)
-		return found
-	})
+	return s.typesOf(func(i int) bool { return s.program.Reads(i, member) })
 }
 
 // typesOf returns the types of the detections for which choose returns true; nil for any.
-func (s *Set) typesOf(choose func(i int, r *Rule) bool) []string {
+func (s *Set) typesOf(choose func(index int) bool) []string {
 	list := []string{}
 	for i, rule := range s.rules {
-		if rule.Correlation == nil && choose(i, rule) {
-			if rule.types == nil {
+		if rule.Correlation == nil && choose(i) {
+			if rule.Types == nil {
 				return nil
 			}
 			list = append(list, rule.Types...)
@@ -227,4 +143,35 @@ func (s *Set) Span(rule *Rule) time.Duration {
 		longest = max(longest, s.Span(s.rules[source.Rule]))
 	}
 	return corr.Timespan + corr.Over + longest
+}
+
+// extraFields returns, for each detection, the fields that are read in addition to those it
+// tests: for its alert's group and for the correlations that count it.
+func extraFields(rules []*Rule) [][]expr.Field {
+	list := make([][]expr.Field, len(rules))
+
+	// Backward, since a correlation comes after the rules that it counts.
+	for i, rule := range slices.Backward(rules) {
+		if rule.Correlation == nil {
+			if rule.Alert != nil {
+				list[i] = append(list[i], rule.Alert.GroupBy...)
+			}
+			continue
+		}
+
+		all := list[i]
+		for _, source := range rule.Correlation.Sources {
+			all = slices.Concat(all, source.GroupBy, source.Values)
+		}
+
+		for _, source := range rule.Correlation.Sources {
+			list[source.Rule] = append(list[source.Rule], all...)
+		}
+
+		for _, index := range rule.Correlation.Among {
+			list[index] = append(list[index], all...)
+		}
+	}
+
+	return list
 }

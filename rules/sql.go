@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -212,12 +213,12 @@ func (b *sqlBuilder) with(subqueries ...string) string {
 // detection returns the query for the events that a detection matches.
 func (b *sqlBuilder) detection(rule *Rule) (string, error) {
 	indent := "  "
-	_, isOr := rule.match.(or)
+	isOr := rule.Match.Op == expr.OpOr
 	if isOr {
 		indent += "  "
 	}
 
-	where, err := b.condition(rule.match, indent)
+	where, err := b.condition(rule.Match, indent)
 	if err != nil {
 		return "", err
 	}

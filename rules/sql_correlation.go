@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // The SQL of a correlation is a chain of subqueries. "matched" has the events that any of the
@@ -32,7 +33,7 @@ type sqlChain struct {
 	// flags has, by detection, the column of matched that says whether it matches. It is empty
 	// if there is only one detection.
 	flags      map[int]string
-	fields     []Field           // that are read
+	fields     []expr.Field      // that are read
 	columns    map[string]string // by path: the column of matched that has the texts there
 	held       map[int]string    // by correlation: the condition that it holds at an event
 	subqueries []string
@@ -118,7 +119,7 @@ func (c *sqlChain) collect(rule *Rule) {
 		}
 
 		for _, field := range slices.Concat(source.GroupBy, source.Values) {
-			if !slices.ContainsFunc(c.fields, func(known Field) bool { return known.Path == field.Path }) {
+			if !slices.ContainsFunc(c.fields, func(known expr.Field) bool { return known.Path == field.Path }) {
 				c.fields = append(c.fields, field)
 			}
 		}
@@ -138,12 +139,12 @@ func (c *sqlChain) matched(lookback time.Duration) error {
 	var matches []string
 	for _, i := range c.detections {
 		rule := c.set.rules[i]
-		condition, err := c.condition(rule.match, "        ")
+		condition, err := c.condition(rule.Match, "        ")
 		if err != nil {
 			return fmt.Errorf("%s:%d: %s: %w", rule.File, rule.Line, rule.Title, err)
 		}
 		if len(c.detections) == 1 {
-			if _, ok := rule.match.(or); ok {
+			if rule.Match.Op == expr.OpOr {
 				condition = "(" + condition + ")"
 			}
 			matches = []string{condition}

@@ -3,6 +3,7 @@ package rules
 import (
 	"fmt"
 
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/rules/tosql"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -20,8 +21,8 @@ func located(place tosql.Place) (json, path string) {
 
 // texts returns the list of the texts that an event has at a field. empty says that empty texts
 // must be included.
-func (b *sqlBuilder) texts(f Field, empty bool) string {
-	if f.slot == everywhere {
+func (b *sqlBuilder) texts(f expr.Field, empty bool) string {
+	if f == expr.Anywhere() {
 		return b.use("everywhere") + "(raw)"
 	}
 	elsewhere := "rest"
@@ -30,7 +31,7 @@ func (b *sqlBuilder) texts(f Field, empty bool) string {
 	}
 
 	// The first type counts, and a member of an array is not a type.
-	if f.Path == typeField {
+	if f.Path == expr.TypeField {
 		b.use("scalars")
 		return "if(type = '', scalars([JSONExtractRaw(" + elsewhere + ", 'type')]), [toString(type)])"
 	}
@@ -54,9 +55,9 @@ func (b *sqlBuilder) texts(f Field, empty bool) string {
 }
 
 // present returns the condition that a field is present, with any value.
-func (b *sqlBuilder) present(f Field) string {
+func (b *sqlBuilder) present(f expr.Field) string {
 	switch f.Path {
-	case typeField:
+	case expr.TypeField:
 		return "(type != '' OR JSONHas(raw, 'type'))"
 	case "details":
 		return "(details != '')"
@@ -72,9 +73,9 @@ func (b *sqlBuilder) present(f Field) string {
 }
 
 // absent returns the condition that a field is absent or null.
-func (b *sqlBuilder) absent(f Field) string {
+func (b *sqlBuilder) absent(f expr.Field) string {
 	switch f.Path {
-	case typeField:
+	case expr.TypeField:
 		return "type = '' AND JSONExtractRaw(raw, 'type') IN ('', 'null')"
 	case "details":
 		return "has(" + b.use("unfold") + "([if(details = '', 'null', details)]), 'null')"

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -19,28 +20,31 @@ var errBacktracks = errors.New("RE2 does not support it, and ClickHouse has no o
 
 // condition returns an expression over an event's columns. The parts of an and, and of an or
 // inside of an and, are on separate lines.
-func (b *sqlBuilder) condition(x expr, indent string) (string, error) {
-	switch x := x.(type) {
-	case and:
-		return b.joined(x, "AND", indent)
-	case or:
-		return b.joined(x, "OR", indent)
-	case not:
-		part, err := b.condition(x.x, indent+"  ")
+func (b *sqlBuilder) condition(tree *expr.Tree, indent string) (string, error) {
+	switch tree.Op {
+	case expr.OpAnd:
+		return b.joined(tree.Parts, "AND", indent)
+	case expr.OpOr:
+		return b.joined(tree.Parts, "OR", indent)
+	case expr.OpNot:
+		part, err := b.condition(tree.Parts[0], indent+"  ")
 		return "NOT (" + part + ")", err
-	case *test:
-		return b.test(x)
-	case exists:
-		present := b.present(x.field)
-		if x.want {
+	}
+
+	switch leaf := tree.Leaf.(type) {
+	case *expr.Test:
+		return b.test(leaf)
+	case expr.Exists:
+		present := b.present(leaf.Field)
+		if leaf.Want {
 			return present, nil
 		}
 		return "NOT " + present, nil
 	}
-	return "", fmt.Errorf("%T has no SQL", x)
+	return "", fmt.Errorf("%T has no SQL", tree.Leaf)
 }
 
-func (b *sqlBuilder) joined(list []expr, op, indent string) (string, error) {
+func (b *sqlBuilder) joined(list []*expr.Tree, op, indent string) (string, error) {
 	if len(list) == 0 {
 		return strconv.FormatBool(op == "AND"), nil
 	}
@@ -50,11 +54,8 @@ func (b *sqlBuilder) joined(list []expr, op, indent string) (string, error) {
 
 	var parts []string
 	for _, operand := range list {
-		_, isAnd := operand.(and)
-		_, isOr := operand.(or)
-
 		// Parentheses, and deeper indentation, for a combination inside of another.
-		nested := isAnd || isOr
+		nested := operand.Op == expr.OpAnd || operand.Op == expr.OpOr
 		inner := indent
 		if nested {
 			inner += "  "
@@ -75,57 +76,57 @@ func (b *sqlBuilder) joined(list []expr, op, indent string) (string, error) {
 }
 
 // test returns the condition of a test. It follows test.holds.
-func (b *sqlBuilder) test(t *test) (string, error) {
+func (b *sqlBuilder) test(t *expr.Test) (string, error) {
 	parts, err := b.testParts(t)
 	if err != nil {
 		return "", err
 	}
 	op := " OR "
-	if t.all {
+	if t.All {
 		op = " AND "
 	}
 
 	text := strings.Join(parts, op)
 
 	switch {
-	case t.negate:
+	case t.Negate:
 		return "NOT (" + text + ")", nil
-	case len(parts) > 1 || len(t.checks) > 1 && b.plainType(t):
+	case len(parts) > 1 || len(t.Checks) > 1 && b.plainType(t):
 		return "(" + text + ")", nil
 	}
 	return text, nil
 }
 
 // testParts returns the conditions that a test combines with and, if all is set, or with or.
-func (b *sqlBuilder) testParts(t *test) ([]string, error) {
+func (b *sqlBuilder) testParts(t *expr.Test) ([]string, error) {
 	var checks []string
 
 	// empty says that an empty text satisfies one of the checks.
 	empty := false
-	for _, check := range t.checks {
+	for _, check := range t.Checks {
 		text, err := b.check(check, "x")
 		if err != nil {
 			return nil, err
 		}
 		checks = append(checks, text)
-		empty = empty || acceptsEmpty(check)
+		empty = empty || expr.AcceptsEmpty(check)
 	}
 
 	var parts []string
-	if t.absent {
-		parts = append(parts, b.absent(t.field))
+	if t.Absent {
+		parts = append(parts, b.absent(t.Field))
 	}
 
 	anyText := func(condition string) string {
-		return "arrayExists(x -> " + condition + ", " + b.texts(t.field, empty) + ")"
+		return "arrayExists(x -> " + condition + ", " + b.texts(t.Field, empty) + ")"
 	}
 	switch {
-	case len(checks) == 0 && !t.absent:
+	case len(checks) == 0 && !t.Absent:
 		// An empty list, from an empty variable, matches nothing.
 		return []string{"false"}, nil
 	case len(checks) == 0:
 		return parts, nil
-	case t.all:
+	case t.All:
 		for _, part := range checks {
 			parts = append(parts, anyText(part))
 		}
@@ -134,10 +135,10 @@ func (b *sqlBuilder) testParts(t *test) ([]string, error) {
 
 	// The column of the type needs no list of texts, which is faster.
 	if b.plainType(t) {
-		text, err := b.anyOf(t.checks, "type")
+		text, err := b.anyOf(t.Checks, "type")
 		return append(parts, text), err
 	}
-	text, err := b.anyOf(t.checks, "x")
+	text, err := b.anyOf(t.Checks, "x")
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +146,7 @@ func (b *sqlBuilder) testParts(t *test) ([]string, error) {
 }
 
 // anyOf returns the condition that one of the checks holds for the text x.
-func (b *sqlBuilder) anyOf(checks []check, x string) (string, error) {
+func (b *sqlBuilder) anyOf(checks []expr.Check, x string) (string, error) {
 	var list []string
 	for _, check := range checks {
 		text, err := b.check(check, x)
@@ -160,34 +161,34 @@ func (b *sqlBuilder) anyOf(checks []check, x string) (string, error) {
 // plainType reports whether a test only compares the type with names of types. Then the column
 // is sufficient: a value that is not in the column, such as null, a number or a boolean, is not
 // a name, and a member of an array is never the event's type.
-func (b *sqlBuilder) plainType(t *test) bool {
-	if t.field.Path != typeField || t.all || len(t.checks) == 0 {
+func (b *sqlBuilder) plainType(t *expr.Test) bool {
+	if t.Field.Path != expr.TypeField || t.All || len(t.Checks) == 0 {
 		return false
 	}
-	return !slices.ContainsFunc(t.checks, func(c check) bool { return !onlyNames(c) })
+	return !slices.ContainsFunc(t.Checks, func(c expr.Check) bool { return !onlyNames(c) })
 }
 
 // onlyNames reports whether a check cannot hold for a number or a boolean.
-func onlyNames(c check) bool {
+func onlyNames(c expr.Check) bool {
 	switch c := c.(type) {
-	case oneOf:
+	case expr.OneOf:
 		for text := range c {
 			if !isName(text) {
 				return false
 			}
 		}
 		return true
-	case pattern:
-		if c.shape == exact {
-			return isName(c.text)
+	case expr.Pattern:
+		if c.Shape == expr.ShapeExact {
+			return isName(c.Text)
 		}
-		if c.shape != prefix || c.text == "" {
+		if c.Shape != expr.ShapePrefix || c.Text == "" {
 			return false
 		}
 
 		// No number or boolean starts like this.
-		low := strings.ToLower(c.text)
-		return !strings.ContainsAny(c.text[:1], "-0123456789") &&
+		low := strings.ToLower(c.Text)
+		return !strings.ContainsAny(c.Text[:1], "-0123456789") &&
 			!strings.HasPrefix("true", low) && !strings.HasPrefix("false", low)
 	}
 
@@ -200,61 +201,50 @@ func isName(text string) bool {
 	return text != "" && err != nil && text != "true" && text != "false"
 }
 
-// acceptsEmpty reports whether a check may hold for an empty text.
-func acceptsEmpty(c check) bool {
-	switch c := c.(type) {
-	case fieldRef:
-		return true
-	case anyOf:
-		return slices.ContainsFunc(c, acceptsEmpty)
-	}
-	return c.member(&Matcher{}, &value{kind: kindString})
-}
-
 // check returns the condition that a check holds for the text x.
-func (b *sqlBuilder) check(c check, x string) (string, error) {
+func (b *sqlBuilder) check(c expr.Check, x string) (string, error) {
 	switch c := c.(type) {
-	case oneOf:
+	case expr.OneOf:
 		return b.oneOf(c, x), nil
-	case anyOf:
+	case expr.AnyOf:
 		text, err := b.anyOf(c, x)
 		return "(" + text + ")", err
-	case pattern:
+	case expr.Pattern:
 		return b.pattern(c, x), nil
-	case number:
-		return fmt.Sprintf("%s(%s, %s)", b.use("same_number"), x, schema.Literal(c.text)), nil
-	case ordering:
-		operator := correlation.SQLOperator(c.op)
+	case expr.Number:
+		return fmt.Sprintf("%s(%s, %s)", b.use("same_number"), x, schema.Literal(c.Text)), nil
+	case expr.Ordering:
+		operator := correlation.SQLOperator(c.Op)
 
 		// A float64 does not hold every whole number of this size: compare them as Int256.
-		if math.Abs(c.limit) >= 1<<53 && integer([]byte(c.text)) {
+		if math.Abs(c.Limit) >= 1<<53 && c.Whole() {
 			b.use("number")
-			return fmt.Sprintf("%s(%s, %s) %s 0", b.use("order"), x, schema.Literal(c.text), operator), nil
+			return fmt.Sprintf("%s(%s, %s) %s 0", b.use("order"), x, schema.Literal(c.Text), operator), nil
 		}
-		return fmt.Sprintf("%s(%s) %s %s", b.use("number"), x, operator, correlation.SQLFloat(c.limit)), nil
-	case timePart:
-		part := sqlTimeParts[c.part]
+		return fmt.Sprintf("%s(%s) %s %s", b.use("number"), x, operator, correlation.SQLFloat(c.Limit)), nil
+	case expr.TimePart:
+		part := sqlTimeParts[c.Part]
 		return fmt.Sprintf("ifNull(%s(%s(%s)) %s %s, false)",
-			part, b.use("time_of"), x, correlation.SQLOperator(c.op), correlation.SQLFloat(c.limit)), nil
-	case network:
+			part, b.use("time_of"), x, correlation.SQLOperator(c.Op), correlation.SQLFloat(c.Limit)), nil
+	case expr.Network:
 		b.note(noteZone)
 		return networkSQL(netip.Prefix(c), x), nil
-	case regex:
+	case expr.Regex:
 		source := c.String()
 		if strings.Contains(strings.ReplaceAll(source, `\.`, ""), ".") {
 			// In ClickHouse, a dot matches a newline.
 			source = "(?-s)" + source
 		}
 		return "match(" + x + ", " + schema.Literal(source) + ")", nil
-	case backtracking:
-		return "", fmt.Errorf("the regular expression %s: %w", c.source, errBacktracks)
-	case fieldRef:
+	case expr.Backtracking:
+		return "", fmt.Errorf("the regular expression %s: %w", c.Source, errBacktracks)
+	case expr.FieldRef:
 		low := func(text string) string { return text }
-		if !c.cased {
+		if !c.Cased {
 			low = func(text string) string { return "lowerUTF8(" + text + ")" }
 			b.note(noteCase)
 		}
-		return "arrayExists(y -> " + compared(c.shape, low(x), low("y")) + ", " + b.texts(c.other, true) + ")", nil
+		return "arrayExists(y -> " + compared(c.Shape, low(x), low("y")) + ", " + b.texts(c.Other, true) + ")", nil
 	}
 
 	return "", fmt.Errorf("%T has no SQL", c)
@@ -266,10 +256,10 @@ var sqlTimeParts = map[string]string{"minute": "toMinute", "hour": "toHour", "da
 
 // oneOf returns the condition that the text x equals one of a list. For ASCII, lower is enough,
 // which is faster and has no exceptions.
-func (b *sqlBuilder) oneOf(c oneOf, x string) string {
+func (b *sqlBuilder) oneOf(c expr.OneOf, x string) string {
 	var ascii, others []string
 	for _, text := range slices.Sorted(maps.Keys(c)) {
-		if isASCII(text) {
+		if plainASCII(text) {
 			ascii = append(ascii, schema.Literal(text))
 		} else {
 			others = append(others, schema.Literal(text))
@@ -297,28 +287,29 @@ func in(list []string) string {
 	return " IN (" + strings.Join(list, ", ") + ")"
 }
 
-func isASCII(text string) bool {
+// plainASCII reports whether lower has the same result as lowerUTF8.
+func plainASCII(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r > 127 })
 }
 
 // compared returns the comparison of two texts.
-func compared(s shape, text, want string) string {
+func compared(s expr.Shape, text, want string) string {
 	switch s {
-	case prefix:
+	case expr.ShapePrefix:
 		return "startsWith(" + text + ", " + want + ")"
-	case suffix:
+	case expr.ShapeSuffix:
 		return "endsWith(" + text + ", " + want + ")"
-	case contains:
+	case expr.ShapeContains:
 		return "position(" + text + ", " + want + ") > 0"
 	}
 	return text + " = " + want
 }
 
 // pattern returns the condition that a Sigma string matches the text x.
-func (b *sqlBuilder) pattern(p pattern, x string) string {
-	if !p.cased {
-		beyondASCII := func(part string) bool { return !isASCII(strings.ReplaceAll(part, string(wildOne), "")) }
-		if isASCII(p.text) && !slices.ContainsFunc(p.parts, beyondASCII) {
+func (b *sqlBuilder) pattern(p expr.Pattern, x string) string {
+	if !p.Cased {
+		beyondASCII := func(part string) bool { return !plainASCII(strings.ReplaceAll(part, string(expr.WildOne), "")) }
+		if plainASCII(p.Text) && !slices.ContainsFunc(p.Parts, beyondASCII) {
 			x = "lower(" + x + ")"
 		} else {
 			b.note(noteCase)
@@ -326,14 +317,14 @@ func (b *sqlBuilder) pattern(p pattern, x string) string {
 		}
 	}
 
-	if p.shape != glob {
-		return compared(p.shape, x, schema.Literal(p.text))
+	if p.Shape != expr.ShapeGlob {
+		return compared(p.Shape, x, schema.Literal(p.Text))
 	}
 
 	// Escape the characters that LIKE treats as wildcards.
-	replacer := strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`, string(wildOne), "_")
+	replacer := strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`, string(expr.WildOne), "_")
 	var parts []string
-	for _, part := range p.parts {
+	for _, part := range p.Parts {
 		parts = append(parts, replacer.Replace(part))
 	}
 	return x + " LIKE " + schema.Literal(strings.Join(parts, "%"))

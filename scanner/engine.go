@@ -10,6 +10,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -60,7 +61,7 @@ const (
 type Engine struct {
 	cfg     Config
 	set     *rules.Set
-	matcher *rules.Matcher
+	matcher *expr.Matcher
 	rules   []*ruleState // alerting rules and correlations that others count
 	feeds   [][]feed     // by detection: the rules that count it
 	clocks  map[clockKey]*clock
@@ -75,12 +76,12 @@ type Engine struct {
 	out        []schema.Alert
 
 	// Scratch space.
-	aliased []*group     // groups of one rule, see evaluateRule
-	key     []byte       // current group key, see setKey
-	quoted  uint64       // bit i: part i of key is a string
-	parts   []rules.Text // see findKeys
+	aliased []*group    // groups of one rule, see evaluateRule
+	key     []byte      // current group key, see setKey
+	quoted  uint64      // bit i: part i of key is a string
+	parts   []expr.Text // see findKeys
 	ends    []int
-	texts   []rules.Text // see valuesOf
+	texts   []expr.Text // see valuesOf
 	values  []uint64
 
 	// Totals for Status.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/rules/tosql"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -257,7 +258,7 @@ func (x *Explainer) keysAt(state *ruleState, source int) [][]Key {
 
 		texts := unique(x.engine.appendTexts(nil, field))
 		if part.Found = len(texts) > 0; !part.Found {
-			texts = []rules.Text{{}}
+			texts = []expr.Text{{}}
 		}
 
 		// Extend each key so far by each value of the field.
@@ -477,8 +478,8 @@ func (x *Explainer) serves(r *rules.Rule) bool {
 }
 
 // explain returns the match tree of a detection.
-func (x *Explainer) explain(r *rules.Rule) *rules.Explanation {
-	return x.engine.matcher.Explain(x.event.Raw, r)
+func (x *Explainer) explain(r *rules.Rule) *expr.Explanation {
+	return x.engine.matcher.Explain(x.event.Raw, r.Match)
 }
 
 // readEvent makes the matcher read all fields of the explained event, by explaining

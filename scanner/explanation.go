@@ -3,7 +3,7 @@ package scanner
 import (
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -50,17 +50,17 @@ type Transition struct {
 
 // State is the state of a rule right after the event.
 type State struct {
-	RuleID    string             `json:"rule_id"`
-	Title     string             `json:"title"`
-	Type      string             `json:"type"` // detection, or the type of the correlation
-	File      string             `json:"file"`
-	Line      int                `json:"line"`
-	Occurs    bool               `json:"occurs"`              // the detection matches, or the condition holds
-	Match     *rules.Explanation `json:"match,omitempty"`     // of a detection
-	Condition string             `json:"condition,omitempty"` // of a correlation, in words
-	Timespan  schema.Seconds     `json:"timespan_seconds,omitempty"`
-	Counts    []Counted          `json:"counts,omitempty"` // the rules that a correlation counts
-	Groups    []Group            `json:"groups,omitempty"` // that the event belongs to
+	RuleID    string            `json:"rule_id"`
+	Title     string            `json:"title"`
+	Type      string            `json:"type"` // detection, or the type of the correlation
+	File      string            `json:"file"`
+	Line      int               `json:"line"`
+	Occurs    bool              `json:"occurs"`              // the detection matches, or the condition holds
+	Match     *expr.Explanation `json:"match,omitempty"`     // of a detection
+	Condition string            `json:"condition,omitempty"` // of a correlation, in words
+	Timespan  schema.Seconds    `json:"timespan_seconds,omitempty"`
+	Counts    []Counted         `json:"counts,omitempty"` // the rules that a correlation counts
+	Groups    []Group           `json:"groups,omitempty"` // that the event belongs to
 }
 
 // Counted is one of the rules that a correlation counts.

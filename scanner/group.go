@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -37,7 +37,7 @@ func (e *Engine) findKeys(state *ruleState, source int) int {
 		case n == 0 && state.rule.Correlation != nil:
 			return 0
 		case n == 0:
-			e.parts = append(e.parts, rules.Text{Quoted: true})
+			e.parts = append(e.parts, expr.Text{Quoted: true})
 		case n > 1:
 			e.parts = e.parts[:begin+len(unique(e.parts[begin:]))]
 			count = min(count*(len(e.parts)-begin), maxMembers)
@@ -69,14 +69,14 @@ func (e *Engine) setOnlyKey(state *ruleState, c *clock, source int) bool {
 }
 
 // unique removes repeated texts, in place.
-func unique(list []rules.Text) []rules.Text {
+func unique(list []expr.Text) []expr.Text {
 	if len(list) < 2 {
 		return list
 	}
 
 	kept := list[:0]
 	for _, text := range list[:min(len(list), maxMembers)] {
-		same := func(known rules.Text) bool { return bytes.Equal(known.Text, text.Text) }
+		same := func(known expr.Text) bool { return bytes.Equal(known.Text, text.Text) }
 		if !slices.ContainsFunc(kept, same) {
 			kept = append(kept, text)
 		}
@@ -176,7 +176,7 @@ func (e *Engine) valuesOf(state *ruleState, source int) []uint64 {
 
 // appendNumbers appends to Engine.values the numbers that the current event has at a
 // field. Texts that are not finite numbers are left out.
-func (e *Engine) appendNumbers(f rules.Field) {
+func (e *Engine) appendNumbers(f expr.Field) {
 	e.texts = e.appendTexts(e.texts[:0], f)
 	for _, text := range e.texts[:min(len(e.texts), maxMembers)] {
 		value, err := strconv.ParseFloat(string(text.Text), 64)
@@ -199,24 +199,24 @@ func (e *Engine) hash(before uint64, text []byte) uint64 {
 
 // appendTexts appends the scalars of a field of the current event, or of the captured
 // one if that is set.
-func (e *Engine) appendTexts(list []rules.Text, f rules.Field) []rules.Text {
+func (e *Engine) appendTexts(list []expr.Text, f expr.Field) []expr.Text {
 	if e.captured == nil {
 		return e.matcher.AppendTexts(list, f)
 	}
 	for _, known := range e.captured.Texts[slices.Index(e.captured.Paths, f.Path)] {
-		list = append(list, rules.Text{Text: []byte(known.Text), Quoted: known.Quoted})
+		list = append(list, expr.Text{Text: []byte(known.Text), Quoted: known.Quoted})
 	}
 	return list
 }
 
 // captureList are the fields of an event that are kept after the event itself.
 type captureList struct {
-	fields []rules.Field
+	fields []expr.Field
 	paths  []string // of the fields
 }
 
 // add adds fields.
-func (l *captureList) add(lists ...[]rules.Field) {
+func (l *captureList) add(lists ...[]expr.Field) {
 	for _, field := range slices.Concat(lists...) {
 		if !slices.Contains(l.paths, field.Path) {
 			l.fields, l.paths = append(l.fields, field), append(l.paths, field.Path)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -128,7 +129,7 @@ func (s *ruleState) own() bool {
 }
 
 // groupBy returns the fields of the group key, as one source of the rule has them.
-func (s *ruleState) groupBy(source int) []rules.Field {
+func (s *ruleState) groupBy(source int) []expr.Field {
 	switch rule := s.rule; {
 	case rule.Correlation == nil:
 		return rule.Alert.GroupBy

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -307,7 +308,7 @@ func (s *ruleState) values(in correlation.Window) []Seen {
 
 // join returns the n-th combination of the values at some fields, in the order of
 // Engine.valuesOf.
-func join(kept *correlation.Fields, fields []rules.Field, n int) string {
+func join(kept *correlation.Fields, fields []expr.Field, n int) string {
 	var texts []string
 	for _, field := range fields {
 		var known []string

@@ -8,7 +8,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/list"
 
-	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/scanner"
 )
 
@@ -91,7 +91,7 @@ func drawState(tree list.Writer, s *scanner.State, note string) {
 }
 
 // drawMatch draws the condition of a detection that is in a file.
-func drawMatch(tree list.Writer, e *rules.Explanation, file string) {
+func drawMatch(tree list.Writer, e *expr.Explanation, file string) {
 	var label []string
 	if e.Filter != "" {
 		label = append(label, fmt.Sprintf("filter %q:", e.Filter))
@@ -102,9 +102,9 @@ func drawMatch(tree list.Writer, e *rules.Explanation, file string) {
 
 	// A test shows both values, and/or/not their operator.
 	switch e.Op {
-	case rules.OpField:
+	case expr.OpField:
 		label = append(label, e.Field, "is", e.Got()+", wanted is", e.Want())
-	case rules.OpKeyword:
+	case expr.OpKeyword:
 		label = append(label, "anywhere", e.Want())
 	default:
 		label = append(label, e.Op)

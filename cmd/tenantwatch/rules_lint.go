@@ -2,28 +2,18 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/tenantwatch/tenantwatch/rules"
 )
 
 type rulesLintCmd struct {
 	ruleSources
-	Schemas   string `placeholder:"DIR" help:"Folder json-schema of SigmaHQ/sigma-specification, to validate files."`
 	Output    string `enum:"table,json,csv" default:"table" help:"table, json (one array) or csv (with a header)."`
 	FailLevel string `enum:"error,warning" default:"error" help:"Least severity for exit code 3: error or warning."`
 }
 
 // Run prints the findings. Its error is a foundError when one is of the fail level or above.
 func (c *rulesLintCmd) Run(a *app) error {
-	var schemas rules.Schemas
-	if c.Schemas != "" {
-		var err error
-		if schemas, err = rules.LoadSchemas(os.DirFS(c.Schemas)); err != nil {
-			return usageError(fmt.Sprintf("--schemas: %v", err))
-		}
-	}
-
 	settings, sources, err := c.sources(a)
 	if err != nil {
 		return err
@@ -36,7 +26,7 @@ func (c *rulesLintCmd) Run(a *app) error {
 
 	// All findings are printed; --fail-level only decides about the exit code.
 	failing := 0
-	for _, f := range settings.Lint(schemas, sources...) {
+	for _, f := range settings.Lint(sources...) {
 		if f.Severity.AtLeast(rules.Severity(c.FailLevel)) {
 			failing++
 		}

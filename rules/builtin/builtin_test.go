@@ -9,6 +9,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/scanner/timeline"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -61,12 +62,12 @@ func TestEveryAlert(t *testing.T) {
 			if !known {
 				t.Errorf("there is no investigation %q", r.Alert.Investigation)
 			}
-			if len(i.Fields) > 0 && !slices.ContainsFunc(r.Alert.GroupBy, func(f rules.Field) bool { return slices.Contains(i.Fields, f.Path) }) {
+			if len(i.Fields) > 0 && !slices.ContainsFunc(r.Alert.GroupBy, func(f expr.Field) bool { return slices.Contains(i.Fields, f.Path) }) {
 				t.Errorf("the investigation %s wants one of %v; it is grouped by %v", i.Name, i.Fields, r.Alert.GroupBy)
 			}
 			for _, text := range strings.Split(r.Alert.Summary, "{")[1:] {
 				field, _, closed := strings.Cut(text, "}")
-				grouped := slices.ContainsFunc(r.Alert.GroupBy, func(f rules.Field) bool { return f.Path == field })
+				grouped := slices.ContainsFunc(r.Alert.GroupBy, func(f expr.Field) bool { return f.Path == field })
 				if !closed || !grouped && !slices.Contains([]string{"count", "percent", "threshold", "window", "level", "tenant"}, field) {
 					t.Errorf("its summary asks for {%s}, which the group has not", field)
 				}

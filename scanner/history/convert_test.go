@@ -21,6 +21,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
@@ -367,7 +368,7 @@ type countedEvent struct {
 
 // combined are all combinations of the texts that an event has at some fields, or of
 // those that are not there twice.
-func combined(m *rules.Matcher, fields []rules.Field, unique bool) []string {
+func combined(m *expr.Matcher, fields []expr.Field, unique bool) []string {
 	list := []string{""}
 	for i, f := range fields {
 		var longer []string

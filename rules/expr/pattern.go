@@ -1,42 +1,71 @@
-package rules
+package expr
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// pattern is a Sigma string: text with the wildcards * (any characters) and ? (any one
+// Pattern is a Sigma string: text with the wildcards * (any characters) and ? (any one
 // character). It is kept in lower case unless cased.
-type pattern struct {
-	shape shape
-	text  string   // exact, prefix, suffix, contains: the text without wildcards
-	parts []string // glob: the texts between stars; a ? is wildOne
-	cased bool
+type Pattern struct {
+	Shape Shape
+	Text  string   // exact, prefix, suffix, contains: the text without wildcards
+	Parts []string // glob: the texts between stars; a ? is WildOne
+	Cased bool     // letters are compared as they are
 }
 
-type shape uint8
+// Shape is where a pattern has wildcards.
+type Shape uint8
 
+// The shapes of patterns. The others than ShapeGlob have a star at the edges or nowhere.
 const (
-	exact shape = iota
-	prefix
-	suffix
-	contains
-	glob
+	ShapeExact Shape = iota
+	ShapePrefix
+	ShapeSuffix
+	ShapeContains
+	ShapeGlob
 )
 
-// Wildcards inside a pattern while it is being built. They are in the last plane of the
-// private use area, so a rule's own text hardly ever contains them; one that does matches
-// slightly more than it says.
+// WildOne stands for any one character in the parts of a pattern, and wildMany for any characters
+// while a pattern is being built. They are in the last plane of the private use area, so a rule's
+// own text hardly ever contains them; one that does matches slightly more than it says.
 const (
 	wildMany = '\U0010FFFE'
-	wildOne  = '\U0010FFFD'
+	WildOne  = '\U0010FFFD'
 )
 
-// parsePattern reads wildcards and escapes as pySigma does: \* \? and \\ are the character
-// itself; any other backslash is literal.
-func parsePattern(s string) []rune {
+// NewPattern compiles a Sigma string. A shape other than ShapeExact adds stars around it.
+func NewPattern(text string, shape Shape, cased bool) Pattern {
+	runes := wildcards(text)
+	switch shape {
+	case ShapeContains:
+		runes = slices.Concat([]rune{wildMany}, runes, []rune{wildMany})
+	case ShapePrefix:
+		runes = append(runes, wildMany)
+	case ShapeSuffix:
+		runes = slices.Concat([]rune{wildMany}, runes)
+	}
+	return newPattern(runes, cased)
+}
+
+// Unescape returns the text that a Sigma string without wildcards matches; ok is false if it has
+// wildcards.
+func Unescape(text string) (plain string, ok bool) {
+	runes := wildcards(text)
+	return string(runes), !slices.Contains(runes, wildMany) && !slices.Contains(runes, WildOne)
+}
+
+// Escape returns the Sigma string that matches a text literally.
+func Escape(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`).Replace(text)
+}
+
+// wildcards reads wildcards and escapes as pySigma does: \* \? and \\ are the character itself;
+// any other backslash is literal.
+func wildcards(s string) []rune {
 	var out []rune
 	escaped := false
 	for _, r := range s {
@@ -53,7 +82,7 @@ func parsePattern(s string) []rune {
 		case r == '*':
 			out = append(out, wildMany)
 		case r == '?':
-			out = append(out, wildOne)
+			out = append(out, WildOne)
 		default:
 			out = append(out, r)
 		}
@@ -67,52 +96,67 @@ func parsePattern(s string) []rune {
 	return out
 }
 
-// newPattern compiles text whose wildcards are wildMany and wildOne.
-func newPattern(text []rune, cased bool) pattern {
+// newPattern compiles text whose wildcards are wildMany and WildOne.
+func newPattern(text []rune, cased bool) Pattern {
 	source := string(text)
 	if !cased {
 		source = string(lower(nil, []byte(source)))
 	}
 
 	// A star at the start or the end is the shape; anything else needs a glob.
-	many, one := string(wildMany), string(wildOne)
+	many, one := string(wildMany), string(WildOne)
 	inner := strings.TrimSuffix(strings.TrimPrefix(source, many), many)
 	if strings.Contains(inner, many) || strings.Contains(inner, one) {
-		return pattern{shape: glob, parts: strings.Split(source, many), cased: cased}
+		return Pattern{Shape: ShapeGlob, Parts: strings.Split(source, many), Cased: cased}
 	}
 
-	pat := pattern{text: inner, cased: cased}
+	pat := Pattern{Text: inner, Cased: cased}
 	starts, ends := strings.HasPrefix(source, many), strings.HasSuffix(source, many)
 	switch {
 	case starts && ends:
-		pat.shape = contains
+		pat.Shape = ShapeContains
 	case starts:
-		pat.shape = suffix
+		pat.Shape = ShapeSuffix
 	case ends:
-		pat.shape = prefix
+		pat.Shape = ShapePrefix
 	}
 
 	return pat
 }
 
-// match reports whether the pattern matches text, which is in lower case unless the pattern is cased.
-func (p pattern) match(text []byte) bool {
-	if p.shape != glob {
-		return shapeMatch(p.shape, text, p.text)
+// String returns the pattern as a Sigma string without escapes, for people and for SQL.
+func (p Pattern) String() string {
+	switch p.Shape {
+	case ShapePrefix:
+		return p.Text + "*"
+	case ShapeSuffix:
+		return "*" + p.Text
+	case ShapeContains:
+		return "*" + p.Text + "*"
+	case ShapeGlob:
+		return strings.ReplaceAll(strings.Join(p.Parts, "*"), string(WildOne), "?")
+	}
+	return p.Text
+}
+
+// Match reports whether the pattern matches text, which is in lower case unless the pattern is cased.
+func (p Pattern) Match(text []byte) bool {
+	if p.Shape != ShapeGlob {
+		return shapeMatch(p.Shape, text, p.Text)
 	}
 
-	first, last := p.parts[0], p.parts[len(p.parts)-1]
+	first, last := p.Parts[0], p.Parts[len(p.Parts)-1]
 	n := matchAt(text, first)
 	if n < 0 {
 		return false
 	}
 	text = text[n:]
-	if len(p.parts) == 1 {
+	if len(p.Parts) == 1 {
 		return len(text) == 0
 	}
 
 	// The leftmost match of each part is enough: the text after a star may start anywhere.
-	for _, part := range p.parts[1 : len(p.parts)-1] {
+	for _, part := range p.Parts[1 : len(p.Parts)-1] {
 		rest, ok := cutPart(text, part)
 		if !ok {
 			return false
@@ -135,13 +179,13 @@ func (p pattern) match(text []byte) bool {
 
 // shapeMatch reports whether text equals, starts with, ends with or contains want. The compiler
 // does not allocate for conversions to string that are only compared.
-func shapeMatch[T string | []byte](s shape, text []byte, want T) bool {
+func shapeMatch[T string | []byte](s Shape, text []byte, want T) bool {
 	switch s {
-	case exact:
+	case ShapeExact:
 		return string(text) == string(want)
-	case prefix:
+	case ShapePrefix:
 		return len(text) >= len(want) && string(text[:len(want)]) == string(want)
-	case suffix:
+	case ShapeSuffix:
 		return len(text) >= len(want) && string(text[len(text)-len(want):]) == string(want)
 	}
 
@@ -185,7 +229,7 @@ func matchAt(text []byte, part string) int {
 			return -1
 		}
 		got, size := utf8.DecodeRune(text[n:])
-		if want != wildOne && want != got {
+		if want != WildOne && want != got {
 			return -1
 		}
 		n += size

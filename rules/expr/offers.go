@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"regexp/syntax"
@@ -9,7 +9,7 @@ import (
 
 // offersOf returns lists of needs. Wherever the expression holds, at least one need of each list
 // is met. It returns nil if nothing is known to be needed.
-func offersOf(x expr) (offers [][]need) {
+func offersOf(x expression) (offers [][]need) {
 	switch x := x.(type) {
 	case and:
 		for _, part := range x {
@@ -29,11 +29,11 @@ func offersOf(x expr) (offers [][]need) {
 			slices.SortFunc(union, compareNeeds)
 			offers = [][]need{slices.Compact(union)}
 		}
-	case exists:
-		if x.want {
-			offers = [][]need{{{field: x.field}}}
+	case Exists:
+		if x.Want {
+			offers = [][]need{{{field: x.Field}}}
 		}
-	case *test:
+	case *Test:
 		offers = x.offers()
 	}
 
@@ -42,22 +42,22 @@ func offersOf(x expr) (offers [][]need) {
 
 // offers returns those of a test. With the modifier all, every check is an offer; otherwise the
 // union of the checks is one.
-func (t *test) offers() (offers [][]need) {
-	if t.negate || t.absent || len(t.checks) == 0 {
+func (t *Test) offers() (offers [][]need) {
+	if t.Negate || t.Absent || len(t.Checks) == 0 {
 		return nil
 	}
 
 	var union []need
 
 	// Collect what each check needs, in this test's field.
-	for _, check := range t.checks {
+	for _, check := range t.Checks {
 		var needs []need
 		for _, need := range neededBy(check) {
-			need.field = t.field
+			need.field = t.Field
 			needs = append(needs, need)
 		}
 
-		if t.all {
+		if t.All {
 			if needs != nil {
 				offers = append(offers, needs)
 			}
@@ -76,8 +76,8 @@ func (t *test) offers() (offers [][]need) {
 	}
 
 	// The field must be present at least. For a keyword that says nothing: an event has values.
-	if !t.isKeyword() {
-		offers = append(offers, []need{{field: t.field}})
+	if !t.IsKeyword() {
+		offers = append(offers, []need{{field: t.Field}})
 	}
 
 	return offers
@@ -85,13 +85,13 @@ func (t *test) offers() (offers [][]need) {
 
 // neededBy returns texts of which every value that satisfies the check contains at least one; nil
 // if none are known.
-func neededBy(c check) (list []need) {
+func neededBy(c Check) (list []need) {
 	switch c := c.(type) {
-	case oneOf:
+	case OneOf:
 		for text := range c {
 			list = append(list, need{kind: needExact, text: text})
 		}
-	case anyOf:
+	case AnyOf:
 		for _, form := range c {
 			texts := neededBy(form)
 			if texts == nil {
@@ -99,15 +99,15 @@ func neededBy(c check) (list []need) {
 			}
 			list = append(list, texts...)
 		}
-	case pattern:
+	case Pattern:
 		part := need{kind: needPart, text: string(lower(nil, []byte(c.longestText())))}
-		if c.shape == exact {
+		if c.Shape == ShapeExact {
 			part.kind = needExact
 		} else if part.text == "" {
 			return nil
 		}
 		list = []need{part}
-	case regex:
+	case Regex:
 		if text := literalIn(c.String()); text != "" {
 			list = []need{{kind: needPart, text: text}}
 		}
@@ -117,10 +117,10 @@ func neededBy(c check) (list []need) {
 }
 
 // longestText returns the longest text without wildcards in the pattern.
-func (p pattern) longestText() string {
-	longest := p.text
-	for _, part := range p.parts {
-		for piece := range strings.SplitSeq(part, string(wildOne)) {
+func (p Pattern) longestText() string {
+	longest := p.Text
+	for _, part := range p.Parts {
+		for piece := range strings.SplitSeq(part, string(WildOne)) {
 			if len(piece) > len(longest) {
 				longest = piece
 			}

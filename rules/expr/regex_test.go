@@ -1,14 +1,17 @@
-package rules
+package expr_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
-// loaded is a matcher of one rule over the field a.
-func loaded(t testing.TB, items ...string) *Matcher {
+// loaded are rules, each with one search identifier, and a matcher of them.
+func loaded(t testing.TB, items ...string) (*rules.Set, *expr.Matcher) {
 	t.Helper()
 	var text strings.Builder
 	for i, item := range items {
@@ -17,13 +20,13 @@ func loaded(t testing.TB, items ...string) *Matcher {
 		}
 		fmt.Fprintf(&text, "title: r%d\nid: r%d\nlevel: low\nlogsource: {product: auth0}\ndetection:\n  s: %s\n  condition: s\n---\n", i, i, item)
 	}
-	set, report := Load(nil, fstest.MapFS{"r.yml": {Data: []byte(text.String())}})
+	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(text.String())}})
 	for _, d := range report.Documents {
 		if !d.Runs() {
 			t.Fatalf("%s: %s", d.Status, d.Reason)
 		}
 	}
-	return set.Matcher()
+	return set, set.Matcher()
 }
 
 // TestOneMeaning has an expression that backtracks mean what RE2 makes of it. The
@@ -32,8 +35,9 @@ func TestOneMeaning(t *testing.T) {
 	const nothing = `(?!~)`
 	for _, re := range []string{`a$`, `^a$`, `^a\z`, `\d`, `^\d+$`, `\D`, `\w`, `^\w+$`, `\W`, `\s`, `\S$`, `[\d]`, `[^\d]`, `[\w-]+$`, `[\s]`, `\bb`, `\Bb`, `b\b`, `b\B`, `^\b`, `^\B$`, `[[:alpha:]]$`,
 		`(?i)K`, `(?i)straße`, `.`, `^.$`, `(?s)^.$`, `(?m)a$`, `(?m)^b`, `\.`, `\_`, `a|b$`, `[^a]$`, `\x41`, `\t`, `(?:a)$`, `[\]b]$`, `\\b`} {
-		fast, slow := loaded(t, "a|re: '"+re+"'"), loaded(t, "a|re: '"+nothing+re+"'")
-		if _, ok := slow.set.rules[0].match.(*test).checks[0].(backtracking); !ok {
+		_, fast := loaded(t, "a|re: '"+re+"'")
+		set, slow := loaded(t, "a|re: '"+nothing+re+"'")
+		if _, ok := set.Rules()[0].Match.Leaf.(*expr.Test).Checks[0].(expr.Backtracking); !ok {
 			t.Fatalf("%s does not backtrack", nothing+re)
 		}
 		for _, text := range []string{``, `a`, `a\n`, `a\n\n`, `a\nb`, `b`, `ab`, `é`, `ab é b`, `٣`, `3`, `a3`, ` `, ` `, ` `, `\n`, `\r`, `K`, `k`, `STRASSE`, `Straße`, `STRAßE`, `-`, `_`, `.`, `\t`, `A`, `\\b`, `]`, `éb`, `bé`, `b_`} {
@@ -49,7 +53,7 @@ func TestOneMeaning(t *testing.T) {
 // when a text that takes for ever has used it up, what comes after is not tried, and the
 // next event has a budget again.
 func TestBacktrackingBudget(t *testing.T) {
-	m := loaded(t, `a|re: '^(?!~)(b+b+)+$'`, `a: fine`, `c|re: '(?!~)d'`)
+	set, m := loaded(t, `a|re: '^(?!~)(b+b+)+$'`, `a: fine`, `c|re: '(?!~)d'`)
 	forever := strings.Repeat("b", 60) + "!"
 	event := []byte(`{"a":["` + forever + `","bb","fine"],"c":"d"}`)
 	if got := m.Match(event); len(got) != 1 || got[0] != 1 {
@@ -61,7 +65,7 @@ func TestBacktrackingBudget(t *testing.T) {
 	if got := m.Match([]byte(`{"a":["bb","fine"],"c":"d"}`)); len(got) != 3 || m.Timeouts() != 4 {
 		t.Errorf("the next event matches %v, %d given up", got, m.Timeouts())
 	}
-	if e := m.Explain(event, m.set.rules[0]); e.Holds || e.Note == "" {
+	if e := m.Explain(event, set.Rules()[0].Match); e.Holds || e.Note == "" {
 		t.Errorf("explained as %+v", e)
 	}
 }
@@ -69,12 +73,12 @@ func TestBacktrackingBudget(t *testing.T) {
 // TestRE2Budget bounds what expressions in RE2 may take of one event, by their size and
 // the length of the texts.
 func TestRE2Budget(t *testing.T) {
-	m := loaded(t, `a|re: '(xy?){0,700}z'`, `a|contains: yes`)
-	size := m.set.rules[0].match.(*test).checks[0].(regex).size
-	if size < 1000 || size > maxInstructions {
+	set, m := loaded(t, `a|re: '(xy?){0,700}z'`, `a|contains: yes`)
+	size := set.Rules()[0].Match.Leaf.(*expr.Test).Checks[0].(expr.Regex).Size()
+	if size < 1000 || size > expr.MaxInstructions {
 		t.Fatalf("a program of %d instructions", size)
 	}
-	fits := strings.Repeat("-", maxSteps/size-10)
+	fits := strings.Repeat("-", expr.MaxSteps/size-10)
 	for _, tt := range []struct {
 		event  string
 		want   int

@@ -1,4 +1,4 @@
-package rules
+package expr_test
 
 import (
 	"bytes"
@@ -9,17 +9,19 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
+	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
 // allRules are the built-in rules, those in the manner of Auth0's catalog and, where it is
 // there, that itself, with every variable set.
-func allRules() *Set {
-	vars := Vars{
+func allRules() *rules.Set {
+	vars := rules.Vars{
 		"global_client_id": {"dashboard"}, "api_explorer_client_id": {"explorer"}, "your-tenant-url": {"t.auth0.com"},
 		"your-tenant-domain": {"t.eu.auth0.com"}, "trusted-client_id-1": {"trusted1"}, "trusted-client_id-2": {"trusted2"},
 	}
-	set, _ := Load(vars, builtin.FS(), os.DirFS(filepath.Join("testdata", "catalog")), os.DirFS(filepath.Join("..", "..", "shared", "data", "auth0-detections")))
+	set, _ := rules.Load(vars, builtin.FS(), os.DirFS(filepath.Join("..", "testdata", "catalog")), os.DirFS(filepath.Join("..", "..", "..", "shared", "data", "auth0-detections")))
 	return set
 }
 
@@ -45,23 +47,20 @@ func simulated(n int) [][]byte {
 func TestProgramsAgree(t *testing.T) {
 	set := allRules()
 	m, plain := set.Matcher(), set.Matcher()
-	wants, matched := set.extraFields(), 0
+	matched := 0
 	check := func(raw []byte) {
 		t.Helper()
 		got := slices.Clone(m.Match(raw))
-		plain.reset()
-		plain.event++
-		plain.whole = true
-		plain.scan(raw)
-		want := plain.asWritten()
+		plain.ReadAll(raw)
+		want := plain.AsWritten()
 		matched += len(want)
 		if !slices.Equal(got, want) {
 			t.Fatalf("%s\nmatches %v, as written %v", raw, got, want)
 		}
 		for _, i := range got {
-			for _, f := range wants[i] {
+			for _, f := range m.Extra(i) {
 				a, b := m.AppendTexts(nil, f), plain.AppendTexts(nil, f)
-				if !slices.EqualFunc(a, b, func(a, b Text) bool { return bytes.Equal(a.Text, b.Text) && a.Quoted == b.Quoted }) {
+				if !slices.EqualFunc(a, b, func(a, b expr.Text) bool { return bytes.Equal(a.Text, b.Text) && a.Quoted == b.Quoted }) {
 					t.Fatalf("%s\n%s is %v, should be %v", raw, f.Path, a, b)
 				}
 			}
@@ -85,56 +84,22 @@ func TestProgramsAgree(t *testing.T) {
 	}
 }
 
-// asWritten are the detections that match the event which was scanned, each held against
-// it without programs and index.
-func (m *Matcher) asWritten() (list []int) {
-	for i, r := range m.set.rules {
-		if r.Correlation == nil && r.match.eval(m) {
-			list = append(list, i)
-		}
-	}
-	return list
-}
-
 // BenchmarkEvaluate is what rules cost once an event has been read, without the
 // windows: the values that they look at are in their slots, which is what other
 // engines want of a decoded event. Text is lowered anew for each event, and what one
 // rule has found out of an event is not known before.
 func BenchmarkEvaluate(b *testing.B) {
 	set := allRules()
-	type decoded struct {
-		raw     []byte
-		program *program
-		touched []int
-		values  [][]value // of the slots that it touched
-	}
-	var events []decoded
+	var events []expr.Decoded
 	m := set.Matcher()
 	for _, raw := range simulated(20_000) {
-		m.reset()
-		m.scratch = nil // what was cut of it stays
-		m.scan(raw)
-		e := decoded{raw: raw, program: m.program}
-		for _, i := range m.touched {
-			e.touched = append(e.touched, i)
-			e.values = append(e.values, append([]value(nil), m.slots[i].values...))
-		}
-		events = append(events, e)
+		events = append(events, m.Decode(raw))
 	}
 	all, matched := 0, 0
 	b.ReportAllocs()
 	for b.Loop() {
 		for i := range events {
-			e := &events[i]
-			m.reset()
-			m.event++
-			m.scratch = m.scratch[:0]
-			m.raw, m.program = e.raw, e.program
-			for k, slot := range e.touched {
-				m.touched = append(m.touched, slot)
-				m.slots[slot].values = append(m.slots[slot].values, e.values[k]...)
-			}
-			matched += len(m.evaluate())
+			matched += len(m.EvaluateDecoded(&events[i]))
 		}
 		all += len(events)
 	}

@@ -1,9 +1,8 @@
-package rules
+package expr
 
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -14,20 +13,19 @@ const maxScratch = 256 << 10
 // maxScalars bounds the number of scalars for which a Matcher keeps space between events.
 const maxScalars = 4096
 
-// A Matcher runs a Set's detections over events, one at a time. In the common case it does not
-// allocate. It is not safe for concurrent use; make one for each goroutine.
+// A Matcher evaluates a Program's conditions for events, one at a time. In the common case it does
+// not allocate. It is not safe for concurrent use; make one for each goroutine.
 type Matcher struct {
-	set      *Set
-	programs map[typeKey]*program
-	anyType  *program // see unreduced
-	general  *general // of the set
+	program  *Program
+	byType   map[typeKey]*reduced
+	anyType  *reduced // see unreduced
+	general  *general // of the program
 	finder   *finder  // of general; nil if that has no index
 	queue    []candidate
-	extra    [][]Field // see Set.extraFields
 	slots    []slot
-	touched  []int // slots that have values of the current event
-	program  *program
-	event    uint64 // number of the current event
+	touched  []int    // slots that have values of the current event
+	reduced  *reduced // of the current event's type
+	event    uint64   // number of the current event
 	results  []result
 	matched  []int
 	at       int // index in the list that is being run
@@ -35,7 +33,7 @@ type Matcher struct {
 	timeouts uint64
 
 	steps       int           // of regular expressions on the current event; see maxSteps
-	backtracked time.Duration // spent on the current event by regular expressions that backtrack; see regexBudget
+	backtracked time.Duration // spent on the current event by regular expressions that backtrack; see RegexBudget
 
 	raw     []byte // the event being scanned
 	root    *node  // of the fields to read, for the type if that is known already
@@ -49,7 +47,7 @@ type Matcher struct {
 	quote   []byte
 }
 
-// Match returns the detections that match an event, as sorted indexes into Set.Rules. It never
+// Match returns the conditions that hold for an event, as sorted indexes in the Program. It never
 // fails: of a malformed event it sees the part before the fault. The result, and what
 // AppendTexts and First return, are valid until the next Match and while raw is unchanged.
 func (m *Matcher) Match(raw []byte) []int {
@@ -80,14 +78,14 @@ func (m *Matcher) Match(raw []byte) []int {
 	return m.evaluate()
 }
 
-// evaluate runs the detections for the type of the scanned event, then those for every type.
+// evaluate runs the conditions for the type of the scanned event, then those for every type.
 func (m *Matcher) evaluate() []int {
 	// The event has no type.
-	if m.program == nil {
-		m.program = m.programFor(nil)
+	if m.reduced == nil {
+		m.reduced = m.reducedFor(nil)
 	}
 
-	m.runAll(m.program.list, m.program.finder)
+	m.runAll(m.reduced.list, m.reduced.finder)
 
 	if len(m.general.list) > 0 {
 		before := len(m.matched)
@@ -101,7 +99,7 @@ func (m *Matcher) evaluate() []int {
 	return m.matched
 }
 
-// runAll evaluates a list of detections or, if the list has a finder, those that it selects.
+// runAll evaluates a list of conditions or, if the list has a finder, those that it selects.
 func (m *Matcher) runAll(list []candidate, f *finder) {
 	if f != nil {
 		m.queue = f.find(m, m.queue[:0])
@@ -110,50 +108,50 @@ func (m *Matcher) runAll(list []candidate, f *finder) {
 	m.run(list)
 }
 
-// run evaluates some detections.
+// run evaluates some conditions.
 func (m *Matcher) run(list []candidate) {
 	for m.at = 0; !m.runFrom(list); m.at++ {
 	}
 }
 
-// runFrom continues with the list at m.at and reports whether it reached the end. A rule that
-// panics is a bug of ours: only that rule stops running.
+// runFrom continues with the list at m.at and reports whether it reached the end. A condition that
+// panics is a bug of ours: only that condition stops running.
 func (m *Matcher) runFrom(list []candidate) (done bool) {
 	defer func() {
 		if !done {
-			m.disable(list[m.at].rule, recover())
+			m.disable(list[m.at].index, recover())
 		}
 	}()
 
 	for ; m.at < len(list); m.at++ {
 		candidate := &list[m.at]
 
-		// Rules that panicked once stay off: the reason is in Broken.
-		if m.broken != nil && m.isBroken(candidate.rule) {
+		// Conditions that panicked once stay off: the reason is in Broken.
+		if m.broken != nil && m.isBroken(candidate.index) {
 			continue
 		}
 		if candidate.match == nil || candidate.match.eval(m) {
-			m.matched = append(m.matched, candidate.rule)
+			m.matched = append(m.matched, candidate.index)
 		}
 	}
 	return true
 }
 
-func (m *Matcher) isBroken(rule int) bool {
-	_, broken := m.broken[rule]
+func (m *Matcher) isBroken(index int) bool {
+	_, broken := m.broken[index]
 	return broken
 }
 
-// disable excludes a rule from all further events.
-func (m *Matcher) disable(rule int, why any) {
+// disable excludes a condition from all further events.
+func (m *Matcher) disable(index int, why any) {
 	if m.broken == nil {
 		m.broken = map[int]string{}
 	}
-	m.broken[rule] = fmt.Sprint(why)
+	m.broken[index] = fmt.Sprint(why)
 }
 
-// Broken returns the rules that no longer run because they panicked, as indexes into
-// Set.Rules, with the value of each panic.
+// Broken returns the conditions that are no longer evaluated because they panicked, as indexes in
+// the Program, with the value of each panic.
 func (m *Matcher) Broken() map[int]string { return m.broken }
 
 // reset discards the previous event.
@@ -161,7 +159,7 @@ func (m *Matcher) reset() {
 	for _, i := range m.touched {
 		m.slots[i].values, m.slots[i].flat = m.slots[i].values[:0], false
 	}
-	m.touched, m.matched, m.program = m.touched[:0], m.matched[:0], nil
+	m.touched, m.matched, m.reduced = m.touched[:0], m.matched[:0], nil
 }
 
 // Text is a scalar of an event, as text. Quoted distinguishes a string from a number or a
@@ -172,8 +170,8 @@ type Text struct {
 }
 
 // AppendTexts appends the scalars that the last event has at f, all members of an array; null
-// is not one. f must be a field of a rule that matches, or of a correlation that counts
-// one: other fields are not read of every event.
+// is not one. f must be a field of a condition that holds, or one of its extra fields: other fields
+// are not read of every event.
 func (m *Matcher) AppendTexts(list []Text, f Field) []Text {
 	for i := range m.slots[f.slot].values {
 		if value := &m.slots[f.slot].values[i]; value.kind > kindContainer {
@@ -196,9 +194,6 @@ func (m *Matcher) First(f Field) (first Text, count int) {
 	}
 	return first, count
 }
-
-// everywhere is the slot of a keyword, which searches the whole event.
-const everywhere = -1
 
 // valuesAt returns the values of the event at a field or, for everywhere, all of its scalars.
 func (m *Matcher) valuesAt(f Field) []value {
@@ -232,26 +227,6 @@ func (m *Matcher) low(v *value) []byte {
 	return v.low
 }
 
-// types are the event types that a detection can match: any if nil, otherwise those that one
+// types are the event types for which a condition can hold: any if nil, otherwise those that one
 // of the patterns matches.
-type types []pattern
-
-// strings returns the patterns as Sigma strings, for people and for SQL.
-func (t types) strings() []string {
-	out := make([]string, len(t))
-	for i, pat := range t {
-		switch pat.shape {
-		case exact:
-			out[i] = pat.text
-		case prefix:
-			out[i] = pat.text + "*"
-		case suffix:
-			out[i] = "*" + pat.text
-		case contains:
-			out[i] = "*" + pat.text + "*"
-		case glob:
-			out[i] = strings.ReplaceAll(strings.Join(pat.parts, "*"), string(wildOne), "?")
-		}
-	}
-	return out
-}
+type types []Pattern

@@ -1,10 +1,9 @@
-package rules
+package expr
 
 import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/fstest"
 )
 
 // faulty is an expression that panics.
@@ -13,15 +12,12 @@ type faulty struct{}
 func (faulty) eval(*Matcher) bool { panic("out of luck") }
 func (faulty) types() types       { return nil }
 
-// TestBrokenRule lets a rule panic: it is left out, and the others go on.
-func TestBrokenRule(t *testing.T) {
-	text := ""
-	for _, id := range []string{"a", "b", "c"} {
-		text += "title: " + id + "\nid: " + id + "\ndetection: {s: {x: 1}, condition: s}\n---\n"
-	}
-	set, _ := Load(nil, fstest.MapFS{"r.yml": {Data: []byte(text)}})
-	set.rules[1].match = faulty{}
-	m := set.Matcher()
+// TestBroken lets a condition panic: it is left out, and the others go on.
+func TestBroken(t *testing.T) {
+	fields := NewFields()
+	one := fields.Share("x", &Test{Field: fields.Field("x"), Checks: []Check{Number{Text: "1", f: 1}}})
+	list := []*Tree{{Leaf: one}, {Leaf: faulty{}}, {Leaf: one}}
+	m := fields.Program(list, make([][]Field, len(list))).Matcher()
 	for _, event := range []string{`{"type":"s","x":1}`, `{"type":"s","x":1}`, `{"x":1}`, `{"type":"` + strings.Repeat("x", 1000) + `","x":1}`} {
 		if got := m.Match([]byte(event)); !slices.Equal(got, []int{0, 2}) {
 			t.Errorf("%.40s: %v match", event, got)

@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"bytes"
@@ -46,9 +46,9 @@ type slot struct {
 // scan reads one event. It returns early once the event's type shows that no
 // rule can match.
 func (m *Matcher) scan(raw []byte) {
-	m.raw, m.pos, m.root, m.stop, m.retyped = raw, 0, m.set.root, false, false
+	m.raw, m.pos, m.root, m.stop, m.retyped = raw, 0, m.program.root, false, false
 	if m.next() == '{' {
-		m.object(m.set.root, 0, false)
+		m.object(m.program.root, 0, false)
 	}
 }
 
@@ -124,7 +124,7 @@ func (m *Matcher) object(n *node, depth int, flat bool) bool {
 // member reads the value of one key of the object at n. dotted says that the key may
 // contain a dot.
 func (m *Matcher) member(n *node, key []byte, dotted bool, depth int, flat bool) bool {
-	top := n == m.set.root
+	top := n == m.program.root
 	if top {
 		// Once the type is known, this trie has fewer fields.
 		n = m.root
@@ -133,9 +133,9 @@ func (m *Matcher) member(n *node, key []byte, dotted bool, depth int, flat bool)
 	// Most keys are not in the trie: find that out first.
 	child := n.child(key)
 	if child == nil {
-		if top && depth == 0 && string(key) == "data" && m.peek() == '{' && m.set.root.children["data"] == nil {
+		if top && depth == 0 && string(key) == "data" && m.peek() == '{' && m.program.root.children["data"] == nil {
 			// Read through the envelope of a log stream.
-			return m.object(m.set.root, 1, flat)
+			return m.object(m.program.root, 1, flat)
 		}
 		if !dotted {
 			return m.skip()
@@ -261,11 +261,11 @@ func (m *Matcher) add(n *node, v value, flat bool) {
 	if n.slot == 0 {
 		if len(slot.values) == 0 {
 			slot.values = append(slot.values, v)
-			m.retyped = m.program != nil && !m.whole
-			m.program = m.programFor(slot.values)
+			m.retyped = m.reduced != nil && !m.whole
+			m.reduced = m.reducedFor(slot.values)
 			if !m.whole {
-				m.root = m.program.root
-				m.stop = m.retyped || len(m.program.list) == 0 && len(m.general.list) == 0
+				m.root = m.reduced.root
+				m.stop = m.retyped || len(m.reduced.list) == 0 && len(m.general.list) == 0
 			}
 		}
 

@@ -1,34 +1,33 @@
-package rules
+package expr
 
 import (
 	"cmp"
 	"slices"
 )
 
-// Bounds of the programs that a Matcher keeps.
+// Bounds of the reduced programs that a Matcher keeps.
 const (
-	maxPrograms = 1024 // event types; Auth0 has about 250
+	maxReduced  = 1024 // event types; Auth0 has about 250
 	maxTypeText = 256  // bytes of a type's name
 )
 
-// program is what a Matcher runs over the events of one type: the detections that test the
-// type and can match it, each without the parts that the type decides, and the fields to read.
-// Nearly every detection tests the type, and a tenant's events are of a few types, so a program
-// is short.
-type program struct {
+// reduced is a Program for the events of one type: the conditions that test the type and can hold
+// for it, each without the parts that the type decides, and the fields to read. Nearly every
+// condition tests the type, and a tenant's events are of a few types, so the list is short.
+type reduced struct {
 	root   *node
 	list   []candidate
 	finder *finder // of list; nil if that is short
 }
 
-// minIndexed is the number of detections from which an index is faster than evaluating each.
+// minIndexed is the number of conditions from which an index is faster than evaluating each.
 const minIndexed = 64
 
-// candidate is a detection, as an index into Set.rules. It has no match if the type alone
-// decides it.
+// candidate is a condition, as its index in the Program. It has no match if the type alone decides
+// it.
 type candidate struct {
-	rule  int
-	match expr
+	index int
+	match expression
 }
 
 // typeKey is the value of an event's type.
@@ -40,42 +39,39 @@ type typeKey struct {
 // noType is the kind of a typeKey for events without a type.
 const noType kind = 255
 
-// programFor returns the program for events whose type has these values: one or none.
-func (m *Matcher) programFor(typ []value) *program {
+// reducedFor returns the program for events whose type has these values: one or none.
+func (m *Matcher) reducedFor(typ []value) *reduced {
 	first := value{kind: noType}
 	if len(typ) > 0 {
 		first = typ[0]
 	}
-	if prog := m.programs[typeKey{first.kind, string(first.text)}]; prog != nil {
+	if prog := m.byType[typeKey{first.kind, string(first.text)}]; prog != nil {
 		return prog
 	}
 
 	// A flood of invented types must not fill the memory.
-	if len(m.programs) >= maxPrograms || len(first.text) > maxTypeText {
+	if len(m.byType) >= maxReduced || len(first.text) > maxTypeText {
 		return m.unreduced()
 	}
-	prog := m.newProgram(typ)
-	m.programs[typeKey{first.kind, string(first.text)}] = prog
+	prog := m.newReduced(typ)
+	m.byType[typeKey{first.kind, string(first.text)}] = prog
 	return prog
 }
 
-// newProgram builds the program for a type.
-func (m *Matcher) newProgram(typ []value) *program {
-	prog := &program{root: &node{slot: -1}}
-	prog.root.add(Field{Path: typeField})
+// newReduced builds the program for a type.
+func (m *Matcher) newReduced(typ []value) *reduced {
+	prog := &reduced{root: &node{slot: -1}}
+	prog.root.add(Field{Path: TypeField})
 	each(m.general.fields, prog.root.add)
-	if m.extra == nil {
-		m.extra = m.set.extraFields()
-	}
 
-	reduction := reducer{m: &Matcher{}, typ: slices.Clone(typ), uses: map[*test]int{}, first: m.general.shared}
+	reduction := reducer{m: &Matcher{}, typ: slices.Clone(typ), uses: map[*Test]int{}, first: m.general.shared}
 
-	// Reduce each detection that tests the type to what the type leaves open.
-	for i, rule := range m.set.rules {
-		if rule.Correlation != nil || !rule.readsType {
+	// Reduce each condition that tests the type to what the type leaves open.
+	for i, one := range m.program.list {
+		if one.match == nil || !one.typed {
 			continue
 		}
-		rest, holds := reduction.reduce(rule.match)
+		rest, holds := reduction.reduce(one.match)
 		if rest == nil && !holds {
 			continue // it cannot match this type
 		}
@@ -83,7 +79,7 @@ func (m *Matcher) newProgram(typ []value) *program {
 			reads(rest, prog.root.add)
 		}
 
-		each(m.extra[i], prog.root.add)
+		each(one.extra, prog.root.add)
 		prog.list = append(prog.list, candidate{i, rest})
 	}
 
@@ -100,62 +96,31 @@ func (m *Matcher) newProgram(typ []value) *program {
 	return prog
 }
 
-// unreduced returns the program for any type: its detections still test the type.
-func (m *Matcher) unreduced() *program {
+// unreduced returns the program for any type: its conditions still test the type.
+func (m *Matcher) unreduced() *reduced {
 	if m.anyType == nil {
-		m.anyType = &program{root: m.set.root}
-		for i, rule := range m.set.rules {
-			if rule.Correlation == nil && rule.readsType {
-				m.anyType.list = append(m.anyType.list, candidate{i, rule.match})
+		m.anyType = &reduced{root: m.program.root}
+		for i, one := range m.program.list {
+			if one.match != nil && one.typed {
+				m.anyType.list = append(m.anyType.list, candidate{i, one.match})
 			}
 		}
 	}
 	return m.anyType
 }
 
-// extraFields returns, for each detection, the fields that are read in addition to those it
-// tests: for its alert's group and for the correlations that count it.
-func (s *Set) extraFields() [][]Field {
-	list := make([][]Field, len(s.rules))
-
-	// Backward, since a correlation comes after the rules that it counts.
-	for i, rule := range slices.Backward(s.rules) {
-		if rule.Correlation == nil {
-			if rule.Alert != nil {
-				list[i] = append(list[i], rule.Alert.GroupBy...)
-			}
-			continue
-		}
-
-		all := list[i]
-		for _, source := range rule.Correlation.Sources {
-			all = slices.Concat(all, source.GroupBy, source.Values)
-		}
-
-		for _, source := range rule.Correlation.Sources {
-			list[source.Rule] = append(list[source.Rule], all...)
-		}
-
-		for _, index := range rule.Correlation.Among {
-			list[index] = append(list[index], all...)
-		}
-	}
-
-	return list
-}
-
-// reducer turns detections into the candidates of a program.
+// reducer turns conditions into candidates.
 type reducer struct {
 	m      *Matcher // scratch space
 	typ    []value
-	uses   map[*test]int // number of detections of the program that have a test
-	shared map[*test]int // index in Matcher.results of each test with several uses
+	uses   map[*Test]int // number of candidates that have a test
+	shared map[*Test]int // index in Matcher.results of each test with several uses
 	first  int           // the lowest such index
 }
 
 // reduce returns the part of an expression that the type does not decide; if it decides all,
 // rest is nil and holds is the result.
-func (r *reducer) reduce(x expr) (rest expr, holds bool) {
+func (r *reducer) reduce(x expression) (rest expression, holds bool) {
 	switch x := x.(type) {
 	case and:
 		return r.join(x, true)
@@ -167,14 +132,14 @@ func (r *reducer) reduce(x expr) (rest expr, holds bool) {
 			return nil, !holds
 		}
 		return not{rest}, false
-	case *test:
-		if x.field.slot == 0 && !slices.ContainsFunc(x.checks, undecided) {
-			return nil, x.holds(r.m, r.typ) != x.negate
+	case *Test:
+		if x.Field.slot == 0 && !slices.ContainsFunc(x.Checks, undecided) {
+			return nil, x.holds(r.m, r.typ) != x.Negate
 		}
 		r.uses[x]++
-	case exists:
-		if x.field.slot == 0 {
-			return nil, (len(r.typ) > 0) == x.want
+	case Exists:
+		if x.Field.slot == 0 {
+			return nil, (len(r.typ) > 0) == x.Want
 		}
 	}
 
@@ -183,9 +148,9 @@ func (r *reducer) reduce(x expr) (rest expr, holds bool) {
 
 // undecided reports whether the result of a check of the type can differ between events: it
 // depends on another field or on a time limit.
-func undecided(c check) bool {
+func undecided(c Check) bool {
 	switch c.(type) {
-	case fieldRef, backtracking:
+	case FieldRef, Backtracking:
 		return true
 	}
 	return false
@@ -193,8 +158,8 @@ func undecided(c check) bool {
 
 // join reduces the parts of a conjunction, if all is set, or of a disjunction. A part that the
 // type decides is dropped, or decides the whole.
-func (r *reducer) join(parts []expr, all bool) (expr, bool) {
-	var list []expr
+func (r *reducer) join(parts []expression, all bool) (expression, bool) {
+	var list []expression
 
 	// Nested conjunctions and disjunctions are merged into one list.
 	for _, part := range parts {
@@ -233,7 +198,7 @@ func (r *reducer) join(parts []expr, all bool) (expr, bool) {
 	return or(list), false
 }
 
-// arrangeAll arranges the expressions of some detections.
+// arrangeAll arranges the expressions of some candidates.
 func (r *reducer) arrangeAll(list []candidate) {
 	for i, candidate := range list {
 		if candidate.match != nil {
@@ -243,8 +208,8 @@ func (r *reducer) arrangeAll(list []candidate) {
 }
 
 // arrange moves the cheapest parts to the front, since often the others are not evaluated then,
-// and makes tests that several detections share run once for each event. It also returns the cost.
-func (r *reducer) arrange(x expr) (expr, int) {
+// and makes tests that several conditions share run once for each event. It also returns the cost.
+func (r *reducer) arrange(x expression) (expression, int) {
 	switch x := x.(type) {
 	case and:
 		list, cost := r.byCost(x)
@@ -257,23 +222,23 @@ func (r *reducer) arrange(x expr) (expr, int) {
 
 		// A negated test holds more often, so it decides less.
 		return not{inner}, cost + 1
-	case exists:
+	case Exists:
 		return x, 1
-	case *test:
+	case *Test:
 		return r.arrangeTest(x)
 	}
 	return x, 0
 }
 
-func (r *reducer) arrangeTest(t *test) (expr, int) {
+func (r *reducer) arrangeTest(t *Test) (expression, int) {
 	cost := 1
-	for _, check := range t.checks {
+	for _, check := range t.Checks {
 		cost += costOf(check)
 	}
 
 	if text, ok := t.only(); ok {
 		// About as cheap as a kept result.
-		return is{t.field.slot, text}, cost
+		return is{t.Field.slot, text}, cost
 	}
 	if r.uses[t] <= 1 {
 		return t, cost
@@ -283,7 +248,7 @@ func (r *reducer) arrangeTest(t *test) (expr, int) {
 	index, ok := r.shared[t]
 	if !ok {
 		if r.shared == nil {
-			r.shared = map[*test]int{}
+			r.shared = map[*Test]int{}
 		}
 		index = r.first + len(r.shared)
 		r.shared[t] = index
@@ -293,9 +258,9 @@ func (r *reducer) arrangeTest(t *test) (expr, int) {
 }
 
 // byCost arranges parts by rising cost and returns the sum.
-func (r *reducer) byCost(parts []expr) ([]expr, int) {
+func (r *reducer) byCost(parts []expression) ([]expression, int) {
 	type priced struct {
-		x    expr
+		x    expression
 		cost int
 	}
 	list, sum := make([]priced, len(parts)), 0
@@ -306,7 +271,7 @@ func (r *reducer) byCost(parts []expr) ([]expr, int) {
 
 	// Stable, so that parts of equal cost keep the order of the rule.
 	slices.SortStableFunc(list, func(a, b priced) int { return cmp.Compare(a.cost, b.cost) })
-	out := make([]expr, len(list))
+	out := make([]expression, len(list))
 	for i := range list {
 		out[i] = list[i].x
 	}
@@ -314,22 +279,22 @@ func (r *reducer) byCost(parts []expr) ([]expr, int) {
 }
 
 // costOf returns the approximate time of a check, in units of 10 ns.
-func costOf(c check) int {
+func costOf(c Check) int {
 	switch c := c.(type) {
-	case oneOf, number, ordering, fieldRef:
+	case OneOf, Number, Ordering, FieldRef:
 		return 2
-	case pattern:
-		if c.shape >= contains {
+	case Pattern:
+		if c.Shape >= ShapeContains {
 			return 4
 		}
 		return 2
-	case network, timePart:
+	case Network, TimePart:
 		return 10
-	case regex:
+	case Regex:
 		return 50
-	case backtracking:
+	case Backtracking:
 		return 500
-	case anyOf:
+	case AnyOf:
 		return 4 * len(c)
 	}
 	return 4
@@ -337,7 +302,7 @@ func costOf(c check) int {
 
 // once is a test whose result is kept for the event.
 type once struct {
-	*test
+	*Test
 	index int // in Matcher.results
 }
 
@@ -350,7 +315,7 @@ type result struct {
 func (o once) eval(m *Matcher) bool {
 	known := &m.results[o.index]
 	if known.event != m.event {
-		known.event, known.holds = m.event, o.test.eval(m)
+		known.event, known.holds = m.event, o.Test.eval(m)
 	}
 	return known.holds
 }
@@ -362,11 +327,11 @@ type is struct {
 }
 
 // only returns the text if a test is for one text and nothing else.
-func (t *test) only() (string, bool) {
-	if t.all || t.absent || t.negate || len(t.checks) != 1 {
+func (t *Test) only() (string, bool) {
+	if t.All || t.Absent || t.Negate || len(t.Checks) != 1 {
 		return "", false
 	}
-	texts, ok := t.checks[0].(oneOf)
+	texts, ok := t.Checks[0].(OneOf)
 	for text := range texts {
 		return text, ok && len(texts) == 1
 	}

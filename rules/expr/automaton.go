@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import "slices"
 
@@ -144,55 +144,4 @@ func (a *automaton) inAny(m *Matcher, values []value) bool {
 		}
 	}
 	return false
-}
-
-// minMany is the number of texts from which an automaton is faster than a search for each.
-const minMany = 8
-
-// gather replaces the checks that search for a text by one automaton, if there are many.
-func (t *test) gather() {
-	t.many, t.others = nil, nil
-
-	// With the modifier all, one text is not enough.
-	if t.all {
-		return
-	}
-
-	var texts []string
-	var others []check
-	for _, check := range t.checks {
-		switch c := check.(type) {
-		case pattern:
-			if c.plainContains() {
-				texts = append(texts, c.text)
-				continue
-			}
-		case anyOf:
-			if c.plainContains() {
-				for _, form := range c {
-					texts = append(texts, form.(pattern).text)
-				}
-				continue
-			}
-		}
-
-		others = append(others, check)
-	}
-
-	if len(texts) >= minMany {
-		t.many, t.others = newAutomaton(texts), others
-	}
-}
-
-// plainContains reports whether the pattern searches for a text, in any case.
-func (p pattern) plainContains() bool { return p.shape == contains && !p.cased && p.text != "" }
-
-// plainContains reports whether all forms are such patterns.
-func (c anyOf) plainContains() bool {
-	for _, form := range c {
-		if pat, ok := form.(pattern); !ok || !pat.plainContains() {
-			return false
-		}
-	}
-	return true
 }

@@ -1,13 +1,12 @@
-package rules
+package expr
 
 import (
 	"encoding/json"
 	"slices"
 	"strconv"
-	"strings"
 )
 
-// Explanation is one node of a detection's condition with its result for an event. And, or and
+// Explanation is one node of a condition with its result for an event. And, or and
 // not have Parts; a field and a keyword are tests.
 type Explanation struct {
 	Op        string         `json:"op"` // and, or, not, field, keyword
@@ -73,11 +72,11 @@ func (v *Value) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Explain returns the result of each part of a detection for an event. Its overall result equals
-// Match's. The rule must be one of the Matcher's Set. For a correlation it returns nil, since a
-// correlation matches no event by itself. Afterwards, AppendTexts and First refer to this event.
-func (m *Matcher) Explain(raw []byte, rule *Rule) *Explanation {
-	if rule.outline == nil {
+// Explain returns the result of each part of a condition for an event; nil for a nil condition. Its
+// overall result equals Match's. The condition must be one of the Matcher's Program. Afterwards,
+// AppendTexts and First refer to this event.
+func (m *Matcher) Explain(raw []byte, condition *Tree) *Explanation {
+	if condition == nil {
 		return nil
 	}
 
@@ -93,24 +92,24 @@ func (m *Matcher) Explain(raw []byte, rule *Rule) *Explanation {
 
 	// The tests run a second time: give the regular expressions a fresh budget.
 	m.steps, m.backtracked = 0, 0
-	return m.explain(rule.outline)
+	return m.explain(condition)
 }
 
-func (m *Matcher) explain(tree *outline) *Explanation {
-	explained := &Explanation{Op: tree.op, Search: tree.search, Filter: tree.filter, File: tree.file, Line: tree.line}
-	if tree.op == "" {
+func (m *Matcher) explain(tree *Tree) *Explanation {
+	explained := &Explanation{Op: tree.Op, Search: tree.Search, Filter: tree.Filter, File: tree.File, Line: tree.Line}
+	if tree.Op == "" {
 		m.explainTest(explained, tree)
 		return explained
 	}
 
 	// Evaluate every part, also those that a Matcher would not reach.
-	for _, part := range tree.parts {
+	for _, part := range tree.Parts {
 		explained.Parts = append(explained.Parts, m.explain(part))
 	}
 
 	holds := func(p *Explanation) bool { return p.Holds }
 	fails := func(p *Explanation) bool { return !p.Holds }
-	switch tree.op {
+	switch tree.Op {
 	case OpAnd:
 		explained.Holds = !slices.ContainsFunc(explained.Parts, fails)
 	case OpOr:
@@ -122,55 +121,51 @@ func (m *Matcher) explain(tree *outline) *Explanation {
 	return explained
 }
 
-func (m *Matcher) explainTest(e *Explanation, tree *outline) {
+func (m *Matcher) explainTest(e *Explanation, tree *Tree) {
 	// A timeout counts as no match, which would be a puzzling result without a note.
 	before := m.timeouts
-	e.Holds = tree.leaf.eval(m)
+	e.Holds = tree.Leaf.eval(m)
 	if m.timeouts > before {
 		e.Note = "the regular expression took too long, which counts as no match"
 	}
 
 	// Describe the test as written in the rule.
-	e.Expected = tree.want
-	path, mods, _ := strings.Cut(tree.key, "|")
-	if mods != "" {
-		e.Modifiers = strings.Split(mods, "|")
-	}
+	e.Expected, e.Modifiers = tree.Want, tree.Modifiers
 
 	// A keyword has no field: show the text of the event that matches.
-	if keyword, ok := tree.leaf.(*test); ok && keyword.isKeyword() {
+	if keyword, ok := tree.Leaf.(*Test); ok && keyword.IsKeyword() {
 		e.Op = OpKeyword
-		if e.Holds != keyword.negate {
+		if e.Holds != keyword.Negate {
 			e.Actual = m.firstMember(keyword)
 		}
 		return
 	}
 
 	e.Op = OpField
-	e.Field = normalPath(path)
 
 	// Show the values that the event has at the field, and at the fields of fieldref.
 	var field Field
-	switch x := tree.leaf.(type) {
-	case *test:
-		field = x.field
-		for _, check := range x.checks {
-			if ref, ok := check.(fieldRef); ok {
-				other, _ := m.slots[ref.other.slot].copied()
+	switch x := tree.Leaf.(type) {
+	case *Test:
+		field = x.Field
+		for _, check := range x.Checks {
+			if ref, ok := check.(FieldRef); ok {
+				other, _ := m.slots[ref.Other.slot].copied()
 				e.Other = append(e.Other, other...)
 			}
 		}
-	case exists:
-		field = x.field
+	case Exists:
+		field = x.Field
 	}
 
+	e.Field = field.Path
 	e.Actual, e.Found = m.slots[field.slot].copied()
 }
 
 // firstMember returns the first scalar of the event for which one of a keyword's checks holds.
-func (m *Matcher) firstMember(t *test) []Value {
-	for _, value := range m.valuesAt(t.field) {
-		if slices.ContainsFunc(t.checks, func(c check) bool { return c.member(m, &value) }) {
+func (m *Matcher) firstMember(t *Test) []Value {
+	for _, value := range m.valuesAt(t.Field) {
+		if slices.ContainsFunc(t.Checks, func(c Check) bool { return c.member(m, &value) }) {
 			return []Value{value.copied()}
 		}
 	}

@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"cmp"
@@ -7,18 +7,18 @@ import (
 	"slices"
 )
 
-// index selects, of some detections, those that an event may match. For each detection it has
+// index selects, of some conditions, those that may hold for an event. For each condition it has
 // some texts of which at least one must be present, in a certain field. So the cost of an event
-// does not grow with the number of rules that it cannot match. An index is immutable.
+// does not grow with the number of conditions that it cannot satisfy. An index is immutable.
 type index struct {
-	list   []candidate   // by rule
-	always []uint64      // detections that need nothing: a bit for each index in list
-	slots  []*fieldIndex // by slot; nil if no detection needs anything there
+	list   []candidate
+	always []uint64      // conditions that need nothing: a bit for each index in list
+	slots  []*fieldIndex // by slot; nil if no condition needs anything there
 	any    *fieldIndex   // of keywords
 	texts  int           // number of texts in all automatons
 }
 
-// general is what a Matcher runs over the events of every type: the detections that do not test
+// general is what a Matcher runs over the events of every type: the conditions that do not test
 // the type.
 type general struct {
 	list   []candidate
@@ -27,7 +27,7 @@ type general struct {
 	shared int     // number of results that they keep; see once
 }
 
-// fieldIndex lists the detections that need something in one field, as indexes into index.list.
+// fieldIndex lists the conditions that need something in one field, as indexes into index.list.
 type fieldIndex struct {
 	present []int32            // need the field to be present
 	exact   map[string][]int32 // need a value that equals the text
@@ -36,7 +36,7 @@ type fieldIndex struct {
 	first   int                // index of the first of these texts among those of all automatons
 }
 
-// need is something that must be present for a detection to match.
+// need is something that must be present for a condition to hold.
 type need struct {
 	field Field
 	kind  needKind
@@ -51,33 +51,32 @@ const (
 	needPart
 )
 
-// newGeneral collects the detections of a set that do not test the type, and the fields to read
-// for them.
-func newGeneral(set *Set, extra [][]Field) *general {
+// newGeneral collects the conditions that do not test the type, and the fields to read for them.
+func newGeneral(p *Program) *general {
 	all := &general{}
-	reduction := reducer{m: &Matcher{}, uses: map[*test]int{}}
+	reduction := reducer{m: &Matcher{}, uses: map[*Test]int{}}
 	add := func(f Field) { all.fields = append(all.fields, f) }
 
 	// reduce drops parts that are constant, even without a type.
-	for i, rule := range set.rules {
-		if rule.Correlation != nil || rule.readsType {
+	for i, one := range p.list {
+		if one.match == nil || one.typed {
 			continue
 		}
-		rest, holds := reduction.reduce(rule.match)
+		rest, holds := reduction.reduce(one.match)
 		if rest == nil && !holds {
-			continue // it can never match
+			continue // it can never hold
 		}
 		if rest != nil {
 			reads(rest, add)
 		}
 
-		each(extra[i], add)
+		each(one.extra, add)
 		all.list = append(all.list, candidate{i, rest})
 	}
 
 	// The index needs the expressions before they are arranged.
 	if len(all.list) >= minIndexed {
-		all.index = newIndex(all.list, set.slots)
+		all.index = newIndex(all.list, p.slots)
 	}
 
 	reduction.arrangeAll(all.list)
@@ -85,7 +84,7 @@ func newGeneral(set *Set, extra [][]Field) *general {
 	return all
 }
 
-// newIndex builds the index of some detections, whose expressions are not arranged yet.
+// newIndex builds the index of some conditions, whose expressions are not arranged yet.
 func newIndex(list []candidate, slots int) *index {
 	ix := &index{list: list, slots: make([]*fieldIndex, slots), always: make([]uint64, (len(list)+63)/64)}
 
@@ -104,10 +103,10 @@ func newIndex(list []candidate, slots int) *index {
 		}
 	}
 
-	// Texts that a value must contain, with their detections, by field.
+	// Texts that a value must contain, with their conditions, by field.
 	parts := map[Field]map[string][]int32{}
 
-	// Choose the best offer of each detection; without an offer it always runs.
+	// Choose the best offer of each condition; without an offer it is always evaluated.
 	for i := range list {
 		offer := best(offers[i], common)
 		if offer == nil {
@@ -145,7 +144,7 @@ func (ix *index) at(f Field) *fieldIndex {
 	return *entry
 }
 
-// insert adds a need of the i-th detection. Parts of texts are collected in parts.
+// insert adds a need of the i-th condition. Parts of texts are collected in parts.
 func (ix *index) insert(n need, i int32, parts map[Field]map[string][]int32) {
 	at := ix.at(n.field)
 	switch n.kind {
@@ -167,7 +166,7 @@ func (ix *index) insert(n need, i int32, parts map[Field]map[string][]int32) {
 // finder runs an index. It belongs to one Matcher.
 type finder struct {
 	*index
-	due   []uint64 // detections that the event may match: a bit for each index in list
+	due   []uint64 // conditions that may hold for the event: a bit for each index in list
 	found []uint64 // for each text, the event in which it was last found
 }
 
@@ -175,9 +174,9 @@ func newFinder(ix *index) *finder {
 	return &finder{index: ix, due: make([]uint64, len(ix.always)), found: make([]uint64, ix.texts)}
 }
 
-// find appends the detections that the current event may match.
+// find appends the conditions that may hold for the current event.
 func (f *finder) find(m *Matcher, list []candidate) []candidate {
-	// Start with the detections that need nothing, and add those whose needs are met.
+	// Start with the conditions that need nothing, and add those whose needs are met.
 	copy(f.due, f.always)
 	for _, slot := range m.touched {
 		if at := f.slots[slot]; at != nil {
@@ -189,7 +188,7 @@ func (f *finder) find(m *Matcher, list []candidate) []candidate {
 		f.mark(m, f.any, m.valuesAt(Field{slot: everywhere}))
 	}
 
-	// Visit the set bits in ascending order, which is the order of the rules.
+	// Visit the set bits in ascending order, which is the order of the conditions.
 	for i, word := range f.due {
 		for ; word != 0; word &= word - 1 {
 			list = append(list, f.list[64*i+bits.TrailingZeros64(word)])
@@ -198,7 +197,7 @@ func (f *finder) find(m *Matcher, list []candidate) []candidate {
 	return list
 }
 
-// mark sets due for the detections that may match an event with these values in a field.
+// mark sets due for the conditions that may hold for an event with these values in a field.
 func (f *finder) mark(m *Matcher, at *fieldIndex, values []value) {
 	set := func(list []int32) {
 		for _, i := range list {
@@ -236,17 +235,10 @@ func (f *finder) mark(m *Matcher, at *fieldIndex, values []value) {
 	}
 }
 
-// readsType reports whether an expression tests the event's type.
-func readsType(x expr) bool {
-	found := false
-	reads(x, func(f Field) { found = found || f.slot == 0 })
-	return found
-}
-
-// Weights of needs: a long text is rare, and one that many rules need is not.
+// Weights of needs: a long text is rare, and one that many conditions need is not.
 const (
 	maxLengthWeight = 16
-	commonWeight    = 3 // for each doubling of the number of rules
+	commonWeight    = 3 // for each doubling of the number of conditions
 )
 
 // best returns the offer whose most common need is the rarest; nil if there is no offer.

@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"errors"
@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/dlclark/regexp2"
-	"go.yaml.in/yaml/v3"
 )
 
 // A regular expression has RE2's meaning, whichever engine runs it: $ is the end of the
@@ -27,23 +26,23 @@ const (
 	maxSteps        = 20_000_000 // instructions times bytes, for all expressions run on an event
 )
 
-// Bounds for the backtracking engine, for all expressions run on an event together. A match
-// starts within the first part of the budget and takes at most the second part, plus or minus
-// a tick of the engine's clock.
+// RegexBudget bounds the time of all expressions run on an event by the backtracking engine. A match
+// starts within the first part of the budget and takes at most the second part, plus or minus a
+// tick of the engine's clock.
 const (
-	regexBudget = 50 * time.Millisecond
+	RegexBudget = 50 * time.Millisecond
 	regexStart  = 20 * time.Millisecond
 	regexMatch  = 20 * time.Millisecond
 	regexTick   = 5 * time.Millisecond
 )
 
-// regex is a regular expression in RE2's syntax.
-type regex struct {
+// Regex is a regular expression in RE2's syntax.
+type Regex struct {
 	*regexp.Regexp
 	size int // instructions
 }
 
-func (c regex) member(m *Matcher, v *value) bool {
+func (c Regex) member(m *Matcher, v *value) bool {
 	if m.steps += c.size * len(v.text); m.steps > maxSteps {
 		m.timeouts++
 		return false
@@ -51,13 +50,13 @@ func (c regex) member(m *Matcher, v *value) bool {
 	return c.Match(v.text)
 }
 
-// backtracking is a regular expression that RE2 does not support, such as one with a lookahead.
-type backtracking struct {
+// Backtracking is a regular expression that RE2 does not support, such as one with a lookahead.
+type Backtracking struct {
 	*regexp2.Regexp
-	source string // as in the rule
+	Source string // as in the rule
 }
 
-func (c backtracking) member(m *Matcher, v *value) bool {
+func (c Backtracking) member(m *Matcher, v *value) bool {
 	if m.backtracked > regexStart {
 		m.timeouts++
 		return false
@@ -70,75 +69,58 @@ func (c backtracking) member(m *Matcher, v *value) bool {
 
 	// It timed out: no other expression may start on this event.
 	if err != nil {
-		m.backtracked = regexBudget
+		m.backtracked = RegexBudget
 		m.timeouts++
 	}
 	return ok
 }
 
-// regex compiles one regular expression.
-func (d *detection) regex(node *yaml.Node, mods modifiers) (check, error) {
-	flags := ""
-	for _, flag := range []struct {
-		on   bool
-		name string
-	}{{mods.ignoreCase, "i"}, {mods.multiline, "m"}, {mods.dotAll, "s"}} {
-		if flag.on {
-			flags += flag.name
-		}
-	}
-
-	source := node.Value
-	if flags != "" {
-		source = "(?" + flags + ")" + source
-	}
-
+// NewRegex compiles a regular expression in RE2's syntax: a Regex or, if RE2 does not support it, a
+// Backtracking. It refuses what would be too large.
+func NewRegex(source string) (Check, error) {
 	// RE2 is preferred: its time is linear in the length of the text.
 	parsed, err := syntax.Parse(source, syntax.Perl)
 	if err != nil {
-		return d.backtracking(node, source, err)
+		return newBacktracking(source, err)
 	}
 
 	// Check the size before regexp.Compile, which would compile it again.
 	program, err := syntax.Compile(parsed.Simplify())
 	if err != nil {
-		return nil, fmt.Errorf("line %d: %w", node.Line, err)
+		return nil, err
 	}
 	if len(program.Inst) > maxInstructions {
-		return nil, fmt.Errorf("line %d: the regular expression compiles to %d instructions, more than %d: "+
-			"a repeat within a repeat multiplies", node.Line, len(program.Inst), maxInstructions)
+		return nil, fmt.Errorf("the regular expression compiles to %d instructions, more than %d: "+
+			"a repeat within a repeat multiplies", len(program.Inst), maxInstructions)
 	}
 
 	re, err := regexp.Compile(source)
 	if err != nil {
-		return nil, fmt.Errorf("line %d: %w", node.Line, err)
+		return nil, err
 	}
-	return regex{re, len(program.Inst)}, nil
+	return Regex{re, len(program.Inst)}, nil
 }
 
 // quickClock makes the backtracking engine read its clock more often than its default of ten
 // times a second.
 var quickClock = sync.OnceFunc(func() { regexp2.SetTimeoutCheckPeriod(regexTick) })
 
-// backtracking compiles an expression that RE2 has rejected.
-func (d *detection) backtracking(node *yaml.Node, source string, refused error) (check, error) {
+// newBacktracking compiles an expression that RE2 has rejected.
+func newBacktracking(source string, refused error) (Check, error) {
 	// An expression that is too large for RE2 is too large for backtracking.
 	tooLarge := []syntax.ErrorCode{syntax.ErrInvalidRepeatSize, syntax.ErrLarge, syntax.ErrNestingDepth}
 	syntaxErr := (*syntax.Error)(nil)
 	if errors.As(refused, &syntaxErr) && slices.Contains(tooLarge, syntaxErr.Code) {
-		return nil, fmt.Errorf("line %d: %w; a repeat within a repeat multiplies", node.Line, refused)
+		return nil, fmt.Errorf("%w; a repeat within a repeat multiplies", refused)
 	}
 
 	quickClock()
 	re, err := regexp2.Compile(asciiWords(source), regexp2.RE2)
 	if err != nil {
-		return nil, fmt.Errorf("line %d: %w", node.Line, refused)
+		return nil, refused
 	}
 	re.MatchTimeout = regexMatch
-	d.warnings = append(d.warnings, fmt.Sprintf(
-		"%s:%d: RE2 does not support the regular expression, so it backtracks, for at most %v an event",
-		d.doc.file, node.Line, regexBudget))
-	return backtracking{re, source}, nil
+	return Backtracking{re, source}, nil
 }
 
 // asciiWords replaces \b and \B by lookarounds that are ASCII only: in the backtracking engine

@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"fmt"
@@ -107,14 +107,12 @@ func decoded(t *testing.T, raw, path string) []string {
 // TestScanAgreesWithDecoder compares the scanner with jsontext on random JSON.
 func TestScanAgreesWithDecoder(t *testing.T) {
 	paths := []string{"a", "b.a", "a.b.c", "c.c"}
-	fields := newFields()
+	fields := NewFields()
 	var wanted []Field
 	for _, p := range paths {
-		wanted = append(wanted, fields.field(p))
+		wanted = append(wanted, fields.Field(p))
 	}
-	fields.root.seal()
-	set := newSet(fields.root, len(fields.slots))
-	m := set.Matcher()
+	m := fields.Program([]*Tree{{Leaf: Exists{Field: wanted[0], Want: true}}}, [][]Field{wanted}).Matcher()
 	r := rand.New(rand.NewPCG(1, 2))
 	found := 0
 	for range 3000 {

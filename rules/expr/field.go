@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"maps"
@@ -6,17 +6,23 @@ import (
 	"strings"
 )
 
-// A Field is a path in an event that a Set reads. It is valid only for the Set whose
-// rule has it.
+// A Field is a path in an event that a Program reads. It is valid only for the Programs of the
+// Fields that it is from.
 type Field struct {
 	Path string // normal form: dotted, without the "data." envelope and "{}"
 	slot int
 }
 
-// typeField is the path of the event's type, which always has slot 0.
-const typeField = "type"
+// everywhere is the slot of Anywhere.
+const everywhere = -1
 
-// node is one step of the trie of all field paths that the rules of a Set use.
+// Anywhere returns the field of keywords, which stands for every scalar of an event.
+func Anywhere() Field { return Field{slot: everywhere} }
+
+// TypeField is the path of the event's type, which always has slot 0.
+const TypeField = "type"
+
+// node is one step of the trie of all field paths that are read.
 type node struct {
 	slot     int // where the value at this path is stored; -1 for nowhere
 	children map[string]*node
@@ -96,23 +102,24 @@ func (n *node) child(key []byte) *node {
 	return nil
 }
 
-// fields assigns a slot to each path while rules are compiled.
-type fields struct {
-	root  *node
-	slots map[string]int
-	tests map[string]*test // by a key that equal tests share; see shared
+// Fields are the fields of the conditions that are compiled together, and their tests. It is not
+// safe for concurrent use.
+type Fields struct {
+	slots map[string]int   // by path
+	tests map[string]*Test // by a key that equal tests share; see Share
 }
 
-func newFields() *fields {
-	f := &fields{root: &node{slot: -1}, slots: map[string]int{}, tests: map[string]*test{}}
+// NewFields returns Fields with the event's type alone.
+func NewFields() *Fields {
+	f := &Fields{slots: map[string]int{}, tests: map[string]*Test{}}
 
 	// The type must have slot 0.
-	f.field(typeField)
+	f.Field(TypeField)
 	return f
 }
 
-// field returns the field of a path as a rule writes it.
-func (f *fields) field(path string) Field {
+// Field returns the field of a path as a rule writes it.
+func (f *Fields) Field(path string) Field {
 	path = normalPath(path)
 	slot, ok := f.slots[path]
 	if ok {
@@ -122,9 +129,7 @@ func (f *fields) field(path string) Field {
 	// A new path gets the next slot.
 	slot = len(f.slots)
 	f.slots[path] = slot
-	field := Field{Path: path, slot: slot}
-	f.root.add(field)
-	return field
+	return Field{Path: path, slot: slot}
 }
 
 // normalPath strips the parts of a path that only describe how the event is wrapped, or that a
@@ -137,12 +142,14 @@ func normalPath(path string) string {
 	return path
 }
 
-// shared returns the first test with the same key as t, so that equal tests of several rules are
-// one pointer and a Matcher can evaluate them once.
-func (f *fields) shared(key string, t *test) *test {
+// Share returns the first test with the same key as t, so that equal tests of several conditions
+// are one pointer and a Matcher can evaluate them once. Tests with the same key must be equal.
+func (f *Fields) Share(key string, t *Test) *Test {
 	if known := f.tests[key]; known != nil {
 		return known
 	}
+
+	t.arrange()
 	f.tests[key] = t
 	return t
 }

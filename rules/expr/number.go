@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"math"
@@ -6,40 +6,56 @@ import (
 	"strings"
 )
 
-// number is equality with a number, however the event writes it.
-type number struct {
-	text string
+// Number is equality with a Number, however the event writes it.
+type Number struct {
+	Text string // as written in the rule
 	f    float64
 }
 
-func (c number) member(_ *Matcher, v *value) bool {
-	if string(v.text) == c.text {
+// NewNumber returns equality with a number. ok is false for a text that is not one, such as 0x10
+// or 1_000, which are numbers to YAML alone.
+func NewNumber(text string) (equal Number, ok bool) {
+	num, err := strconv.ParseFloat(text, 64)
+	return Number{Text: text, f: num}, err == nil
+}
+
+func (c Number) member(_ *Matcher, v *value) bool {
+	if string(v.text) == c.Text {
 		return true
 	}
-	if integer(v.text) && integer([]byte(c.text)) {
+	if integer(v.text) && integer([]byte(c.Text)) {
 		return false // two whole numbers with other digits; 0200 does not occur for 200
 	}
 
 	// Otherwise compare the values: 200.0 and 2e2 equal 200.
 	num, ok := v.number()
-	return ok && compareNumbers(string(v.text), num, c.text, c.f) == 0
+	return ok && compareNumbers(string(v.text), num, c.Text, c.f) == 0
 }
 
-// ordering is one of lt, lte, gt, gte.
-type ordering struct {
-	op    string
-	text  string // of the limit
-	limit float64
+// Ordering is one of lt, lte, gt, gte.
+type Ordering struct {
+	Op    string
+	Text  string // the limit as written in the rule
+	Limit float64
 }
 
-func (c ordering) member(_ *Matcher, v *value) bool {
+// NewOrdering returns a comparison with a number; ok is false if the text is not one.
+func NewOrdering(op, text string) (order Ordering, ok bool) {
+	limit, ok := (&value{kind: kindString, text: []byte(text)}).number()
+	return Ordering{Op: op, Text: text, Limit: limit}, ok
+}
+
+// Whole reports whether the limit is written as a whole number, in digits.
+func (c Ordering) Whole() bool { return integer([]byte(c.Text)) }
+
+func (c Ordering) member(_ *Matcher, v *value) bool {
 	num, ok := v.number()
-	return ok && c.holds(compareNumbers(string(v.text), num, c.text, c.limit))
+	return ok && c.holds(compareNumbers(string(v.text), num, c.Text, c.Limit))
 }
 
 // holds reports whether the comparison holds, given the order of a value and the limit: negative, 0 or positive.
-func (c ordering) holds(order int) bool {
-	switch c.op {
+func (c Ordering) holds(order int) bool {
+	switch c.Op {
 	case "lt":
 		return order < 0
 	case "lte":

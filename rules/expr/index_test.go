@@ -1,56 +1,16 @@
-package rules
+package expr_test
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
-
-// FuzzAutomaton holds what an automaton finds against a search for each text.
-func FuzzAutomaton(f *testing.F) {
-	for _, seed := range [][2]string{{"he,she,his,hers", "ushers"}, {"a,aa,aaa", "aaaa"}, {"ab,bc,abcd,c", "abcabcd"}, {"x", ""}, {"é,\xff,\xc3", "é\xff"}, {"ab,ab", "ab"}, {"abab,ba", "ababab"}} {
-		f.Add(seed[0], seed[1])
-	}
-	f.Fuzz(func(t *testing.T, list, text string) {
-		texts := slices.DeleteFunc(strings.Split(list, ","), func(s string) bool { return s == "" })
-		a := newAutomaton(texts)
-		want, got := map[string]int{}, map[string]int{}
-		for i := range text {
-			for _, s := range slices.Compact(slices.Sorted(slices.Values(texts))) {
-				if strings.HasPrefix(text[i:], s) {
-					want[s]++
-				}
-			}
-		}
-		for i := 1; i < len(text); i++ { // range goes by characters
-			if text[i]&0xC0 == 0x80 {
-				for _, s := range slices.Compact(slices.Sorted(slices.Values(texts))) {
-					if !validStart(text, i) && strings.HasPrefix(text[i:], s) {
-						want[s]++
-					}
-				}
-			}
-		}
-		a.find([]byte(text), func(found int32) bool { got[texts[found]]++; return false })
-		if !maps.Equal(want, got) || a.in([]byte(text)) != (len(want) > 0) {
-			t.Errorf("%q in %q: found %v, want %v", texts, text, got, want)
-		}
-	})
-}
-
-// validStart reports whether range over a text stops at an index.
-func validStart(text string, at int) bool {
-	for i := range text {
-		if i == at {
-			return true
-		}
-	}
-	return false
-}
 
 // TestManyTexts is a long list of texts that may be anywhere, also beside other values.
 func TestManyTexts(t *testing.T) {
@@ -58,9 +18,10 @@ func TestManyTexts(t *testing.T) {
 	for i := range 2000 {
 		list = append(list, fmt.Sprintf("'Needle%04d'", i))
 	}
-	m := loaded(t, "a|contains: ["+strings.Join(list, ", ")+", 'x*z', '']", "a|contains|cased: ["+strings.Join(list, ", ")+"]", "'|re': '^needle1999$'", "'': ["+strings.Join(list, ", ")+"]",
+	set, m := loaded(t, "a|contains: ["+strings.Join(list, ", ")+", 'x*z', '']", "a|contains|cased: ["+strings.Join(list, ", ")+"]", "'|re': '^needle1999$'", "'': ["+strings.Join(list, ", ")+"]",
 		"a|contains|neq: ["+strings.Join(list, ", ")+"]")
-	if m.set.rules[0].match.(*test).many == nil || m.set.rules[3].match.(*test).many == nil || m.set.rules[1].match.(*test).many != nil {
+	many := func(i int) bool { return set.Rules()[i].Match.Leaf.(*expr.Test).SearchesMany() }
+	if !many(0) || !many(3) || many(1) {
 		t.Error("the lists have other automatons than expected")
 	}
 	for _, tt := range []struct {
@@ -87,7 +48,7 @@ func TestManyTexts(t *testing.T) {
 func TestIndexAgrees(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 9))
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
-	text := func() string {
+	word := func() string {
 		return pick("abc", "AbCd", "bcd", "k", "s", "", "é", "x-1", "10.0.0.7", "3", "3.0", "9007199254740993", "true", "ſ", "K", "a b")
 	}
 	field := func() string { return pick("f1", "f2", "f3.g", "f4", "type2") }
@@ -95,11 +56,11 @@ func TestIndexAgrees(t *testing.T) {
 		name := field()
 		switch r.IntN(16) {
 		case 0:
-			return name + ": '" + text() + "'"
+			return name + ": '" + word() + "'"
 		case 1:
-			return name + ": [null, '" + text() + "']"
+			return name + ": [null, '" + word() + "']"
 		case 2:
-			return fmt.Sprintf("%s|%s: ['%s', '%s']", name, pick("contains", "startswith", "endswith", "contains|all", "contains|cased", "contains|neq", "endswith|all"), text(), text())
+			return fmt.Sprintf("%s|%s: ['%s', '%s']", name, pick("contains", "startswith", "endswith", "contains|all", "contains|cased", "contains|neq", "endswith|all"), word(), word())
 		case 3:
 			return name + "|exists: " + pick("true", "false")
 		case 4:
@@ -121,9 +82,9 @@ func TestIndexAgrees(t *testing.T) {
 		case 12:
 			return name + "|windash|contains: '" + pick(" -a", "-x") + "'"
 		case 13:
-			return name + "|contains: [" + strings.Repeat("'zz"+text()+"', ", 9) + "'" + text() + "']"
+			return name + "|contains: [" + strings.Repeat("'zz"+word()+"', ", 9) + "'" + word() + "']"
 		}
-		return name + ": ['" + text() + "', '" + text() + "']"
+		return name + ": ['" + word() + "', '" + word() + "']"
 	}
 	search := func() string {
 		if r.IntN(4) == 0 {
@@ -140,7 +101,7 @@ func TestIndexAgrees(t *testing.T) {
 			if r.IntN(4) == 0 {
 				return pick("null", "3", "3.0", "true", "9007199254740993", "{}", "[]", `{"g":"abc"}`)
 			}
-			return `"` + pick("", "x") + text() + pick("", "y", "d") + `"`
+			return `"` + pick("", "x") + word() + pick("", "y", "d") + `"`
 		}
 		if r.IntN(4) == 0 {
 			return "[" + one() + "," + one() + "]"
@@ -150,37 +111,29 @@ func TestIndexAgrees(t *testing.T) {
 
 	matched, tried, all, indexed := 0, 0, 0, 0
 	for range 20 {
-		var rules strings.Builder
+		var text strings.Builder
 		for i := range 160 {
 			typed := ""
 			if i%2 == 0 {
 				typed = "_w and "
 			}
-			fmt.Fprintf(&rules, "title: r%d\nid: r%d\nlevel: low\ndetection:\n  s: %s\n  t: %s\n  u: %s\n  _w: {type: t}\n  condition: %s(%s)\n---\n", i, i, search(), search(), search(), typed,
+			fmt.Fprintf(&text, "title: r%d\nid: r%d\nlevel: low\ndetection:\n  s: %s\n  t: %s\n  u: %s\n  _w: {type: t}\n  condition: %s(%s)\n---\n", i, i, search(), search(), search(), typed,
 				pick("s", "s", "s and t", "s or t", "s and not t", "not s", "1 of them", "all of them", "s and (t or not u)", "not (s and t)"))
 		}
-		set, report := Load(nil, fstest.MapFS{"r.yml": {Data: []byte(rules.String())}})
-		if len(set.rules) < 80 {
-			t.Fatalf("%d rules run: %+v", len(set.rules), report.Documents[0])
+		set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(text.String())}})
+		if len(set.Rules()) < 80 {
+			t.Fatalf("%d rules run: %+v", len(set.Rules()), report.Documents[0])
 		}
 		m := set.Matcher()
 		for range 300 {
 			event := []byte(`{"f1":` + value() + `,"f2":` + value() + `,"f3":{"g":` + value() + `},"x":` + value() + pick("", `,"f4":`+value(), `,"type":"t"`, `,"type":"T"`, `,"type":"u"`) + `}`)
 			got := slices.Clone(m.Match(event))
-			if m.program.finder != nil {
-				indexed++
-				tried += len(m.program.finder.find(m, nil))
-				all += len(m.program.list)
-			}
-			if m.finder != nil {
-				indexed++
-				tried += len(m.finder.find(m, nil))
-				all += len(m.general.list)
-			}
-			want := m.asWritten()
+			found := m.Indexed()
+			indexed, tried, all = indexed+found.Indexes, tried+found.Tried, all+found.Of
+			want := m.AsWritten()
 			if !slices.Equal(got, want) {
 				only := slices.IndexFunc(want, func(i int) bool { return !slices.Contains(got, i) })
-				t.Fatalf("%s\nmatches %v, as written %v (%d)\n%s", event, got, want, only, rules.String())
+				t.Fatalf("%s\nmatches %v, as written %v (%d)\n%s", event, got, want, only, text.String())
 			}
 			matched += len(got)
 		}
@@ -197,16 +150,16 @@ func TestIndexLeavesOut(t *testing.T) {
 		items = append(items, fmt.Sprintf("CommandLine|contains|all: ['tool%04d.exe', ' -x']", i))
 		typed = append(typed, fmt.Sprintf("{type: fp, ip: 10.0.%d.%d}", i/256, i%256))
 	}
-	m := loaded(t, typed...)
-	if got := m.Match([]byte(`{"type":"fp","ip":"10.0.1.2"}`)); len(got) != 1 || got[0] != 258 || len(m.queue) != 1 {
-		t.Errorf("of a type: matches %v, of %d tried", got, len(m.queue))
+	_, m := loaded(t, typed...)
+	if got := m.Match([]byte(`{"type":"fp","ip":"10.0.1.2"}`)); len(got) != 1 || got[0] != 258 || m.Queued() != 1 {
+		t.Errorf("of a type: matches %v, of %d tried", got, m.Queued())
 	}
-	m = loaded(t, items...)
-	if got := m.Match([]byte(`{"CommandLine":"C:\\TOOL0042.EXE -x"}`)); len(got) != 1 || got[0] != 42 || len(m.queue) != 1 {
-		t.Errorf("matches %v, of %d tried", got, len(m.queue))
+	_, m = loaded(t, items...)
+	if got := m.Match([]byte(`{"CommandLine":"C:\\TOOL0042.EXE -x"}`)); len(got) != 1 || got[0] != 42 || m.Queued() != 1 {
+		t.Errorf("matches %v, of %d tried", got, m.Queued())
 	}
-	if got := m.Match([]byte(`{"CommandLine":"other -x","Image":"tool0042.exe"}`)); len(got) != 0 || len(m.queue) != 0 {
-		t.Errorf("matches %v, of %d tried", got, len(m.queue))
+	if got := m.Match([]byte(`{"CommandLine":"other -x","Image":"tool0042.exe"}`)); len(got) != 0 || m.Queued() != 0 {
+		t.Errorf("matches %v, of %d tried", got, m.Queued())
 	}
 
 	event := []byte(`{"CommandLine":["C:\\TOOL0042.EXE -x","tool0001.exe",7],"Image":"tool0042.exe"}`)

@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"slices"
@@ -7,17 +7,17 @@ import (
 )
 
 // Needles returns pieces of JSON of which at least one, in whatever case, is in a member of every
-// event that the rules match, unless the member has letters beyond ASCII or escape sequences. It
-// returns nil if none are known.
-func (s *Set) Needles(member string) []string {
+// event for which a condition holds, unless the member has letters beyond ASCII or escape
+// sequences. It returns nil if none are known.
+func (p *Program) Needles(member string) []string {
 	list := []string{}
-	for _, rule := range s.rules {
-		if rule.Correlation != nil {
+	for _, one := range p.list {
+		if one.match == nil {
 			continue
 		}
 
-		// Every detection needs its own: one without would be missed.
-		texts := needlesIn(rule.match, member)
+		// Every condition needs its own: one without would be missed.
+		texts := needlesIn(one.match, member)
 		if texts == nil {
 			return nil
 		}
@@ -30,7 +30,7 @@ func (s *Set) Needles(member string) []string {
 
 // needlesIn returns pieces of which at least one is in the member wherever an expression holds;
 // nil if none are known.
-func needlesIn(x expr, member string) (list []string) {
+func needlesIn(x expression, member string) (list []string) {
 	switch x := x.(type) {
 	case and:
 		for _, part := range x {
@@ -48,9 +48,9 @@ func needlesIn(x expr, member string) (list []string) {
 			}
 			list = append(list, texts...)
 		}
-	case *test:
-		if first, _, _ := strings.Cut(x.field.Path, "."); first == member && !x.negate && !x.absent {
-			return needlesOf(x.checks)
+	case *Test:
+		if first, _, _ := strings.Cut(x.Field.Path, "."); first == member && !x.Negate && !x.Absent {
+			return needlesOf(x.Checks)
 		}
 	}
 
@@ -59,20 +59,20 @@ func needlesIn(x expr, member string) (list []string) {
 
 // needlesOf returns pieces of which at least one is in every value that satisfies one of the
 // checks; nil if none are known.
-func needlesOf(checks []check) (list []string) {
+func needlesOf(checks []Check) (list []string) {
 	for _, check := range checks {
 		var texts []string
 		switch c := check.(type) {
-		case oneOf:
+		case OneOf:
 			for text := range c {
 				texts = append(texts, quoted(text))
 			}
-		case anyOf:
+		case AnyOf:
 			texts = needlesOf(c)
-		case pattern:
+		case Pattern:
 			texts = []string{c.longestText()}
-			if c.shape == exact {
-				texts[0] = quoted(c.text)
+			if c.Shape == ShapeExact {
+				texts[0] = quoted(c.Text)
 			}
 		}
 
@@ -92,4 +92,8 @@ func quoted(text string) string {
 		return text
 	}
 	return `"` + text + `"`
+}
+
+func isASCII(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r > 127 })
 }

@@ -1,4 +1,4 @@
-package rules
+package expr
 
 import (
 	"regexp"
@@ -42,13 +42,13 @@ func FuzzPattern(f *testing.F) {
 		f.Add(seed[0], seed[1], false)
 	}
 	f.Fuzz(func(t *testing.T, source, text string, cased bool) {
-		p := newPattern(parsePattern(source), cased)
+		p := NewPattern(source, ShapeExact, cased)
 		subject := []byte(text)
 		if !cased {
 			subject = lower(nil, subject)
 		}
-		got := p.match(subject)
-		if !utf8.ValidString(source) || !utf8.ValidString(text) || strings.ContainsAny(source, string(wildMany)+string(wildOne)) || len(source) > 500 {
+		got := p.Match(subject)
+		if !utf8.ValidString(source) || !utf8.ValidString(text) || strings.ContainsAny(source, string(wildMany)+string(WildOne)) || len(source) > 500 {
 			return // nothing to compare with; it must only end
 		}
 		want := source
