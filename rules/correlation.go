@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"slices"
+
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
@@ -21,4 +23,12 @@ type Source struct {
 	// sources that have aliases.
 	GroupBy []expr.Field
 	Values  []expr.Field // the fields whose values count; see correlation.Traits.Value
+}
+
+// HasAliases reports whether the group's fields or the values have different names in its sources.
+func (c *Correlation) HasAliases() bool {
+	first := c.Sources[0]
+	return slices.ContainsFunc(c.Sources, func(other Source) bool {
+		return !slices.Equal(other.GroupBy, first.GroupBy) || !slices.Equal(other.Values, first.Values)
+	})
 }

@@ -12,7 +12,51 @@ import (
 // they count. Rules that are only counted no longer alert on their own. A Matcher of the
 // new Set reads only the fields that its rules need.
 func (s *Set) Select(keep func(*Rule) bool) *Set {
-	needed, alerts := s.selected(keep)
+	needed := make([]bool, len(s.rules))
+	alerts := slices.Clone(needed)
+
+	// An alerting rule that keep refuses may still be needed by another.
+	for i, rule := range s.rules {
+		if rule.Alert != nil && keep(rule) {
+			alerts[i] = true
+			s.need(i, needed)
+		}
+	}
+	return s.subset(needed, alerts)
+}
+
+// Only returns a Set with one rule and the rules that it counts, directly or indirectly. The rule
+// is the last one, and may be one that does not alert. Detections that are counted do not alert.
+func (s *Set) Only(rule *Rule) *Set {
+	needed := make([]bool, len(s.rules))
+	s.need(slices.Index(s.rules, rule), needed)
+
+	alerts := slices.Clone(needed)
+	for i, other := range s.rules {
+		if other != rule && other.Correlation == nil {
+			alerts[i] = false
+		}
+	}
+	return s.subset(needed, alerts)
+}
+
+// need marks a rule, and those that it counts, as needed.
+func (s *Set) need(i int, needed []bool) {
+	needed[i] = true
+	corr := s.rules[i].Correlation
+	if corr == nil {
+		return
+	}
+	for _, source := range corr.Sources {
+		s.need(source.Rule, needed)
+	}
+	for _, index := range corr.Among {
+		s.need(index, needed)
+	}
+}
+
+// subset returns a Set with the needed rules. Those that are not in alerts do not alert.
+func (s *Set) subset(needed, alerts []bool) *Set {
 	var rules []*Rule
 
 	// The new index of each rule, by its old one.
@@ -46,33 +90,6 @@ func (s *Set) Select(keep func(*Rule) bool) *Set {
 	}
 
 	return newSet(rules, s.program.With)
-}
-
-// selected returns, by index, whether a rule is needed and whether it alerts on its own.
-func (s *Set) selected(keep func(*Rule) bool) (needed, alerts []bool) {
-	needed, alerts = make([]bool, len(s.rules)), make([]bool, len(s.rules))
-	var need func(i int)
-	need = func(i int) {
-		needed[i] = true
-		if corr := s.rules[i].Correlation; corr != nil {
-			for _, source := range corr.Sources {
-				need(source.Rule)
-			}
-			for _, index := range corr.Among {
-				need(index)
-			}
-		}
-	}
-
-	// An alerting rule that keep refuses may still be needed by another.
-	for i, rule := range s.rules {
-		if rule.Alert != nil && keep(rule) {
-			alerts[i] = true
-			need(i)
-		}
-	}
-
-	return needed, alerts
 }
 
 // WithThreshold returns the Set with another threshold for one of its rules, whose

@@ -247,10 +247,7 @@ func (c *sqlChain) counted(corr *Correlation) (string, error) {
 
 	// Sources with the same fields share one query; with aliases, each needs its own.
 	first := corr.Sources[0]
-	differs := func(s Source) bool {
-		return !slices.Equal(s.GroupBy, first.GroupBy) || !slices.Equal(s.Values, first.Values)
-	}
-	if slices.ContainsFunc(corr.Sources, differs) {
+	if corr.HasAliases() {
 		if len(corr.Among) > 0 {
 			return "", fmt.Errorf("%s with aliases has no SQL", corr.Type.Name())
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
+	"github.com/tenantwatch/tenantwatch/scanner/scannertest"
 )
 
 // TestBrokenRule lets the judging of a rule panic, at an event and at an end: it is left
@@ -23,7 +24,7 @@ func TestBrokenRule(t *testing.T) {
 	n := 0
 	observe := func(at time.Duration) (told []string) {
 		n++
-		ev := eventAt(t, timelineStart.Add(at), n, map[string]any{"type": "fp", "ip": "192.0.2.1"})
+		ev := scannertest.Event(t, scannertest.Start.Add(at), n, map[string]any{"type": "fp", "ip": "192.0.2.1"})
 		for _, a := range e.Observe(&ev) {
 			told = append(told, a.RuleID+" "+string(a.State))
 		}

@@ -1,7 +1,6 @@
 package scanner
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,52 +11,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenantwatch/tenantwatch/rules"
-	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/scanner/scannertest"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-func builtinSet(t testing.TB) *rules.Set {
-	t.Helper()
-	set, _ := rules.Load(nil, builtin.FS())
-	return set
-}
-
-// storm is some hours of attacks by a few actors, so that alerts begin, rise and
-// end, with dates that are out of order by up to two seconds.
-func storm(t testing.TB, seed uint64, n int) []schema.Event {
-	t.Helper()
-	r := rand.New(rand.NewPCG(seed, 2))
-	types := []string{"fp", "fu", "f", "limit_wc", "feccft", "ferrt", "gd_send_pn", "pwd_leak", "ss", "api_limit", "s"}
-	at := timelineStart
-	var list []schema.Event
-	for i := range n {
-		if r.IntN(200) == 0 {
-			at = at.Add(time.Duration(r.IntN(90)) * time.Minute) // quiet, so that something ends
-		}
-		at = at.Add(time.Duration(r.IntN(3000)) * time.Millisecond)
-		user := fmt.Sprintf("user%d", r.IntN(12))
-		list = append(list, eventAt(t, at.Add(-time.Duration(r.IntN(2000))*time.Millisecond), i, map[string]any{
-			"type": types[r.IntN(len(types))], "ip": fmt.Sprintf("203.0.113.%d", r.IntN(4)), "user_name": user,
-			"user_id": "auth0|" + user, "client_id": fmt.Sprintf("app%d", r.IntN(2)),
-			"details": map[string]any{"limit": map[string]any{"bucket": "b"}}}))
-	}
-	return list
-}
-
-func scanAll(e *Engine, events []schema.Event) []schema.Alert {
-	var list []schema.Alert
-	for i := range events {
-		list = append(list, e.Observe(&events[i])...)
-	}
-	return list
-}
-
 // TestRepeatsChangeNothing delivers events again, soon or late.
 func TestRepeatsChangeNothing(t *testing.T) {
-	set := builtinSet(t)
+	set := scannertest.Builtin(t)
 	for seed := range uint64(10) {
-		events := storm(t, seed, 1500)
-		want := scanAll(NewEngine(set, Config{}), events)
+		events := scannertest.Storm(t, seed, 1500)
+		want := scannertest.Scan(NewEngine(set, Config{}), events)
 		if len(want) < 20 {
 			t.Fatalf("seed %d: only %d alerts; the test shows nothing", seed, len(want))
 		}
@@ -69,7 +32,7 @@ func TestRepeatsChangeNothing(t *testing.T) {
 				twice = append(twice, events[max(0, i-r.IntN(20))])
 			}
 		}
-		if diff := cmp.Diff(want, scanAll(NewEngine(set, Config{}), twice)); diff != "" {
+		if diff := cmp.Diff(want, scannertest.Scan(NewEngine(set, Config{}), twice)); diff != "" {
 			t.Fatalf("seed %d (-once +repeated):\n%s", seed, diff)
 		}
 	}
@@ -79,15 +42,15 @@ func TestRepeatsChangeNothing(t *testing.T) {
 // what the windows reach back to and takes up the open alerts. Together they say
 // what one run says.
 func TestStartAnywhere(t *testing.T) {
-	set := builtinSet(t)
+	set := scannertest.Builtin(t)
 	for seed := range uint64(6) {
-		events := storm(t, seed, 1200)
-		want := scanAll(NewEngine(set, Config{}), events)
+		events := scannertest.Storm(t, seed, 1200)
+		want := scannertest.Scan(NewEngine(set, Config{}), events)
 		r := rand.New(rand.NewPCG(seed, 4))
 		for range 6 {
 			cut := r.IntN(len(events))
 			first := NewEngine(set, Config{})
-			got := scanAll(first, events[:cut])
+			got := scannertest.Scan(first, events[:cut])
 			second := NewEngine(set, Config{})
 			since := events[cut].FetchedAt.Add(-second.Lookback())
 			for i := range events[:cut] {
@@ -96,10 +59,10 @@ func TestStartAnywhere(t *testing.T) {
 				}
 			}
 			for _, a := range lastOf(got) {
-				second.Restore(through(t, a))
+				second.Restore(scannertest.Through(t, a))
 			}
 			second.CloseUnpublished("acme")
-			got = append(got, scanAll(second, events[cut:])...)
+			got = append(got, scannertest.Scan(second, events[cut:])...)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatalf("seed %d, cut at %d (-one run +two):\n%s", seed, cut, diff)
 			}
@@ -116,28 +79,14 @@ func lastOf(alerts []schema.Alert) map[string]schema.Alert {
 	return last
 }
 
-// through carries an alert through its JSON.
-func through(t *testing.T, a schema.Alert) *schema.Alert {
-	t.Helper()
-	data, err := json.Marshal(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b schema.Alert
-	if err := json.Unmarshal(data, &b); err != nil {
-		t.Fatal(err)
-	}
-	return &b
-}
-
 // TestAlertsAreConsistent checks what holds for every series of transitions.
 func TestAlertsAreConsistent(t *testing.T) {
-	set := builtinSet(t)
+	set := scannertest.Builtin(t)
 	for seed := range uint64(10) {
 		open := map[string]schema.Alert{}
-		for _, a := range scanAll(NewEngine(set, Config{}), storm(t, seed, 1500)) {
+		for _, a := range scannertest.Scan(NewEngine(set, Config{}), scannertest.Storm(t, seed, 1500)) {
 			before, was := open[a.Fingerprint]
-			event := ruleOf(set, a.RuleID).Alert.Class == rules.ClassEvent
+			event := scannertest.RuleOf(set, a.RuleID).Alert.Class == rules.ClassEvent
 			switch {
 			case a.State == schema.Firing && was && !event:
 				if !a.StartsAt.Equal(before.StartsAt) || rules.CompareLevels(a.Level, before.Level) <= 0 {
@@ -161,7 +110,7 @@ func attack(t *testing.T, n int, change func(*schema.Event)) []schema.Event {
 	t.Helper()
 	var list []schema.Event
 	for i := range n {
-		e := eventAt(t, timelineStart.Add(time.Duration(i)*time.Second), i, map[string]any{"type": "fp", "ip": "203.0.113.9"})
+		e := scannertest.Event(t, scannertest.Start.Add(time.Duration(i)*time.Second), i, map[string]any{"type": "fp", "ip": "203.0.113.9"})
 		change(&e)
 		list = append(list, e)
 	}
@@ -171,12 +120,12 @@ func attack(t *testing.T, n int, change func(*schema.Event)) []schema.Event {
 // TestOldEventsDoNotPage: neither a backfill nor what was pulled hours late
 // wakes anyone, but it counts for what comes next.
 func TestOldEventsDoNotPage(t *testing.T) {
-	set := builtinSet(t)
+	set := scannertest.Builtin(t)
 	for name, change := range map[string]func(*schema.Event){
 		"backfill": func(e *schema.Event) { e.Source = schema.Backfill },
 		"late":     func(e *schema.Event) { e.FetchedAt = e.FetchedAt.Add(3 * time.Hour) },
 	} {
-		if got := scanAll(NewEngine(set, Config{}), attack(t, 60, change)); len(got) > 0 {
+		if got := scannertest.Scan(NewEngine(set, Config{}), attack(t, 60, change)); len(got) > 0 {
 			t.Errorf("%s: %d alerts, the first %+v", name, len(got), got[0])
 		}
 	}
@@ -184,7 +133,7 @@ func TestOldEventsDoNotPage(t *testing.T) {
 	for i := range 19 {
 		events[i].Source = schema.Backfill
 	}
-	if got := scanAll(NewEngine(set, Config{}), events); len(got) != 1 || got[0].Count != 20 {
+	if got := scannertest.Scan(NewEngine(set, Config{}), events); len(got) != 1 || got[0].Count != 20 {
 		t.Errorf("19 from before and one now: %+v", got)
 	}
 }
@@ -192,16 +141,16 @@ func TestOldEventsDoNotPage(t *testing.T) {
 // TestBrokenDatesMoveNoClock: one event whose date is years off neither ends
 // alerts nor hides what comes after it.
 func TestBrokenDatesMoveNoClock(t *testing.T) {
-	set := builtinSet(t)
+	set := scannertest.Builtin(t)
 	events := attack(t, 40, func(*schema.Event) {})
 	for i, years := range []int{10, -10} {
-		e := eventAt(t, timelineStart.Add(30*time.Second), 1000+i, map[string]any{"type": "s",
-			"date": timelineStart.AddDate(years, 0, 0).Format(time.RFC3339)})
-		e.FetchedAt = timelineStart.Add(31 * time.Second)
+		e := scannertest.Event(t, scannertest.Start.Add(30*time.Second), 1000+i, map[string]any{"type": "s",
+			"date": scannertest.Start.AddDate(years, 0, 0).Format(time.RFC3339)})
+		e.FetchedAt = scannertest.Start.Add(31 * time.Second)
 		events = slices.Insert(events, 25+i, e)
 	}
-	got := scanAll(NewEngine(set, Config{}), events)
-	if len(got) != 1 || got[0].State != schema.Firing || got[0].UpdatedAt != timelineStart.Add(19*time.Second) {
+	got := scannertest.Scan(NewEngine(set, Config{}), events)
+	if len(got) != 1 || got[0].State != schema.Firing || got[0].UpdatedAt != scannertest.Start.Add(19*time.Second) {
 		t.Errorf("alerts: %+v", got)
 	}
 }
@@ -209,7 +158,7 @@ func TestBrokenDatesMoveNoClock(t *testing.T) {
 // TestTenantsAreApart: the same IP attacks two tenants, each half as often as it
 // takes, and one tenant's time does not end another's alert.
 func TestTenantsAreApart(t *testing.T) {
-	set := builtinSet(t)
+	set := scannertest.Builtin(t)
 	i := 0
 	events := attack(t, 38, func(e *schema.Event) {
 		if i++; i%2 == 0 {
@@ -217,14 +166,14 @@ func TestTenantsAreApart(t *testing.T) {
 		}
 	})
 	engine := NewEngine(set, Config{})
-	if got := scanAll(engine, events); len(got) > 0 {
+	if got := scannertest.Scan(engine, events); len(got) > 0 {
 		t.Errorf("19 for each tenant: %+v", got)
 	}
 	more := attack(t, 60, func(e *schema.Event) { e.Tenant = "third" })
-	if got := scanAll(engine, more); len(got) != 2 {
+	if got := scannertest.Scan(engine, more); len(got) != 2 {
 		t.Errorf("60 for the third tenant: %d alerts, want a firing and a rise", len(got))
 	}
-	later := eventAt(t, timelineStart.Add(5*time.Hour), 5000, map[string]any{"type": "s"})
+	later := scannertest.Event(t, scannertest.Start.Add(5*time.Hour), 5000, map[string]any{"type": "s"})
 	later.Tenant = "other"
 	if got := engine.Observe(&later); len(got) > 0 {
 		t.Errorf("another tenant's time ended an alert: %+v", got)
@@ -237,9 +186,9 @@ func TestTenantsAreApart(t *testing.T) {
 
 // TestGroupsAreBounded floods a rule with group keys.
 func TestGroupsAreBounded(t *testing.T) {
-	engine := NewEngine(builtinSet(t), Config{MaxGroups: 2000})
+	engine := NewEngine(scannertest.Builtin(t), Config{MaxGroups: 2000})
 	for i := range 10_000 {
-		e := eventAt(t, timelineStart.Add(time.Duration(i)*time.Millisecond), i, map[string]any{"type": "feccft", "client_id": fmt.Sprintf("app%d", i)})
+		e := scannertest.Event(t, scannertest.Start.Add(time.Duration(i)*time.Millisecond), i, map[string]any{"type": "feccft", "client_id": fmt.Sprintf("app%d", i)})
 		engine.Observe(&e)
 	}
 	if s := engine.Status(); s.Groups > 2000 || len(s.Evicted) == 0 {
@@ -247,11 +196,11 @@ func TestGroupsAreBounded(t *testing.T) {
 	}
 	// An open alert is not forgotten for it.
 	for i := range 20 {
-		e := eventAt(t, timelineStart.Add(20*time.Second+time.Duration(i)), 20_000+i, map[string]any{"type": "feccft", "client_id": "real"})
+		e := scannertest.Event(t, scannertest.Start.Add(20*time.Second+time.Duration(i)), 20_000+i, map[string]any{"type": "feccft", "client_id": "real"})
 		engine.Observe(&e)
 	}
 	for i := range 5_000 {
-		e := eventAt(t, timelineStart.Add(30*time.Second+time.Duration(i)*time.Millisecond), 30_000+i, map[string]any{"type": "feccft", "client_id": fmt.Sprintf("more%d", i)})
+		e := scannertest.Event(t, scannertest.Start.Add(30*time.Second+time.Duration(i)*time.Millisecond), 30_000+i, map[string]any{"type": "feccft", "client_id": fmt.Sprintf("more%d", i)})
 		engine.Observe(&e)
 	}
 	if s := engine.Status(); s.Open != 2 {
@@ -272,7 +221,7 @@ x-tenantwatch-alert:
 	if report.Count(rules.StatusEnabled) != 1 {
 		t.Fatalf("%+v", report)
 	}
-	e := eventAt(t, timelineStart, 1, map[string]any{"type": "fp", "user_name": `x' OR 1=1 -- \`, "details": map[string]any{"n": 7}, "odd": map[string]any{"path": "y"}})
+	e := scannertest.Event(t, scannertest.Start, 1, map[string]any{"type": "fp", "user_name": `x' OR 1=1 -- \`, "details": map[string]any{"n": 7}, "odd": map[string]any{"path": "y"}})
 	got := NewEngine(set, Config{}).Observe(&e)
 	if len(got) != 1 {
 		t.Fatalf("%d alerts", len(got))
@@ -287,8 +236,8 @@ x-tenantwatch-alert:
 }
 
 func BenchmarkObserve(b *testing.B) {
-	set := builtinSet(b)
-	events := storm(b, 1, 4096)
+	set := scannertest.Builtin(b)
+	events := scannertest.Storm(b, 1, 4096)
 	engine := NewEngine(set, Config{})
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
@@ -303,19 +252,19 @@ func TestOwnEventsEndNothing(t *testing.T) {
 		"title: own\nid: own\ndetection:\n  s: {type: tenantwatch_health}\n  condition: s\nlevel: low\nx-tenantwatch-alert: {class: condition, keep_firing_for: 5m}\n")}})
 	e := NewEngine(set, Config{})
 	own := func(at time.Duration, n int, typ string) schema.Event {
-		ev := eventAt(t, timelineStart.Add(at), n, map[string]any{"type": typ})
+		ev := scannertest.Event(t, scannertest.Start.Add(at), n, map[string]any{"type": typ})
 		ev.Source = schema.Self
 		return ev
 	}
 	var got []string
 	for _, ev := range []schema.Event{
-		eventAt(t, timelineStart, 1, map[string]any{"type": "fp"}),
+		scannertest.Event(t, scannertest.Start, 1, map[string]any{"type": "fp"}),
 		own(time.Minute, 2, "tenantwatch_health"),
 		own(time.Hour, 3, "tenantwatch_api_error"),
-		eventAt(t, timelineStart.Add(2*time.Hour), 4, map[string]any{"type": "s"}),
+		scannertest.Event(t, scannertest.Start.Add(2*time.Hour), 4, map[string]any{"type": "s"}),
 	} {
 		for _, a := range e.Observe(&ev) {
-			got = append(got, a.RuleID+" "+string(a.State)+" "+a.UpdatedAt.Sub(timelineStart).String())
+			got = append(got, a.RuleID+" "+string(a.State)+" "+a.UpdatedAt.Sub(scannertest.Start).String())
 		}
 	}
 	want := []string{"f firing 0s", "own firing 1m0s", "own resolved 6m0s", "f resolved 5m0s"}

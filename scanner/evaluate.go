@@ -1,24 +1,76 @@
 package scanner
 
 import (
+	"fmt"
 	"math"
 
-	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
+// evaluateTouched evaluates the rules that the current event concerns.
+func (e *Engine) evaluateTouched(ev *observed) {
+	e.events++
+	// A correlation appends its parents.
+	for i := 0; i < len(e.touched); i++ {
+		e.evaluateRule(e.touched[i].rule, e.touched[i].seen, ev)
+	}
+	e.touched = e.touched[:0]
+}
+
+// evaluateRule counts an event and evaluates the groups that it belongs to.
+func (e *Engine) evaluateRule(state *ruleState, seen uint64, ev *observed) {
+	begin := len(e.inserted)
+	defer e.disableOnPanic(state, begin)
+	e.count(state, seen, ev)
+}
+
+// count inserts an event into the groups of a rule, then evaluates them.
+func (e *Engine) count(state *ruleState, seen uint64, ev *observed) {
+	if state.broken != "" {
+		return
+	}
+
+	// An evaluation may count older events in other rules, above these insertions.
+	begin := len(e.inserted)
+	e.insertEvent(state, seen, ev)
+	for i, end := begin, len(e.inserted); i < end; i++ {
+		e.evaluateGroup(e.inserted[i].group, e.inserted[i].pos, ev)
+	}
+	e.inserted = e.inserted[:begin]
+}
+
+// disableOnPanic is deferred where a rule is evaluated. A panic is a bug in the
+// engine that must not affect other rules: the rule is disabled from then on, and its
+// published alerts keep their state. begin is the number of Engine.inserted before.
+func (e *Engine) disableOnPanic(state *ruleState, begin int) {
+	failure := recover()
+	if failure == nil {
+		return
+	}
+
+	e.inserted = e.inserted[:begin]
+	state.broken = fmt.Sprint(failure)
+	for _, group := range state.groups {
+		if group.open {
+			group.open = false
+			e.open--
+		}
+		e.remove(group)
+	}
+}
+
 // evaluateGroup evaluates a group after an occurrence was inserted at pos, and drops
 // occurrences that no longer matter.
-func (e *Engine) evaluateGroup(g *group, pos int, fires bool) {
+func (e *Engine) evaluateGroup(g *group, pos int, ev *observed) {
 	state := g.rule
 	switch {
 	case state.last > 0:
-		e.evaluateLast(g, fires)
+		e.evaluateLast(g, ev.fires)
 	case state.rule.Correlation == nil:
 		e.notifyEvaluated(g, 1)
-		e.fireOrEscalate(g, 1, pos, fires)
+		e.fireOrEscalate(g, 1, pos, ev.fires)
 	case !state.rises || len(state.parents) > 0:
-		e.evaluateWindows(g, pos, fires)
+		e.evaluateWindows(g, pos, ev)
 	case g.open && g.level == state.topLevel() && e.cfg.Evaluated == nil:
 		// The alert cannot escalate further, and expire evaluates the window.
 	default:
@@ -26,7 +78,7 @@ func (e *Engine) evaluateGroup(g *group, pos int, fires bool) {
 		count, end := g.window.Peak(pos, state.span, state.distinct())
 		e.notifyEvaluated(g, float64(count))
 		if float64(count) >= state.rule.Alert.Levels[0].Count {
-			e.fireOrEscalate(g, float64(count), end, fires)
+			e.fireOrEscalate(g, float64(count), end, ev.fires)
 		}
 	}
 
@@ -55,7 +107,7 @@ func (e *Engine) trim(g *group) {
 
 // evaluateWindows evaluates every window that contains the occurrence at pos, the
 // earliest first, by the value at the window's end.
-func (e *Engine) evaluateWindows(g *group, pos int, fires bool) {
+func (e *Engine) evaluateWindows(g *group, pos int, ev *observed) {
 	state := g.rule
 
 	// An event with several values has several occurrences: count them all.
@@ -79,9 +131,9 @@ func (e *Engine) evaluateWindows(g *group, pos int, fires bool) {
 		}
 
 		if state.rule.Alert != nil {
-			e.fireOrEscalate(g, value, end, fires)
+			e.fireOrEscalate(g, value, end, ev.fires)
 		}
-		e.countInParents(g, end, end == pos && !e.older, fires)
+		e.countInParents(g, end, end == pos && !ev.past, ev.fires)
 	}
 }
 
@@ -97,10 +149,8 @@ func (e *Engine) countInParents(g *group, end int, current, fires bool) {
 		}
 
 		// An older event: its fields come from the occurrence.
-		fields, older := e.captured, e.older
-		e.captured, e.older = occ.Fields, true
-		e.count(target.rule, g.clock, correlation.Occurrence{At: occ.At, Seen: 1 << target.source, ID: occ.ID}, fires)
-		e.captured, e.older = fields, older
+		past := observed{clock: g.clock, at: occ.At, id: occ.ID, fires: fires, kept: occ.Fields, past: true}
+		e.count(target.rule, 1<<target.source, &past)
 	}
 }
 
@@ -127,33 +177,5 @@ func (e *Engine) evaluateLast(g *group, fires bool) {
 func (e *Engine) notifyEvaluated(g *group, value float64) {
 	if e.cfg.Evaluated != nil && g.rule.rule.Alert != nil {
 		e.cfg.Evaluated(g.rule.rule, Evaluated{g}, value)
-	}
-}
-
-// fireOrEscalate fires or escalates the alert of a group whose condition holds in the
-// window that ends at index end. It does nothing unless fires is set.
-func (e *Engine) fireOrEscalate(g *group, value float64, end int, fires bool) {
-	if !fires {
-		return
-	}
-
-	// The highest level that the value reaches.
-	levels, level := g.rule.rule.Alert.Levels, 0
-	for level+1 < len(levels) && levels[level+1].Count <= value {
-		level++
-	}
-
-	at := g.window[end].At
-	switch {
-	case !g.open:
-		e.openAlert(g)
-		g.level, g.starts, g.updated = level, at, at
-		e.emit(g, schema.Firing, value, end)
-		e.schedule(g)
-	case level > g.level:
-		g.level, g.updated = level, max(g.updated, at)
-		e.emit(g, schema.Firing, value, end)
-	default:
-		g.updated = max(g.updated, at)
 	}
 }

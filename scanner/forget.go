@@ -43,20 +43,6 @@ func (g *group) unlink() {
 	}
 }
 
-// openAlert opens a group's alert, which protects the group from eviction.
-func (e *Engine) openAlert(g *group) {
-	g.unlink()
-	g.open = true
-	e.open++
-}
-
-// closeAlert closes a group's alert.
-func (e *Engine) closeAlert(g *group) {
-	g.open = false
-	e.open--
-	e.warm(g)
-}
-
 // remove removes a group without an open alert.
 func (e *Engine) remove(g *group) {
 	g.unlink()
@@ -120,7 +106,7 @@ func (e *Engine) removeIdle(state *ruleState, limit int) {
 // reportEvictions runs the rules over an event of our own for each rule that lost a
 // group. The event has the tenant and the time of the event that needed the room, so
 // that a second run over the same events reports the same.
-func (e *Engine) reportEvictions(c *clock, fires bool) {
+func (e *Engine) reportEvictions(ev *observed) {
 	if len(e.evictedFor) == 0 {
 		return
 	}
@@ -129,16 +115,18 @@ func (e *Engine) reportEvictions(c *clock, fires bool) {
 	e.evictedFor = nil
 	for _, state := range losers {
 		// A distance in both directions, as the clocks of tenants differ.
-		if state.reported-reportInterval < c.now && c.now < state.reported+reportInterval {
+		now := ev.clock.now
+		if state.reported-reportInterval < now && now < state.reported+reportInterval {
 			continue
 		}
-		if fires {
-			state.reported = c.now
+		if ev.fires {
+			state.reported = now
 		}
 
-		if e.match(evictionEvent(state)) {
-			id := fmt.Sprintf("%s-%s-%d", schema.TypeForgotten, state.rule.ID, c.now)
-			e.evaluateTouched(c, c.now, id, fires)
+		e.match(evictionEvent(state))
+		if len(e.touched) > 0 {
+			id := fmt.Sprintf("%s-%s-%d", schema.TypeForgotten, state.rule.ID, now)
+			e.evaluateTouched(&observed{clock: ev.clock, at: now, id: id, fires: ev.fires})
 		}
 	}
 	// The reports' evictions wait for the next interval.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/scanner/scannertest"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -48,7 +49,7 @@ func TestHotGroupsStay(t *testing.T) {
 					break
 				}
 			}
-			e := eventAt(t, timelineStart.Add(time.Duration(i)*time.Second-time.Duration(r.IntN(5000))*time.Millisecond), i,
+			e := scannertest.Event(t, scannertest.Start.Add(time.Duration(i)*time.Second-time.Duration(r.IntN(5000))*time.Millisecond), i,
 				map[string]any{"type": "hit", "ip": ip, "user_id": fmt.Sprint("u", r.IntN(50))})
 			got = append(got, small.Observe(&e)...)
 			want = append(want, large.Observe(&e)...)
@@ -69,7 +70,7 @@ func TestHotGroupsStay(t *testing.T) {
 func TestIdleGroupsMakeRoom(t *testing.T) {
 	engine := NewEngine(byIP(t, "  type: event_count\n  timespan: 1m\n  condition: {gte: 40}\n"), Config{MaxGroups: 100})
 	for i := range 5000 {
-		e := eventAt(t, timelineStart.Add(time.Duration(i)*30*time.Second), i, map[string]any{"type": "hit", "ip": fmt.Sprint(i)})
+		e := scannertest.Event(t, scannertest.Start.Add(time.Duration(i)*30*time.Second), i, map[string]any{"type": "hit", "ip": fmt.Sprint(i)})
 		engine.Observe(&e)
 	}
 	if s := engine.Status(); len(s.Evicted) > 0 || s.Groups > 60 {
@@ -79,23 +80,23 @@ func TestIdleGroupsMakeRoom(t *testing.T) {
 
 // TestForgettingIsTold: people hear of it once, and when it is over.
 func TestForgettingIsTold(t *testing.T) {
-	set := builtinSet(t).Select(func(r *rules.Rule) bool { return r.Name == "client_secret_failures" || r.Name == "groups_forgotten" })
+	set := scannertest.Builtin(t).Select(func(r *rules.Rule) bool { return r.Name == "client_secret_failures" || r.Name == "groups_forgotten" })
 	var events []schema.Event
-	at := timelineStart
+	at := scannertest.Start
 	flood := func(n int, every time.Duration) {
 		for range n {
 			at = at.Add(every)
 			i := len(events)
-			events = append(events, eventAt(t, at, i, map[string]any{"type": "feccft", "client_id": fmt.Sprintf("app%d", i)}))
+			events = append(events, scannertest.Event(t, at, i, map[string]any{"type": "feccft", "client_id": fmt.Sprintf("app%d", i)}))
 		}
 	}
 	flood(3000, 100*time.Millisecond)
 	at = at.Add(time.Hour)
-	events = append(events, eventAt(t, at, len(events), map[string]any{"type": "s"}))
+	events = append(events, scannertest.Event(t, at, len(events), map[string]any{"type": "s"}))
 	flood(3000, 100*time.Millisecond)
 	run := func() (list []schema.Alert) {
-		for _, a := range scanAll(NewEngine(set, Config{MaxGroups: 500}), events) {
-			if ruleOf(set, a.RuleID).Name == "groups_forgotten" {
+		for _, a := range scannertest.Scan(NewEngine(set, Config{MaxGroups: 500}), events) {
+			if scannertest.RuleOf(set, a.RuleID).Name == "groups_forgotten" {
 				list = append(list, a)
 			}
 		}
@@ -105,7 +106,7 @@ func TestForgettingIsTold(t *testing.T) {
 	var told []string
 	for _, a := range got {
 		title := a.Group[1].Value
-		if a.Tenant != "acme" || a.Level != "medium" || ruleOf(set, a.Group[0].Value).Title != title || a.State == schema.Firing && !strings.Contains(a.Summary, title) {
+		if a.Tenant != "acme" || a.Level != "medium" || scannertest.RuleOf(set, a.Group[0].Value).Title != title || a.State == schema.Firing && !strings.Contains(a.Summary, title) {
 			t.Errorf("%+v", a)
 		}
 		told = append(told, string(a.State))
@@ -113,7 +114,7 @@ func TestForgettingIsTold(t *testing.T) {
 	if diff := cmp.Diff([]string{"firing", "resolved", "firing"}, told); diff != "" {
 		t.Fatalf("-want +got\n%s", diff)
 	}
-	if quiet := got[1].ResolvedAt.Sub(timelineStart.Add(300 * time.Second)); quiet < 14*time.Minute || quiet > 15*time.Minute {
+	if quiet := got[1].ResolvedAt.Sub(scannertest.Start.Add(300 * time.Second)); quiet < 14*time.Minute || quiet > 15*time.Minute {
 		t.Errorf("resolved %s after the flood", quiet)
 	}
 	if diff := cmp.Diff(got, run()); diff != "" {
@@ -135,7 +136,7 @@ func TestGroupsFitMemory(t *testing.T) {
 	n := 0
 	for i := range 50_000 { // two groups each
 		for range 1 + i%4 {
-			at := timelineStart.Add(time.Duration(n) * 20 * time.Millisecond)
+			at := scannertest.Start.Add(time.Duration(n) * 20 * time.Millisecond)
 			e := schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: at, LogID: fmt.Sprintf("900%053d", n), Date: at,
 				Raw: fmt.Appendf(nil, `{"type":"hit","ip":"2001:db8:85a3::8a2e:370:%d","user_id":"auth0|%024d"}`, i, n)}
 			engine.Observe(&e)

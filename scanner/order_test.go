@@ -1,7 +1,6 @@
 package scanner
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/scanner/scannertest"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -19,7 +19,7 @@ import (
 // Stream does.
 func startAgain(t *testing.T, set *rules.Set, events []schema.Event, cut int) []schema.Alert {
 	t.Helper()
-	got := scanAll(NewEngine(set, Config{}), events[:cut])
+	got := scannertest.Scan(NewEngine(set, Config{}), events[:cut])
 	second := NewEngine(set, Config{})
 	if cut > 0 {
 		since := events[cut-1].FetchedAt.Add(-second.Lookback())
@@ -30,10 +30,10 @@ func startAgain(t *testing.T, set *rules.Set, events []schema.Event, cut int) []
 		}
 	}
 	for _, a := range lastOf(got) {
-		second.Restore(through(t, a))
+		second.Restore(scannertest.Through(t, a))
 	}
 	second.CloseUnpublished("acme")
-	return append(got, scanAll(second, events[cut:])...)
+	return append(got, scannertest.Scan(second, events[cut:])...)
 }
 
 // lastRule is a rule of the type last_events over the detections of randomScenario.
@@ -100,7 +100,7 @@ func TestStartAgainAnyRule(t *testing.T) {
 	said := 0
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 31))
-		text, set, _, _, events, ok := randomScenario(t, r)
+		text, set, _, _, events, ok := scannertest.RandomScenario(t, r)
 		if !ok {
 			continue
 		}
@@ -110,7 +110,7 @@ func TestStartAgainAnyRule(t *testing.T) {
 		if seed%2 == 1 {
 			events = late(r, events, 5*time.Minute)
 		}
-		want := scanAll(NewEngine(set, Config{}), events)
+		want := scannertest.Scan(NewEngine(set, Config{}), events)
 		said += len(want)
 		for range 4 {
 			cut := r.IntN(len(events))
@@ -124,58 +124,29 @@ func TestStartAgainAnyRule(t *testing.T) {
 	}
 }
 
-// TestStreamAnyRule is the same for a stream that is killed, with and without what it
-// had scanned being committed.
-func TestStreamAnyRule(t *testing.T) {
-	for seed := range uint64(12) {
-		r := rand.New(rand.NewPCG(seed, 32))
-		text, set, _, _, events, ok := randomScenario(t, r)
-		if !ok {
-			continue
-		}
-		var want []schema.Alert
-		for _, a := range scanAll(NewEngine(set, Config{}), events) {
-			want = append(want, *through(t, a))
-		}
-		f := newFakeKafka(events)
-		for stop := int64(1 + r.IntN(9)); stop < int64(len(events)); stop += int64(1 + r.IntN(25)) {
-			f.stopAt, f.commitErr = stop, nil
-			if r.IntN(2) == 0 {
-				f.commitErr = errors.New("killed")
-			}
-			f.run(t, set, 0)
-		}
-		f.stopAt, f.commitErr = 0, nil
-		f.run(t, set, 0)
-		if diff := cmp.Diff(identity(want), identity(f.said(t, 0))); diff != "" {
-			t.Fatalf("seed %d (-one run +many):\n%s\n%s", seed, diff, text)
-		}
-	}
-}
-
 // TestAnyOrderAlertsTheSame has events come in any order, each less than the lateness
 // after another that is younger. Where a condition stays true whatever else comes, the
 // same groups alert as in order, and none begins earlier, or later by more than that.
 func TestAnyOrderAlertsTheSame(t *testing.T) {
 	const lateness = 5 * time.Minute
-	rises := func(c *plainCorrelation) bool {
-		for op := range c.bounds {
+	rises := func(c *scannertest.PlainCorrelation) bool {
+		for op := range c.Bounds {
 			if op != "gte" && op != "gt" {
 				return false
 			}
 		}
-		return c.words == nil && c.typ != "value_sum" && c.typ != "value_avg" && c.typ != "value_percentile"
+		return c.Words == nil && c.Type != "value_sum" && c.Type != "value_avg" && c.Type != "value_percentile"
 	}
 	fired := map[string]int{}
 	for seed := range uint64(1200) {
 		r := rand.New(rand.NewPCG(seed, 33))
-		text, set, list, _, events, ok := randomScenario(t, r)
-		if !ok || slices.ContainsFunc(list, func(c *plainCorrelation) bool { return !rises(c) }) {
+		text, set, list, _, events, ok := scannertest.RandomScenario(t, r)
+		if !ok || slices.ContainsFunc(list, func(c *scannertest.PlainCorrelation) bool { return !rises(c) }) {
 			continue
 		}
 		begins := func(events []schema.Event) map[string]time.Time {
 			first := map[string]time.Time{}
-			for _, a := range scanAll(NewEngine(set, Config{}), events) {
+			for _, a := range scannertest.Scan(NewEngine(set, Config{}), events) {
 				if known, ok := first[a.Fingerprint]; !ok || a.StartsAt.Before(known) {
 					first[a.Fingerprint] = a.StartsAt
 				}
@@ -195,7 +166,7 @@ func TestAnyOrderAlertsTheSame(t *testing.T) {
 			}
 		}
 		for _, c := range list {
-			fired[c.typ] += len(want)
+			fired[c.Type] += len(want)
 		}
 	}
 	for _, typ := range []string{"event_count", "value_count", "temporal", "temporal_ordered"} {
@@ -212,8 +183,8 @@ func TestLeadingChangesNothing(t *testing.T) {
 	said, absent := 0, 0
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 34))
-		text, set, list, _, events, ok := randomScenario(t, r)
-		if !ok || !slices.ContainsFunc(list, func(c *plainCorrelation) bool { return c.typ == "temporal_ordered" }) {
+		text, set, list, _, events, ok := scannertest.RandomScenario(t, r)
+		if !ok || !slices.ContainsFunc(list, func(c *scannertest.PlainCorrelation) bool { return c.Type == "temporal_ordered" }) {
 			continue
 		}
 		events = late(r, events, 5*time.Minute)
@@ -221,7 +192,7 @@ func TestLeadingChangesNothing(t *testing.T) {
 		for _, rule := range all.rules {
 			rule.leads = 0
 		}
-		want, got := scanAll(all, events), scanAll(NewEngine(set, Config{}), events)
+		want, got := scannertest.Scan(all, events), scannertest.Scan(NewEngine(set, Config{}), events)
 		for _, list := range [][]schema.Alert{want, got} {
 			for i := range list {
 				list[i].LogIDs, list[i].Query = nil, "" // those before the first of an order are left out
@@ -231,9 +202,9 @@ func TestLeadingChangesNothing(t *testing.T) {
 			t.Fatalf("seed %d (-all groups +those that lead):\n%s\n%s", seed, diff, text)
 		}
 		for _, c := range list {
-			if c.typ == "temporal_ordered" {
-				n := len(slices.DeleteFunc(slices.Clone(want), func(a schema.Alert) bool { return a.RuleID != c.id }))
-				if said += n; c.words != nil {
+			if c.Type == "temporal_ordered" {
+				n := len(slices.DeleteFunc(slices.Clone(want), func(a schema.Alert) bool { return a.RuleID != c.ID }))
+				if said += n; c.Words != nil {
 					absent += n
 				}
 			}

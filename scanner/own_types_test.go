@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/scanner/scannertest"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -34,9 +35,9 @@ func firings(t *testing.T, document string, events []schema.Event) []string {
 		t.Fatalf("%+v", report.Documents)
 	}
 	var got []string
-	for _, a := range scanAll(NewEngine(set, Config{MaxAge: 1000 * time.Hour}), events) {
+	for _, a := range scannertest.Scan(NewEngine(set, Config{MaxAge: 1000 * time.Hour}), events) {
 		if a.State == schema.Firing && a.RuleID == "r" {
-			got = append(got, fmt.Sprintf("%s %.3f", a.StartsAt.Sub(timelineStart), a.Count))
+			got = append(got, fmt.Sprintf("%s %.3f", a.StartsAt.Sub(scannertest.Start), a.Count))
 		}
 	}
 	return got
@@ -62,9 +63,9 @@ func TestEventRatio(t *testing.T) {
 			x := one{at, r.IntN(100) < 20+i/6}
 			typ := map[bool]string{true: "fp", false: "s"}[x.failed]
 			if r.IntN(10) == 0 { // not looked at
-				events = append(events, eventAt(t, timelineStart.Add(at), 1000+i, map[string]any{"type": "other"}))
+				events = append(events, scannertest.Event(t, scannertest.Start.Add(at), 1000+i, map[string]any{"type": "other"}))
 			}
-			events = append(events, eventAt(t, timelineStart.Add(at), i, map[string]any{"type": typ}))
+			events = append(events, scannertest.Event(t, scannertest.Start.Add(at), i, map[string]any{"type": typ}))
 			all = append(all, x)
 			n, failed := 0, 0
 			for _, x := range all {
@@ -126,7 +127,7 @@ func TestEventSpike(t *testing.T) {
 	hour := func(days, hours, count int) (list []schema.Event) {
 		for i := range count {
 			n++
-			list = append(list, eventAt(t, timelineStart.Add(time.Duration(days)*day+time.Duration(hours)*time.Hour+time.Duration(i)*time.Hour/time.Duration(count)), n, map[string]any{"type": "fp"}))
+			list = append(list, scannertest.Event(t, scannertest.Start.Add(time.Duration(days)*day+time.Duration(hours)*time.Hour+time.Duration(i)*time.Hour/time.Duration(count)), n, map[string]any{"type": "fp"}))
 		}
 		return list
 	}
@@ -150,7 +151,7 @@ func TestEventSpike(t *testing.T) {
 		{"three days are known", week(0, 0, 0, 0, 20, 20, 20), hour(7, 0, 60), []string{"168h57m0s 20.000"}},
 	} {
 		if c.name == "three days are known" { // noon of the first days is not there either
-			c.past = slices.DeleteFunc(c.past, func(ev schema.Event) bool { return ev.Date.Before(timelineStart.Add(4 * day)) })
+			c.past = slices.DeleteFunc(c.past, func(ev schema.Event) bool { return ev.Date.Before(scannertest.Start.Add(4 * day)) })
 			c.want = nil
 		}
 		got := firings(t, document, slices.Concat(c.past, c.now))

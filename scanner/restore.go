@@ -53,6 +53,19 @@ func (e *Engine) Restore(a *schema.Alert) {
 	e.schedule(g)
 }
 
+// Continue restores an alert that is known to be open, and gives it its published start.
+func (e *Engine) Continue(a *schema.Alert) {
+	e.Restore(a)
+	state := e.ruleOf(a)
+	if state == nil || !e.setAlertKey(state, a) {
+		return
+	}
+	if group := state.groups[string(e.key)]; group != nil && group.open {
+		group.starts = a.StartsAt.UnixMicro()
+		e.schedule(group)
+	}
+}
+
 // ruleOf returns the alerting rule of an alert, or nil.
 func (e *Engine) ruleOf(a *schema.Alert) *ruleState {
 	for _, state := range e.rules {

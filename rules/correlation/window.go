@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"strconv"
 )
 
 // Occurrence is an event that a correlation counts. Times are µs since 1970.
@@ -287,4 +288,11 @@ type Fields struct {
 type Text struct {
 	Text   string
 	Quoted bool // it is a JSON string, not a number or a boolean
+}
+
+// ParseNumber returns the number that a text is for types with ValueNumber. It returns false for a text
+// that is not a finite number.
+func ParseNumber(text []byte) (float64, bool) {
+	value, err := strconv.ParseFloat(string(text), 64)
+	return value, err == nil && !math.IsNaN(value) && !math.IsInf(value, 0)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/scanner"
+	"github.com/tenantwatch/tenantwatch/scanner/stream"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -44,8 +45,8 @@ func Long(set *rules.Set, r *rules.Rule) bool { return set.Span(r) > StreamSpan 
 // alerts are those that the stream would give, some minutes later.
 type Live struct {
 	store   *Store
-	past    scanner.Alerts
-	alerts  scanner.Producer
+	past    stream.Alerts
+	alerts  stream.Producer
 	log     *slog.Logger
 	metrics liveMetrics
 
@@ -66,7 +67,7 @@ type liveMetrics struct {
 // NewLive returns an executor of the rules in a set that are Long. past reads the
 // topic that alerts produces to.
 func NewLive(
-	store *Store, set *rules.Set, past scanner.Alerts, alerts scanner.Producer,
+	store *Store, set *rules.Set, past stream.Alerts, alerts stream.Producer,
 	log *slog.Logger, reg prometheus.Registerer,
 ) *Live {
 	return &Live{

@@ -1,4 +1,5 @@
-package scanner
+// Package scannertest has events and rules for the tests of package scanner and those below it.
+package scannertest
 
 import (
 	"encoding/json"
@@ -10,11 +11,12 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-var timelineStart = time.Date(2026, 3, 4, 10, 0, 0, 0, time.UTC)
+// Start is the time at which the events of tests begin.
+var Start = time.Date(2026, 3, 4, 10, 0, 0, 0, time.UTC)
 
-// eventAt makes an event that was stored half a second after its date and pulled
+// Event returns an event that was stored half a second after its date and pulled
 // another half later.
-func eventAt(t testing.TB, date time.Time, n int, members map[string]any) schema.Event {
+func Event(t testing.TB, date time.Time, n int, members map[string]any) schema.Event {
 	t.Helper()
 	stored := date.Add(500 * time.Millisecond)
 	id := fmt.Sprintf("900%s%03d%036d", stored.Format("20060102150405"), stored.Nanosecond()/1e6, n)
@@ -33,7 +35,8 @@ func eventAt(t testing.TB, date time.Time, n int, members map[string]any) schema
 	return e
 }
 
-func ruleOf(set *rules.Set, id string) *rules.Rule {
+// RuleOf returns the rule with an id; nil if the set has none.
+func RuleOf(set *rules.Set, id string) *rules.Rule {
 	for _, r := range set.Rules() {
 		if r.ID == id {
 			return r

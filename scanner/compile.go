@@ -11,8 +11,12 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-// maxEarly bounds the occurrences of a rule that are set aside.
-const maxEarly = 1 << 16
+// feed says that a detection or a correlation is counted by a rule. source is its
+// index in Correlation.Sources, or -1 for a rule in Correlation.Among.
+type feed struct {
+	rule   *ruleState
+	source int
+}
 
 // ruleState is a rule with its groups.
 type ruleState struct {
@@ -40,37 +44,20 @@ type ruleState struct {
 	leads      uint64            // see correlation.Spec.Leading
 	early      []earlyOccurrence // set aside, by arrival
 	earlyStart int               // index of the first in early that is not too old
-
-	// The current event.
-	hit  bool   // the rule is in Engine.touched
-	seen uint64 // bit i: the event is of source i
 }
 
-// earlyOccurrence is an occurrence of an order whose group has no leading occurrence
-// yet. It counts only if a leading one arrives late.
-type earlyOccurrence struct {
-	key    uint64 // hash of the group key
-	at     int64
-	seen   uint64
-	id     string
-	fields *correlation.Fields
-}
-
-func newRuleState(r *rules.Rule, lateness time.Duration) *ruleState {
+func newRuleState(r *rules.Rule, cfg Config) *ruleState {
 	state := &ruleState{rule: r, groups: map[string]*group{}, limit: correlation.KeepLeast}
 	state.coldest.prev, state.coldest.next = &state.coldest, &state.coldest
 
 	if r.Alert != nil {
-		state.keep = r.Alert.KeepFiringFor.Microseconds()
-		if r.Alert.Class == rules.ClassEvent && state.keep == 0 {
-			state.keep = eventClosing.Microseconds()
-		}
+		state.keep = KeepFiring(r.Alert).Microseconds()
 	}
 	if r.Correlation != nil {
 		state.setCorrelation(r.Correlation)
 	}
 
-	state.horizon = state.span + lateness.Microseconds()
+	state.horizon = state.span + cfg.Lateness.Microseconds()
 	if r.Correlation != nil {
 		state.horizon += r.Correlation.Over.Microseconds()
 	}
@@ -80,18 +67,46 @@ func newRuleState(r *rules.Rule, lateness time.Duration) *ruleState {
 		state.horizon += state.keep
 	}
 	state.reach = state.horizon
-	if state.span > 0 && !state.rises && state.last == 0 {
+	if state.span > 0 && !state.rises && state.last == 0 && !cfg.Explains {
 		// An alert ends relative to the newest event at which the condition held.
 		// Whether it held there depends on a window that reaches further back.
 		state.reach += state.span
 	}
+
+	// Windows hold only hashes.
+	if cfg.Explains && state.distinct() {
+		for _, source := range r.Correlation.Sources {
+			state.captures.add(source.Values)
+		}
+	}
 	return state
+}
+
+// KeepFiring returns how long an alert stays open after its condition has ended. An event alert
+// without keep_firing_for closes after a day.
+func KeepFiring(a *rules.Alert) time.Duration {
+	if a.Class == rules.ClassEvent && a.KeepFiringFor == 0 {
+		return eventClosing
+	}
+	return a.KeepFiringFor
+}
+
+// reads returns the fields that the rule or its parents read.
+func (s *ruleState) reads() []expr.Field {
+	fields := slices.Clone(s.captures.fields)
+	if s.rule.Correlation == nil {
+		return append(fields, s.rule.Alert.GroupBy...)
+	}
+	for _, source := range s.rule.Correlation.Sources {
+		fields = slices.Concat(fields, source.GroupBy, source.Values)
+	}
+	return fields
 }
 
 // setCorrelation sets what depends on the rule's correlation.
 func (s *ruleState) setCorrelation(counted *rules.Correlation) {
 	s.span, s.last = counted.Timespan.Microseconds(), counted.Last
-	s.value, s.rises = counted.Type.Traits().Value, counted.Rises()
+	s.value, s.rises = counted.Type.Traits().Value, s.rule.Alert != nil && counted.Rises()
 	s.ordered, s.leads = counted.Order(), counted.Leading()
 
 	highest := 0.0
@@ -100,10 +115,7 @@ func (s *ruleState) setCorrelation(counted *rules.Correlation) {
 	}
 	s.limit = counted.Type.Keep(&counted.Spec, highest)
 
-	first := counted.Sources[0]
-	s.aliased = slices.ContainsFunc(counted.Sources, func(other rules.Source) bool {
-		return !slices.Equal(other.GroupBy, first.GroupBy) || !slices.Equal(other.Values, first.Values)
-	})
+	s.aliased = counted.HasAliases()
 }
 
 // inherit takes over what the parents of the rule need of its occurrences.
@@ -141,22 +153,6 @@ func (s *ruleState) groupBy(source int) []expr.Field {
 	}
 }
 
-// setAside keeps an early occurrence and drops those older than since.
-func (s *ruleState) setAside(o earlyOccurrence, since int64) {
-	if o.at < since {
-		return
-	}
-
-	s.early = append(s.early, o)
-	for s.earlyStart < len(s.early) &&
-		(s.early[s.earlyStart].at < since || len(s.early)-s.earlyStart > maxEarly) {
-		s.earlyStart++
-	}
-	if s.earlyStart > len(s.early)/2 {
-		s.early, s.earlyStart = slices.Delete(s.early, 0, s.earlyStart), 0
-	}
-}
-
 // distinct reports whether the rule counts distinct values.
 func (s *ruleState) distinct() bool { return s.value == correlation.ValueHash }
 
@@ -174,4 +170,54 @@ func (s *ruleState) valueAt(all correlation.Window, at int64) float64 {
 		return 0
 	}
 	return s.rule.Correlation.ValueAt(all, at)
+}
+
+// connect creates the state of every rule and the feeds between them.
+func (e *Engine) connect() {
+	all := e.set.Rules()
+	byIndex := make([]*ruleState, len(all))
+
+	// In a Set, a correlation follows the rules it counts.
+	for i, rule := range all {
+		correlation := rule.Correlation
+		if correlation == nil && (rule.Alert == nil || e.cfg.CorrelationsOnly) {
+			continue
+		}
+
+		state := newRuleState(rule, e.cfg)
+		byIndex[i], state.index = state, len(e.rules)
+		e.rules = append(e.rules, state)
+		if correlation == nil {
+			e.feeds[i] = append(e.feeds[i], feed{state, 0})
+			continue
+		}
+
+		// A detection feeds the correlation directly; a correlation does once it holds.
+		for index, source := range correlation.Sources {
+			if all[source.Rule].Correlation != nil {
+				inner := byIndex[source.Rule]
+				inner.parents = append(inner.parents, feed{state, index})
+			} else {
+				e.feeds[source.Rule] = append(e.feeds[source.Rule], feed{state, index})
+			}
+		}
+		for _, source := range correlation.Among {
+			e.feeds[source] = append(e.feeds[source], feed{state, -1})
+		}
+	}
+}
+
+// captureList are the fields of an event that are kept after the event itself.
+type captureList struct {
+	fields []expr.Field
+	paths  []string // of the fields
+}
+
+// add adds fields.
+func (l *captureList) add(lists ...[]expr.Field) {
+	for _, field := range slices.Concat(lists...) {
+		if !slices.Contains(l.paths, field.Path) {
+			l.fields, l.paths = append(l.fields, field), append(l.paths, field.Path)
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package scanner
+package stream
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -17,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/scanner"
+	"github.com/tenantwatch/tenantwatch/scanner/scannertest"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -151,7 +154,7 @@ func (f *fakeKafka) run(t *testing.T, set *rules.Set, more time.Duration) *prome
 	reg := prometheus.NewPedanticRegistry()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		s := NewStream(set, Config{}, f.past, f, slog.New(slog.DiscardHandler), reg)
+		s := New(set, scanner.Config{}, f.past, f, slog.New(slog.DiscardHandler), reg)
 		ended := make(chan error)
 		go func() { ended <- s.Consume(ctx, f) }()
 		synctest.Wait()
@@ -218,7 +221,7 @@ func hits(t *testing.T, ip string, at ...time.Duration) []schema.Event {
 	t.Helper()
 	var list []schema.Event
 	for _, d := range at {
-		list = append(list, eventAt(t, timelineStart.Add(d), int(d/time.Millisecond), map[string]any{"type": "hit", "ip": ip}))
+		list = append(list, scannertest.Event(t, scannertest.Start.Add(d), int(d/time.Millisecond), map[string]any{"type": "hit", "ip": ip}))
 	}
 	return list
 }
@@ -228,11 +231,11 @@ const seconds = time.Second
 // TestStreamSaysWhatTheEngineSays runs a storm through a stream: the alerts are
 // those of one engine, and none is behind an offset that is committed.
 func TestStreamSaysWhatTheEngineSays(t *testing.T) {
-	set := builtinSet(t)
-	events := storm(t, 5, 400)
+	set := scannertest.Builtin(t)
+	events := scannertest.Storm(t, 5, 400)
 	var want []schema.Alert
 	upTo := []int{0} // alerts of the first n events
-	engine := NewEngine(set, Config{})
+	engine := scanner.NewEngine(set, scanner.Config{})
 	for i := range events {
 		want = append(want, engine.Observe(&events[i])...)
 		upTo = append(upTo, len(want))
@@ -240,7 +243,7 @@ func TestStreamSaysWhatTheEngineSays(t *testing.T) {
 	f := newFakeKafka(events)
 	reg := f.run(t, set, 2*commitEvery)
 	for i := range want {
-		want[i] = *through(t, want[i])
+		want[i] = *scannertest.Through(t, want[i])
 	}
 	if diff := cmp.Diff(want, f.said(t, 0)); diff != "" || len(want) < 5 {
 		t.Fatalf("%d alerts (-engine +stream):\n%s", len(want), diff)
@@ -308,7 +311,7 @@ func TestStreamProduceFails(t *testing.T) {
 	}
 	f.produceErr = nil
 	f.run(t, set, 0)
-	want := scanAll(NewEngine(set, Config{}), hits(t, "192.0.2.1", 0, 1*seconds, 2*seconds, 3*seconds))
+	want := scannertest.Scan(scanner.NewEngine(set, scanner.Config{}), hits(t, "192.0.2.1", 0, 1*seconds, 2*seconds, 3*seconds))
 	if diff := cmp.Diff(want, f.said(t, 0)); diff != "" || len(want) != 1 || f.committed != 4 {
 		t.Errorf("committed %d (-engine +stream):\n%s", f.committed, diff)
 	}
@@ -328,12 +331,12 @@ func identity(list []schema.Alert) []string {
 // scanned being committed. All together they say what one run says; what is said
 // twice is the same transition.
 func TestStreamRestart(t *testing.T) {
-	set, twice := builtinSet(t), 0
+	set, twice := scannertest.Builtin(t), 0
 	for seed := range uint64(2) {
-		events := storm(t, seed, 600)
+		events := scannertest.Storm(t, seed, 600)
 		var want []schema.Alert
-		for _, a := range scanAll(NewEngine(set, Config{}), events) {
-			want = append(want, *through(t, a))
+		for _, a := range scannertest.Scan(scanner.NewEngine(set, scanner.Config{}), events) {
+			want = append(want, *scannertest.Through(t, a))
 		}
 		f := newFakeKafka(events)
 		for stop := int64(37 + 12*seed); stop < int64(len(events)); stop += 61 {
@@ -373,7 +376,7 @@ func TestStreamSaysTheSameAgain(t *testing.T) {
 	if diff := cmp.Diff(got[:2], got[2:]); diff != "" {
 		t.Errorf("-first +second\n%s", diff)
 	}
-	if !got[0].StartsAt.Equal(timelineStart.Add(40*seconds)) || got[1].State != schema.Resolved {
+	if !got[0].StartsAt.Equal(scannertest.Start.Add(40*seconds)) || got[1].State != schema.Resolved {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -387,7 +390,7 @@ func TestStreamEndsLongAlerts(t *testing.T) {
 		at = append(at, d)
 	}
 	events := append(hits(t, "192.0.2.1", at...), hits(t, "192.0.2.2", time.Hour, time.Hour+1*seconds)...)
-	want := scanAll(NewEngine(set, Config{}), events)
+	want := scannertest.Scan(scanner.NewEngine(set, scanner.Config{}), events)
 	if len(want) != 2 || want[1].State != schema.Resolved {
 		t.Fatalf("%+v", want)
 	}
@@ -414,7 +417,7 @@ func TestStreamEndsLongAlerts(t *testing.T) {
 // nothing is left in the events topic.
 func TestStreamTakesUpOpenAlerts(t *testing.T) {
 	set := burst(t)
-	said := scanAll(NewEngine(set, Config{}), hits(t, "192.0.2.1", 0, 1*seconds, 2*seconds))
+	said := scannertest.Scan(scanner.NewEngine(set, scanner.Config{}), hits(t, "192.0.2.1", 0, 1*seconds, 2*seconds))
 	f := newFakeKafka(hits(t, "192.0.2.2", time.Hour))
 	for _, value := range []string{"", "no alert", `{"state":"firing","rule_id":"gone","fingerprint":"g"}`, `{"state":"firing","rule_id":"burst","fingerprint":"h"}`} {
 		f.alerts = append(f.alerts, schema.Record{Key: []byte("k" + value), Value: []byte(value)})
@@ -475,7 +478,7 @@ func TestStreamErrors(t *testing.T) {
 	} {
 		f := newFakeKafka(hits(t, "192.0.2.1", 0))
 		set(f)
-		s := NewStream(burst(t), Config{}, f.past, f, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
+		s := New(burst(t), scanner.Config{}, f.past, f, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
 		if err := s.Consume(t.Context(), f); !errors.Is(err, broken) {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -502,7 +505,7 @@ func TestReload(t *testing.T) {
 	f.stopAt = 2
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		s := NewStream(load("old", "3"), Config{}, f.past, f, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
+		s := New(load("old", "3"), scanner.Config{}, f.past, f, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
 		ended := make(chan error)
 		go func() { ended <- s.Consume(ctx, f) }()
 		synctest.Wait()
@@ -524,7 +527,7 @@ func TestReload(t *testing.T) {
 	got := f.said(t, 0)
 	// That of the passing rules was true before they were in force; the fourth event
 	// is new to the last ones.
-	if len(got) != 1 || got[0].RuleID != "new" || got[0].Count != 4 || !got[0].StartsAt.Equal(timelineStart.Add(30*seconds)) || f.committed != 4 {
+	if len(got) != 1 || got[0].RuleID != "new" || got[0].Count != 4 || !got[0].StartsAt.Equal(scannertest.Start.Add(30*seconds)) || f.committed != 4 {
 		t.Errorf("%d committed, alerts %+v", f.committed, got)
 	}
 }
@@ -542,7 +545,7 @@ func TestNewRuleFires(t *testing.T) {
 	f.stopAt = 0
 	f.run(t, burst(t), 2*commitEvery)
 	got := f.said(t, 0)
-	if len(got) != 1 || got[0].RuleID != "burst" || got[0].Count != 4 || !got[0].StartsAt.Equal(timelineStart.Add(30*seconds)) {
+	if len(got) != 1 || got[0].RuleID != "burst" || got[0].Count != 4 || !got[0].StartsAt.Equal(scannertest.Start.Add(30*seconds)) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -568,9 +571,9 @@ correlation: {type: event_count, rules: [inner], group-by: [ip], timespan: 1m, c
 	if report.Count(rules.StatusEnabled) != 3 {
 		t.Fatalf("%+v", report.Documents)
 	}
-	e := NewEngine(set, Config{})
+	e := scanner.NewEngine(set, scanner.Config{})
 	for _, id := range []string{"hits", "inner", "gone", "outer"} {
-		e.Restore(&schema.Alert{Tenant: "acme", RuleID: id, State: schema.Firing, Level: "low", StartsAt: timelineStart, UpdatedAt: timelineStart})
+		e.Restore(&schema.Alert{Tenant: "acme", RuleID: id, State: schema.Firing, Level: "low", StartsAt: scannertest.Start, UpdatedAt: scannertest.Start})
 	}
 	e.CloseUnpublished("acme")
 	if n := e.Status().Open; n != 0 {
@@ -596,7 +599,7 @@ func TestOrderComesLate(t *testing.T) {
 	n := 0
 	event := func(typ, ip string, at time.Duration) schema.Event {
 		n++
-		return eventAt(t, timelineStart.Add(at), n, map[string]any{"type": typ, "ip": ip})
+		return scannertest.Event(t, scannertest.Start.Add(at), n, map[string]any{"type": typ, "ip": ip})
 	}
 	for _, tt := range []struct {
 		name   string
@@ -610,13 +613,42 @@ func TestOrderComesLate(t *testing.T) {
 		{"just in time", []schema.Event{event("b", "x", 60*seconds), event("z", "x", 359*seconds), event("a", "x", 59*seconds)}, 60 * seconds},
 		{"the first time again", []schema.Event{event("a", "x", seconds), event("b", "x", 700*seconds), event("b", "x", 705*seconds), event("a", "x", 702*seconds)}, 705 * seconds},
 	} {
-		e := NewEngine(set, Config{})
+		e := scanner.NewEngine(set, scanner.Config{})
 		for i := range tt.events {
-			tt.events[i].FetchedAt = timelineStart.Add(time.Hour)
+			tt.events[i].FetchedAt = scannertest.Start.Add(time.Hour)
 		}
-		got := scanAll(e, tt.events)
-		if len(got) != min(int(tt.want), 1) || len(got) == 1 && !got[0].StartsAt.Equal(timelineStart.Add(tt.want)) {
+		got := scannertest.Scan(e, tt.events)
+		if len(got) != min(int(tt.want), 1) || len(got) == 1 && !got[0].StartsAt.Equal(scannertest.Start.Add(tt.want)) {
 			t.Errorf("%s: %+v", tt.name, got)
+		}
+	}
+}
+
+// TestStreamAnyRule runs random rules of every type in a stream that is killed, with and without what it
+// had scanned being committed.
+func TestStreamAnyRule(t *testing.T) {
+	for seed := range uint64(12) {
+		r := rand.New(rand.NewPCG(seed, 32))
+		text, set, _, _, events, ok := scannertest.RandomScenario(t, r)
+		if !ok {
+			continue
+		}
+		var want []schema.Alert
+		for _, a := range scannertest.Scan(scanner.NewEngine(set, scanner.Config{}), events) {
+			want = append(want, *scannertest.Through(t, a))
+		}
+		f := newFakeKafka(events)
+		for stop := int64(1 + r.IntN(9)); stop < int64(len(events)); stop += int64(1 + r.IntN(25)) {
+			f.stopAt, f.commitErr = stop, nil
+			if r.IntN(2) == 0 {
+				f.commitErr = errors.New("killed")
+			}
+			f.run(t, set, 0)
+		}
+		f.stopAt, f.commitErr = 0, nil
+		f.run(t, set, 0)
+		if diff := cmp.Diff(identity(want), identity(f.said(t, 0))); diff != "" {
+			t.Fatalf("seed %d (-one run +many):\n%s\n%s", seed, diff, text)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package scanner
+package explain
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -16,20 +17,19 @@ const maxRules = 3
 
 // reason returns a sentence that says why the rule fires at the event or does not.
 func (x *Explainer) reason() string {
-	state, correlation := &x.out.State, x.rule.Correlation
-	counts, fires := x.engine.admits(&x.event, x.at)
+	state, counted := &x.out.State, x.rule.Correlation
 
 	if x.rule.Alert == nil {
 		served := "The rule does not alert: it only serves " + strings.Join(x.out.Serves, ", ") + "."
 		if x.out.Occurs {
 			return "It occurs. " + served
 		}
-		return x.absence(state, correlation, counts) + " " + served
+		return x.absence(state, counted) + " " + served
 	}
 
 	// Without a group or a count there is no alert to speak of.
-	if len(state.Groups) == 0 || !counts {
-		return x.absence(state, correlation, counts)
+	if len(state.Groups) == 0 || !x.counts {
+		return x.absence(state, counted)
 	}
 
 	// With several groups, explain the one closest to an alert.
@@ -42,34 +42,34 @@ func (x *Explainer) reason() string {
 		return "It fires: the alert begins with this event."
 	case open != nil && open.Raised:
 		return fmt.Sprintf("It raises the alert that has been open since %s to %s.", stamp(open.StartsAt), open.Level)
-	case correlation != nil && (furthest.Window == nil || !furthest.Window.Holds):
-		return x.absence(state, correlation, counts) + x.outlook(furthest, correlation)
+	case counted != nil && (furthest.Window == nil || !furthest.Window.Holds):
+		return x.absence(state, counted) + x.outlook(furthest, counted)
 	case open != nil && open.Silently:
 		return fmt.Sprintf("It matches, but the alert has been open since %s; "+
 			"a further match does not fire again before it closes at %s.", stamp(open.StartsAt), stamp(open.Ends))
 	case open != nil:
 		return fmt.Sprintf("The condition holds, but the alert has been open since %s; "+
 			"a further match does not fire again.", stamp(open.StartsAt))
-	case !fires && x.event.Source == schema.Backfill:
+	case !x.fires && x.event.Source == schema.Backfill:
 		return "The condition holds, but the event was backfilled, and such events never begin an alert."
-	case !fires:
+	case !x.fires:
 		return fmt.Sprintf("The condition holds, but the event was %s old when it was pulled; "+
-			"beyond %s none begins an alert.", x.age(), shortDuration(x.engine.cfg.MaxAge))
+			"beyond %s none begins an alert.", x.age(), schema.ShortDuration(x.maxAge))
 	}
 	return "The condition holds."
 }
 
 // absence returns a sentence that says why a rule does not occur.
-func (x *Explainer) absence(s *State, correlation *rules.Correlation, counts bool) string {
+func (x *Explainer) absence(s *State, counted *rules.Correlation) string {
 	switch {
-	case correlation == nil && !s.Match.Holds:
+	case counted == nil && !s.Match.Holds:
 		return "It does not match: " + s.Match.Why() + "."
-	case correlation == nil && !counts:
+	case counted == nil && !x.counts:
 		return x.tooOld()
-	case correlation == nil:
+	case counted == nil:
 		return "It matches."
 	case len(s.Groups) == 0:
-		return x.noneCounted(s, counts)
+		return x.noneCounted(s)
 	}
 
 	furthest := s.furthest()
@@ -81,12 +81,12 @@ func (x *Explainer) absence(s *State, correlation *rules.Correlation, counts boo
 	case furthest.Window.Holds:
 		return "The condition holds."
 	}
-	return s.shortfall(furthest.Window, correlation)
+	return s.shortfall(furthest.Window, counted)
 }
 
 // noneCounted says why the event is of none of the rules that a correlation counts.
-func (x *Explainer) noneCounted(s *State, counts bool) string {
-	if !counts && slices.ContainsFunc(s.Counts, func(k Counted) bool { return k.Occurs }) {
+func (x *Explainer) noneCounted(s *State) string {
+	if !x.counts && slices.ContainsFunc(s.Counts, func(k Counted) bool { return k.Occurs }) {
 		return x.tooOld()
 	}
 
@@ -104,7 +104,7 @@ func (x *Explainer) noneCounted(s *State, counts bool) string {
 			why = counted.Match.Why()
 		case x.rule.Correlation != nil:
 			inner := all[slices.IndexFunc(all, func(r *rules.Rule) bool { return r.ID == counted.RuleID })]
-			why = strings.TrimSuffix(x.absence(&counted.State, inner.Correlation, counts), ".")
+			why = strings.TrimSuffix(x.absence(&counted.State, inner.Correlation), ".")
 		}
 		list = append(list, fmt.Sprintf("%q (%s)", counted.Title, why))
 	}
@@ -112,18 +112,18 @@ func (x *Explainer) noneCounted(s *State, counts bool) string {
 }
 
 // shortfall says what a window lacks for the condition to hold.
-func (s *State) shortfall(w *Window, correlation *rules.Correlation) string {
-	window := "in the " + shortDuration(correlation.Timespan) + " up to the event"
+func (s *State) shortfall(w *Window, counted *rules.Correlation) string {
+	window := "in the " + schema.ShortDuration(counted.Timespan) + " up to the event"
 	switch {
-	case correlation.Last > 0:
-		return fmt.Sprintf("%s of the last %d match; required: %s.", number(w.Value), w.Events, s.Condition)
+	case counted.Last > 0:
+		return fmt.Sprintf("%s of the last %d match; required: %s.", correlation.Number(w.Value), w.Events, s.Condition)
 	case w.Sources != nil:
 		return s.sourcesShortfall(w, window)
-	case correlation.Rises():
-		return fmt.Sprintf("%s of %s %s.", number(w.Value), number(correlation.Bounds[0].Than), window)
+	case counted.Rises():
+		return fmt.Sprintf("%s of %s %s.", correlation.Number(w.Value), correlation.Number(counted.Bounds[0].Than), window)
 	}
 	value := math.Round(w.Value*1e6) / 1e6
-	return fmt.Sprintf("The value %s is %s; required: %s.", window, number(value), s.Condition)
+	return fmt.Sprintf("The value %s is %s; required: %s.", window, correlation.Number(value), s.Condition)
 }
 
 // sourcesShortfall lists the sources that are missing from a window, and those that
@@ -146,7 +146,7 @@ func (s *State) sourcesShortfall(w *Window, window string) string {
 		parts = append(parts, "present, but must be absent: "+strings.Join(unwanted, ", "))
 	}
 	if len(parts) == 0 {
-		parts = append(parts, number(w.Value)+" of the rules were seen; required: "+s.Condition)
+		parts = append(parts, correlation.Number(w.Value)+" of the rules were seen; required: "+s.Condition)
 	}
 	return sentence(strings.Join(parts, "; "))
 }
@@ -183,19 +183,19 @@ func (x *Explainer) tooOld() string {
 
 // age returns the event's age when it was pulled.
 func (x *Explainer) age() string {
-	return shortDuration(x.event.FetchedAt.Sub(x.out.At).Round(time.Second))
+	return schema.ShortDuration(x.event.FetchedAt.Sub(x.out.At).Round(time.Second))
 }
 
 // outlook says what happened after the event, or what can still happen.
-func (x *Explainer) outlook(g *Group, correlation *rules.Correlation) string {
+func (x *Explainer) outlook(g *Group, counted *rules.Correlation) string {
 	switch later := x.out.Later; {
 	case later != nil:
 		return fmt.Sprintf(" The alert begins with the later event %s at %s.", later.LogID, stamp(later.At))
 	case g.Alert != nil:
 		return fmt.Sprintf(" An alert has been open since %s.", stamp(g.Alert.StartsAt))
-	case g.Window != nil && correlation.Rises():
+	case g.Window != nil && counted.Rises():
 		return fmt.Sprintf(" It takes %s more; the event is in the window until %s.",
-			number(g.Window.Missing), stamp(g.Window.LastsUntil))
+			correlation.Number(g.Window.Missing), stamp(g.Window.LastsUntil))
 	case g.Window != nil:
 		return fmt.Sprintf(" The event is in the window until %s.", stamp(g.Window.LastsUntil))
 	}

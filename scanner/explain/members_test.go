@@ -1,4 +1,4 @@
-package scanner
+package explain
 
 import (
 	"fmt"
@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/scanner"
+	"github.com/tenantwatch/tenantwatch/scanner/scannertest"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -60,10 +62,10 @@ func TestMembers(t *testing.T) {
 			var events []schema.Event
 			for i, members := range tt.events {
 				members["type"] = "hit"
-				events = append(events, eventAt(t, timelineStart.Add(time.Duration(i)*time.Second), i, members))
+				events = append(events, scannertest.Event(t, scannertest.Start.Add(time.Duration(i)*time.Second), i, members))
 			}
 			told := func(a *schema.Alert) string {
-				text := fmt.Sprint(int(a.StartsAt.Sub(timelineStart) / time.Second))
+				text := fmt.Sprint(int(a.StartsAt.Sub(scannertest.Start) / time.Second))
 				for _, g := range a.Group {
 					text += fmt.Sprintf(" %s=%q", g.Field, g.Value)
 				}
@@ -71,7 +73,7 @@ func TestMembers(t *testing.T) {
 			}
 
 			var streamed, batched, explained []string
-			engine, batch := NewEngine(set, Config{}), NewBatch(set, 10)
+			engine, batch := scanner.NewEngine(set, scanner.Config{}), scanner.NewBatch(set, 10)
 			for i := range events {
 				for _, a := range engine.Observe(&events[i]) {
 					if a.State == schema.Firing {
@@ -87,7 +89,7 @@ func TestMembers(t *testing.T) {
 				}
 			}
 			for i := range events {
-				x := NewExplainer(set, ruleOf(set, "c"), Config{}, &events[i])
+				x := New(set, scannertest.RuleOf(set, "c"), scanner.Config{}, &events[i])
 				for k := range events {
 					x.Observe(&events[k])
 				}
@@ -124,13 +126,13 @@ func TestManyMembers(t *testing.T) {
 	for i := range 5000 {
 		many = append(many, fmt.Sprint("m", i))
 	}
-	ev := eventAt(t, timelineStart, 0, map[string]any{"type": "hit", "a": many, "b": many})
-	e := NewEngine(set, Config{})
+	ev := scannertest.Event(t, scannertest.Start, 0, map[string]any{"type": "hit", "a": many, "b": many})
+	e := scanner.NewEngine(set, scanner.Config{})
 	alerts := e.Observe(&ev)
-	if len(alerts) != 1 || alerts[0].RuleID != "v" || alerts[0].Count != maxMembers {
+	if len(alerts) != 1 || alerts[0].RuleID != "v" || alerts[0].Count != scanner.MaxMembers {
 		t.Errorf("got %+v", alerts)
 	}
-	if n := e.Status().Groups; n != maxMembers+1 {
+	if n := e.Status().Groups; n != scanner.MaxMembers+1 {
 		t.Errorf("%d groups", n)
 	}
 }

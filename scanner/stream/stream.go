@@ -1,4 +1,4 @@
-package scanner
+package stream
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -46,7 +47,7 @@ const commitEvery = 500 * time.Millisecond
 
 // Stream runs rules over partitions of the events topic as they grow.
 type Stream struct {
-	cfg     Config
+	cfg     scanner.Config
 	past    Alerts
 	alerts  Producer
 	log     *slog.Logger
@@ -57,10 +58,10 @@ type Stream struct {
 	changed chan struct{} // closed when set is replaced
 }
 
-// NewStream returns a stream executor. Every partition gets an Engine with cfg. past
+// New returns a stream executor. Every partition gets an Engine with cfg. past
 // reads the topic that alerts produces to.
-func NewStream(
-	set *rules.Set, cfg Config, past Alerts, alerts Producer, log *slog.Logger, reg prometheus.Registerer,
+func New(
+	set *rules.Set, cfg scanner.Config, past Alerts, alerts Producer, log *slog.Logger, reg prometheus.Registerer,
 ) *Stream {
 	return &Stream{
 		set:     set,
@@ -149,7 +150,7 @@ func (s *Stream) consume(ctx context.Context, partition Partition, set *rules.Se
 	run := &partitionRun{
 		Stream:     s,
 		partition:  partition,
-		engine:     NewEngine(set, s.cfg),
+		engine:     scanner.NewEngine(set, s.cfg),
 		unrestored: past,
 		started:    map[string]bool{},
 	}
@@ -191,10 +192,10 @@ func ignoreEnd(ctx context.Context, err error) error {
 type partitionRun struct {
 	*Stream
 	partition  Partition
-	engine     *Engine
+	engine     *scanner.Engine
 	unrestored map[string][]schema.Alert // alerts of tenants without a new event
 	started    map[string]bool           // tenants that had a new event
-	reported   Status                    // already in the metrics
+	reported   scanner.Status            // already in the metrics
 }
 
 // replayFrom returns the production time from which events are replayed, given the

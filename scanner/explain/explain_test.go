@@ -1,4 +1,4 @@
-package scanner
+package explain
 
 import (
 	"fmt"
@@ -12,6 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/tosql"
+	"github.com/tenantwatch/tenantwatch/scanner"
+	"github.com/tenantwatch/tenantwatch/scanner/scannertest"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -119,7 +122,7 @@ func orderly(t testing.TB, seed uint64, n int, least time.Duration) []schema.Eve
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 11))
 	types := []string{"fp", "fp", "fu", "s", "limit_wc", "ss"}
-	at := timelineStart
+	at := scannertest.Start
 	var list []schema.Event
 	for i := range n {
 		if r.IntN(60) == 0 {
@@ -138,7 +141,7 @@ func orderly(t testing.TB, seed uint64, n int, least time.Duration) []schema.Eve
 				members[name] = []any{members[name], nil, members["user_name"]}
 			}
 		}
-		ev := eventAt(t, at, i, members)
+		ev := scannertest.Event(t, at, i, members)
 		switch r.IntN(30) {
 		case 0:
 			ev.Source = schema.Backfill
@@ -158,7 +161,7 @@ func TestExplainAgreesWithEngine(t *testing.T) {
 		// Of an alert on record that began or ended in the very millisecond it is not known
 		// for sure what was first.
 		events := orderly(t, seed, 500, time.Millisecond)
-		engine := NewEngine(set, Config{})
+		engine := scanner.NewEngine(set, scanner.Config{})
 		var past []schema.Alert
 		fired := make([]map[string]bool, len(events)) // by event: rules of which an alert began or rose
 		for i := range events {
@@ -177,7 +180,7 @@ func TestExplainAgreesWithEngine(t *testing.T) {
 				if !fired[i][rule.ID] && r.IntN(8) != 0 {
 					continue
 				}
-				x := NewExplainer(set, rule, Config{}, &events[i])
+				x := New(set, rule, scanner.Config{}, &events[i])
 				var of []schema.Alert
 				for _, id := range x.Fingerprints() {
 					for _, a := range past {
@@ -223,7 +226,7 @@ func TestExplainFiles(t *testing.T) {
 	for i := range events {
 		events[i].Source, events[i].FetchedAt = "", events[i].Date // as a file tells
 	}
-	engine := NewEngine(set, Config{})
+	engine := scanner.NewEngine(set, scanner.Config{})
 	r := rand.New(rand.NewPCG(7, 13))
 	shuffled := slices.Clone(events)
 	r.Shuffle(len(shuffled), func(i, k int) { shuffled[i], shuffled[k] = shuffled[k], shuffled[i] })
@@ -238,7 +241,7 @@ func TestExplainFiles(t *testing.T) {
 			if !fired[rule.ID] && r.IntN(10) != 0 {
 				continue
 			}
-			x := NewExplainer(set, rule, Config{}, &events[i])
+			x := New(set, rule, scanner.Config{}, &events[i])
 			for k := range shuffled {
 				x.Keep(&shuffled[k])
 			}
@@ -252,7 +255,7 @@ func TestExplainFiles(t *testing.T) {
 // explained explains the event at an index, from all of the list.
 func explained(t testing.TB, set *rules.Set, id string, events []schema.Event, i int, past ...schema.Alert) *Explanation {
 	t.Helper()
-	x := NewExplainer(set, ruleOf(set, id), Config{}, &events[i])
+	x := New(set, scannertest.RuleOf(set, id), scanner.Config{}, &events[i])
 	x.Record(past)
 	for k := range events {
 		x.Observe(&events[k])
@@ -270,7 +273,7 @@ func TestExplainReasons(t *testing.T) {
 				delete(m, more[i].(string))
 			}
 		}
-		return eventAt(t, timelineStart.Add(time.Duration(second)*time.Second), second, m)
+		return scannertest.Event(t, scannertest.Start.Add(time.Duration(second)*time.Second), second, m)
 	}
 	var five []schema.Event
 	for i := range 5 {
@@ -323,14 +326,14 @@ func TestExplainReasons(t *testing.T) {
 	}
 
 	// An alert that began before all that is seen is known from its record.
-	past := schema.Alert{Tenant: "acme", RuleID: "many", State: schema.Firing, Level: "high", StartsAt: timelineStart.Add(-time.Hour), UpdatedAt: timelineStart.Add(-time.Minute),
+	past := schema.Alert{Tenant: "acme", RuleID: "many", State: schema.Firing, Level: "high", StartsAt: scannertest.Start.Add(-time.Hour), UpdatedAt: scannertest.Start.Add(-time.Minute),
 		Group: []schema.GroupValue{{Field: "ip", Value: "192.0.2.1"}}}
 	past.Fingerprint = schema.Fingerprint(past.Tenant, past.RuleID, past.Group)
 	got := explained(t, set, "many", five, 3, past)
 	if got.Fires || !strings.Contains(got.Reason, "open since 2026-03-04T09:00:00.000Z") || got.Groups[0].Alert.Level != "high" || len(got.Recorded) != 1 {
 		t.Errorf("%s\n%+v", got.Reason, got)
 	}
-	past.State, past.UpdatedAt = schema.Resolved, timelineStart.Add(-time.Second)
+	past.State, past.UpdatedAt = schema.Resolved, scannertest.Start.Add(-time.Second)
 	if got := explained(t, set, "many", five, 3, past); !got.Fires {
 		t.Error(got.Reason)
 	}
@@ -340,10 +343,10 @@ func TestExplainReasons(t *testing.T) {
 func TestExplainWindow(t *testing.T) {
 	set := explainSet(t)
 	at := func(second int, typ, user string) schema.Event {
-		return eventAt(t, timelineStart.Add(time.Duration(second)*time.Second), second, map[string]any{"type": typ, "ip": "192.0.2.1", "user_name": user, "other": user})
+		return scannertest.Event(t, scannertest.Start.Add(time.Duration(second)*time.Second), second, map[string]any{"type": typ, "ip": "192.0.2.1", "user_name": user, "other": user})
 	}
 	events := []schema.Event{at(-200, "fp", "eve"), at(0, "limit_wc", "ada"), at(1, "fp", "ada"), at(2, "fp", "bob"), at(3, "fu", "ada"), at(4, "fp", "cleo"), at(300, "ss", "ada")}
-	clock := func(second int) time.Time { return timelineStart.Add(time.Duration(second) * time.Second) }
+	clock := func(second int) time.Time { return scannertest.Start.Add(time.Duration(second) * time.Second) }
 
 	got := explained(t, set, "users", events, 5)
 	want := []Group{{Key: []Key{{Field: "ip", Value: "192.0.2.1", Found: true}}, Window: &Window{After: clock(-116), Until: clock(4), Value: 3, Missing: 1, Events: 4,
@@ -374,21 +377,21 @@ func TestExplainWindow(t *testing.T) {
 // TestExplainQuery selects no more than it has to.
 func TestExplainQuery(t *testing.T) {
 	set := explainSet(t)
-	ev := eventAt(t, timelineStart, 1, map[string]any{"type": "fp", "ip": "192.0.2.1'", "user_name": "ada"})
+	ev := scannertest.Event(t, scannertest.Start, 1, map[string]any{"type": "fp", "ip": "192.0.2.1'", "user_name": "ada"})
 	for rule, want := range map[string]string{
 		"many":  `type IN ('fp', 'fu') AND (ip = '192.0.2.1\'' OR position(rest, 'ip"') > 0)`,
 		"into":  `type IN ('fp', 'fu', 's')`,
 		"alias": `type IN ('fp', 'fu', 's')`,
 		"last":  `type IN ('fp', 'fu', 's')`,
 	} {
-		x := NewExplainer(set, ruleOf(set, rule), Config{}, &ev)
+		x := New(set, scannertest.RuleOf(set, rule), scanner.Config{}, &ev)
 		after, until := x.Span()
-		want = "SELECT log_id, date, type, raw, source, fetched_at FROM events WHERE tenant = 'acme' AND date > " + sqlTime(after.UnixMicro()) + " AND date <= " + sqlTime(until.UnixMicro()) + " AND " + want + " ORDER BY date, log_id"
+		want = "SELECT log_id, date, type, raw, source, fetched_at FROM events WHERE tenant = 'acme' AND date > " + tosql.Time(after) + " AND date <= " + tosql.Time(until) + " AND " + want + " ORDER BY date, log_id"
 		if got := x.Query(); got != want || !x.Needs() {
 			t.Errorf("%s:\ngot  %s\nwant %s", rule, got, want)
 		}
 	}
-	if x := NewExplainer(set, ruleOf(set, "blocked"), Config{}, &ev); x.Needs() {
+	if x := New(set, scannertest.RuleOf(set, "blocked"), scanner.Config{}, &ev); x.Needs() {
 		t.Error("nothing is needed for an event that does not match")
 	}
 }
