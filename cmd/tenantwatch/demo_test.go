@@ -3,7 +3,6 @@ package main
 import (
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -124,18 +123,5 @@ func TestSimAlone(t *testing.T) {
 	p.interrupt()
 	if code := s.interrupt(); code != exitOK {
 		t.Errorf("exit %d", code)
-	}
-}
-
-// TestUnknownCommands are usage errors.
-func TestUnknownCommands(t *testing.T) {
-	t.Parallel()
-	for _, args := range [][]string{{}, {"nonsense"}, {"run", "--roles", "pull,dance"}, {"sql"}, {"sql", "--output", "xml", "SELECT 1"}, {"sim", "--events", "many"}} {
-		cmd := exec.Command(os.Args[0], args...)
-		cmd.Env = []string{mainVar + "=1"}
-		out, _ := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != exitUsage || len(out) == 0 {
-			t.Errorf("%v: exit %d: %s", args, cmd.ProcessState.ExitCode(), out)
-		}
 	}
 }

@@ -280,25 +280,3 @@ func eventually(t testing.TB, environ []string, query, want string) {
 
 // gone reports whether nobody has a process any more.
 func gone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
-
-// TestFaultsEndBeforeAnythingStarts: exit 2, the faults on stderr, no folder made.
-func TestFaultsEndBeforeAnythingStarts(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	var stdout, stderr bytes.Buffer
-	code := execute(t.Context(), []string{"run"}, &app{stdout: &stdout, stderr: &stderr,
-		environ: []string{"AUTH0_CLIENT_SECRET=hush", "TENANTWATCH_DATA_DIR=" + dir, "PROBE_INTERVAL=x"}})
-	if code != exitUsage || stdout.Len() > 0 {
-		t.Errorf("exit %d, stdout %q", code, stdout.String())
-	}
-	for _, want := range []string{"AUTH0_DOMAIN: ", "AUTH0_CLIENT_ID: ", "PROBE_INTERVAL: "} {
-		if !strings.Contains(stderr.String(), want) {
-			t.Errorf("%q is not said:\n%s", want, stderr.String())
-		}
-	}
-	if strings.Contains(stderr.String(), "hush") {
-		t.Error("a secret is said")
-	}
-	if _, err := os.Stat(dir); err == nil {
-		t.Error("the data folder was made")
-	}
-}

@@ -231,34 +231,6 @@ func awaitChain(t *testing.T, broker, topic, prefix string) {
 	}
 }
 
-// TestOrdersUsage: what makes no sense is refused before anything is asked.
-func TestOrdersUsage(t *testing.T) {
-	t.Parallel()
-	for _, name := range []string{"audit", "backfill"} {
-		for _, tt := range []struct {
-			args []string
-			want string
-		}{
-			{nil, "missing flags: --since"},
-			{[]string{"--since", "tomorrow"}, `--since: "tomorrow": want a time ago`},
-			{[]string{"--since=-1h"}, `--since: "-1h": want a time ago`},
-			{[]string{"--since", "1h", "--until", "2h"}, "is not before --until"},
-			{[]string{"--since", "2026-11-20", "--until", "2026-11-20"}, "is not before --until"},
-			{[]string{"--since", "1h", "--until", "yesterday"}, `--until: "yesterday"`},
-			{[]string{"--since", "1h", "--tenant", "other"}, "--tenant other: the settings have acme"},
-			{[]string{"--since", "1h", "more"}, "unexpected argument more"},
-		} {
-			code, _, stderr := command(t, []string{"AUTH0_DOMAIN=acme.eu.auth0.com", "AUTH0_CLIENT_ID=abc", "AUTH0_CLIENT_SECRET=hush-1", "TENANTWATCH_DATA_DIR=" + t.TempDir()}, append([]string{name}, tt.args...)...)
-			if code != exitUsage || !strings.Contains(stderr, tt.want) {
-				t.Errorf("%s %v: exit %d, want %q:\n%s", name, tt.args, code, tt.want, stderr)
-			}
-		}
-		if code, _, stderr := command(t, nil, name, "--since", "1h"); code != exitUsage || !strings.Contains(stderr, "no tenant: set AUTH0_DOMAIN") {
-			t.Errorf("exit %d:\n%s", code, stderr)
-		}
-	}
-}
-
 // TestBackfillCommand pulls stretches of the past: beside an instance that is
 // killed meanwhile, and alone, killed and taken up again.
 func TestBackfillCommand(t *testing.T) { onEachKafka(t, testBackfillCommand) }
