@@ -1,4 +1,3 @@
-// Package logger makes the program's log: text or JSON, with a repeated warning once a minute.
 package logger
 
 import (

@@ -1,4 +1,3 @@
-// Package version is which tenantwatch this is.
 package version
 
 import (
