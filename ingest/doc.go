@@ -15,7 +15,7 @@
 // harmless, because an event is identified by (tenant, log_id). Nothing is ever
 // skipped to make progress.
 //
-// From top to bottom: pull runs the chains of a tenant and its audits; audit compares what is stored
-// with the tenant; checkpoint keeps the positions of chains; pace divides the calls; auth0 makes
-// them. write, logstream, kafka and kafkalocal know none of these.
+// From top to bottom: lead decides which process pulls a tenant; pull runs the chains of a tenant and its
+// audits; audit compares what is stored with the tenant; checkpoint keeps the positions of chains; pace divides
+// the calls; auth0 makes them. write, deadletter, logstream, eventfile, kafka and kafkalocal know none of these.
 package ingest

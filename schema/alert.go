@@ -28,6 +28,15 @@ type GroupValue struct {
 	Value string `json:"value"`
 }
 
+// GroupMap returns the values of a group by their fields.
+func GroupMap(values []GroupValue) map[string]string {
+	group := make(map[string]string, len(values))
+	for _, g := range values {
+		group[g.Field] = g.Value
+	}
+	return group
+}
+
 // Alert is one transition of an alert with its full state. The alerts topic, the
 // alerts table and every sink carry it. Times are event time.
 //

@@ -6,17 +6,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
+	"github.com/tenantwatch/tenantwatch/ingest/lead"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 type auditCmd struct {
 	span
-	Repair bool   `help:"Pull missing events, and wait until they are stored."`
-	Tenant string `help:"Name of the tenant. Default: all in the settings, or the only one that is pulled."`
-	Hours  bool   `help:"List every hour, not only those with missing or healed events."`
-	Output string `enum:"table,json,csv" default:"table" help:"table, json (one array) or csv (with a header)."`
+	Repair bool `help:"Pull missing events, and wait until they are stored."`
+	tenantFlag
+	Hours bool `help:"List every hour, not only those with missing or healed events."`
+	output.Format
 }
 
 // Help describes the output.
@@ -38,17 +42,17 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 		until = now
 	}
 
-	c, err := loadConfig(a.environ, need{})
+	c, err := config.Load(a.environ, config.Need{})
 	if err != nil {
 		return err
 	}
-	if err := c.checkTenant(u.Tenant); err != nil {
+	if err := u.check(c); err != nil {
 		return err
 	}
 
 	// The settings name the tenants, if they name any; a running instance knows its own.
 	return withRequests(ctx, a, func(ctx context.Context, q *requests) error {
-		tenants, err := q.tenants(ctx, c, u.Tenant)
+		tenants, err := u.choose(ctx, c, q)
 		if err != nil {
 			return err
 		}
@@ -59,13 +63,13 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 		if q.alone {
 			end = until
 		}
-		name := newRequestName()
+		name := lead.NewName()
 		var list []checkpoint.Checkpoint
 		for _, tenant := range tenants {
 			list = append(list, audit.Request(tenant, name, since, end, u.Repair))
 		}
 
-		done, err := q.submitWithProgress(ctx, newConsole(a.stderr).startProgress("audit"), list, until.Sub(since))
+		done, err := q.submit(ctx, output.NewConsole(a.stderr).StartProgress("audit"), list, until.Sub(since))
 		if err != nil {
 			return err
 		}
@@ -74,7 +78,7 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 }
 
 // report prints the hours and their sums.
-func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []string, since, until time.Time,
+func (u *auditCmd) report(ctx context.Context, a *app, c *config.Config, tenants []string, since, until time.Time,
 	done []checkpoint.Checkpoint) error {
 	if err := u.printHours(ctx, a, c, tenants, since, until); err != nil {
 		return err
@@ -103,8 +107,8 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 
 	if u.Output == "table" {
 		fmt.Fprintf(a.stdout, "%s expected, %s stored, %s dead letters, %s missing, %s healed\n",
-			thousands(all.Expected), thousands(all.Stored), thousands(all.Dead), thousands(all.Missing),
-			thousands(all.Healed))
+			output.Thousands(all.Expected), output.Thousands(all.Stored), output.Thousands(all.Dead),
+			output.Thousands(all.Missing), output.Thousands(all.Healed))
 	}
 
 	// A pull that is behind has not stored everything, although nothing that was pulled is missing.
@@ -114,26 +118,26 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *Config, tenants []stri
 	case all.Missing == 0:
 		return nil
 	case u.Repair:
-		return foundError(fmt.Sprintf("%s events are still missing after the repair: "+
-			"see the log of the instance that pulls, and tenantwatch deadletter list", thousands(all.Missing)))
+		return foundError(output.Thousands(all.Missing) + " events are still missing after the repair: " +
+			"see the log of the instance that pulls, and tenantwatch deadletter list")
 	}
-	return foundError(fmt.Sprintf("%s events are missing: --repair pulls them", thousands(all.Missing)))
+	return foundError(output.Thousands(all.Missing) + " events are missing: --repair pulls them")
 }
 
 // maxLag is how far a healthy pull may be behind.
 const maxLag = 5 * time.Minute
 
 // printHours prints the coverage of the hours in the range.
-func (u *auditCmd) printHours(ctx context.Context, a *app, c *Config, tenants []string,
+func (u *auditCmd) printHours(ctx context.Context, a *app, c *config.Config, tenants []string,
 	since, until time.Time) error {
-	conn, end, err := connectReader(ctx, c)
+	conn, end, err := engines.OpenReader(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer end()
 
-	rows, err := newPrinter(a.stdout, u.Output, []string{"tenant", "hour", "expected", "stored", "dead_letters",
-		"missing", "healed", "checked_from", "checked_to", "checked_at"})
+	rows, err := u.Rows(a.stdout, "tenant", "hour", "expected", "stored", "dead_letters",
+		"missing", "healed", "checked_from", "checked_to", "checked_at")
 	if err != nil {
 		return err
 	}
@@ -151,8 +155,8 @@ func (u *auditCmd) printHours(ctx context.Context, a *app, c *Config, tenants []
 				continue
 			}
 			listed++
-			if err := rows.row([]any{h.Tenant, stamp(h.Hour), h.Expected, h.Stored, h.Dead, h.Missing, h.Healed,
-				stamp(h.From), stamp(h.Until), stamp(h.CheckedAt)}); err != nil {
+			if err := rows.Row(h.Tenant, stamp(h.Hour), h.Expected, h.Stored, h.Dead, h.Missing, h.Healed,
+				stamp(h.From), stamp(h.Until), stamp(h.CheckedAt)); err != nil {
 				return err
 			}
 		}
@@ -162,5 +166,5 @@ func (u *auditCmd) printHours(ctx context.Context, a *app, c *Config, tenants []
 	if listed == 0 && u.Output == "table" {
 		return nil
 	}
-	return rows.end()
+	return rows.End()
 }

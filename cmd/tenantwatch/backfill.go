@@ -4,14 +4,16 @@ import (
 	"context"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
+	"github.com/tenantwatch/tenantwatch/ingest/lead"
 	"github.com/tenantwatch/tenantwatch/ingest/pull"
-	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 type backfillCmd struct {
 	span
-	Tenant string `help:"Name of the tenant. Default: all in the settings, or the only one that is pulled."`
+	tenantFlag
 }
 
 // Help describes the effect.
@@ -26,30 +28,30 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	c, err := loadConfig(a.environ, need{})
+	c, err := config.Load(a.environ, config.Need{})
 	if err != nil {
 		return err
 	}
-	if err := c.checkTenant(b.Tenant); err != nil {
+	if err := b.check(c); err != nil {
 		return err
 	}
 
 	return withRequests(ctx, a, func(ctx context.Context, q *requests) error {
-		tenants, err := q.tenants(ctx, c, b.Tenant)
+		tenants, err := b.choose(ctx, c, q)
 		if err != nil {
 			return err
 		}
 
 		// One request a tenant, all with one name.
-		name := newRequestName()
+		name := lead.NewName()
 		var list []checkpoint.Checkpoint
 		for _, tenant := range tenants {
 			list = append(list, pull.BackfillRequest(tenant, name, since, until))
 		}
 
-		out := newConsole(a.stdout)
+		out := output.NewConsole(a.stdout)
 		started := time.Now()
-		done, err := q.submitWithProgress(ctx, out.startProgress("backfill"), list, until.Sub(since))
+		done, err := q.submit(ctx, out.StartProgress("backfill"), list, until.Sub(since))
 		if err != nil {
 			return err
 		}
@@ -58,42 +60,8 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 		for _, chain := range done {
 			events += chain.Events
 		}
-		out.printf("backfill done: %s events from %s to %s in %s", thousands(events), since.Format(time.RFC3339),
-			until.Format(time.RFC3339), time.Since(started).Round(100*time.Millisecond))
+		out.Printf("backfill done: %s events from %s to %s in %s", output.Thousands(events),
+			since.Format(time.RFC3339), until.Format(time.RFC3339), time.Since(started).Round(100*time.Millisecond))
 		return nil
 	})
-}
-
-// submitWithProgress is submit with a progress bar. Each of the requests covers the time range.
-func (q *requests) submitWithProgress(ctx context.Context, bar *progress, list []checkpoint.Checkpoint,
-	timeRange time.Duration) ([]checkpoint.Checkpoint, error) {
-	chains := chainProgress{}
-	q.update = func(c checkpoint.Checkpoint) {
-		bar.show(chains.add(c, float64(len(list))*timeRange.Seconds()), 0)
-	}
-	defer bar.done()
-	return q.submit(ctx, list)
-}
-
-// chainProgress is the newest checkpoint of each chain, by tenant and chain.
-type chainProgress map[string]checkpoint.Checkpoint
-
-// add records a checkpoint and returns the progress of all chains, which cover so many seconds together.
-func (p chainProgress) add(c checkpoint.Checkpoint, seconds float64) pullStatus {
-	p[c.Tenant+"/"+c.Chain] = c
-
-	var status pullStatus
-
-	// What is left of a chain is the time from its position to its end.
-	var left float64
-	for _, chain := range p {
-		status.done += chain.Events
-		if !chain.Done {
-			at, _ := schema.IDTime(chain.LogID)
-			end, _ := schema.IDTime(chain.Until)
-			left += max(end.Sub(at).Seconds(), 0)
-		}
-	}
-	status.share = min(max(1-left/seconds, 0), 1)
-	return status
 }

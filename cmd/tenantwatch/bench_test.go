@@ -13,6 +13,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
 )
 
@@ -60,20 +62,15 @@ func cpuTime(b *testing.B, pid int) float64 {
 // benchmark runs.
 func reader(b *testing.B, environ []string) driver.Conn {
 	b.Helper()
-	c, err := loadConfig(environ, need{})
+	c, err := config.Load(environ, config.Need{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	dsn, end, err := readerDSN(b.Context(), c)
+	conn, end, err := engines.OpenReader(b.Context(), c)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(end)
-	conn, err := openReader(b.Context(), c, dsn)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { conn.Close() })
 	return conn
 }
 

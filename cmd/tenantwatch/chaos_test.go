@@ -27,7 +27,6 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/kafka/kafkatest"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
-	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
 
 // The environment of TestChaos.
@@ -153,11 +152,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.engine, err = startEngine(t.Context(), &Config{DataDir: t.TempDir(), Engine: chlocaltest.Engine(t).Path}, slog.New(slog.NewTextHandler(engineLog, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.engine.Close() })
+	c.engine = startEngine(t, engineLog)
 	c.environ = settings(t, "KAFKA_BROKERS="+strings.Join(c.brokers.Addrs(), ","), "KAFKA_TOPIC_PREFIX=chaos.",
 		"CLICKHOUSE_DSN="+c.engine.Access.DSN(chlocal.Owner, "chaos"))
 	for i, cfg := range []auth0sim.Config{

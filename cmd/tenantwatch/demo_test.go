@@ -3,14 +3,12 @@ package main
 import (
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 )
 
@@ -59,7 +57,7 @@ func TestDemo(t *testing.T) {
 	if rows := ask(t, environ, m2[1]); len(rows) < 4 {
 		t.Errorf("the query that lists the alerts lists %d", len(rows))
 	}
-	access, err := chlocal.ReadAccess(filepath.Join(value(environ, "TENANTWATCH_DATA_DIR"), clickhouseDir))
+	access, err := chlocal.ReadAccess(filepath.Join(value(environ, "TENANTWATCH_DATA_DIR"), engines.ClickHouseDir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,44 +98,11 @@ func TestDemo(t *testing.T) {
 		t.Errorf("run over the demo's data: exit %d", code)
 	}
 	real := settings(t)
-	if err := os.MkdirAll(filepath.Join(value(real, "TENANTWATCH_DATA_DIR"), kafkaDir), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(value(real, "TENANTWATCH_DATA_DIR"), engines.KafkaDir), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if code := start(t, real, "demo").wait(); code != exitUsage {
 		t.Errorf("demo over real data: exit %d", code)
-	}
-}
-
-// TestDemoGoesOnWithTheSameLog: a later start changes nothing of what the tenant
-// has told before.
-func TestDemoGoesOnWithTheSameLog(t *testing.T) {
-	t.Parallel()
-	begin := time.Date(2026, 3, 4, 10, 0, 0, 0, time.UTC)
-	script := demoScript{Seed: 7, Anchor: begin, Events: 300, Rate: 2, Starts: []time.Time{begin}}
-	told := map[string]string{}
-	for _, pause := range []time.Duration{90 * time.Second, 5 * time.Minute, 47 * time.Minute, time.Second} {
-		now := script.Starts[len(script.Starts)-1].Add(pause)
-		cfg := script.tenant()
-		cfg.Now = func() time.Time { return now }
-		tenant := auth0sim.New(cfg)
-		seen := 0
-		for _, id := range tenant.IDs() {
-			raw, _ := tenant.Event(id)
-			if before, ok := told[id]; ok {
-				seen++
-				if before != string(raw) {
-					t.Fatalf("%s was changed", id)
-				}
-			}
-		}
-		if seen != len(told) {
-			t.Fatalf("%d of %d events are gone", len(told)-seen, len(told))
-		}
-		for _, id := range tenant.IDs() {
-			raw, _ := tenant.Event(id)
-			told[id] = string(raw)
-		}
-		script.Starts = append(script.Starts, now)
 	}
 }
 
@@ -158,18 +123,5 @@ func TestSimAlone(t *testing.T) {
 	p.interrupt()
 	if code := s.interrupt(); code != exitOK {
 		t.Errorf("exit %d", code)
-	}
-}
-
-// TestUnknownCommands are usage errors.
-func TestUnknownCommands(t *testing.T) {
-	t.Parallel()
-	for _, args := range [][]string{{}, {"nonsense"}, {"run", "--roles", "pull,dance"}, {"sql"}, {"sql", "--output", "xml", "SELECT 1"}, {"sim", "--events", "many"}} {
-		cmd := exec.Command(os.Args[0], args...)
-		cmd.Env = []string{mainVar + "=1"}
-		out, _ := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != exitUsage || len(out) == 0 {
-			t.Errorf("%v: exit %d: %s", args, cmd.ProcessState.ExitCode(), out)
-		}
 	}
 }

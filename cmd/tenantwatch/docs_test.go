@@ -3,9 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -22,42 +20,13 @@ func document(t *testing.T, name string) string {
 	return string(data)
 }
 
-// TestDocumentedSettings compares the settings with the operator's manual.
-func TestDocumentedSettings(t *testing.T) {
-	var documented []string
-	inTable := false
-	for _, line := range strings.Split(document(t, "deploy/README.md"), "\n") {
-		switch {
-		case strings.HasPrefix(line, "## "):
-			inTable = line == "## Settings"
-		case inTable && strings.HasPrefix(line, "| `"):
-			cells := strings.Split(line, "|")
-			for _, name := range regexp.MustCompile("`([A-Z0-9_]+)`").FindAllStringSubmatch(cells[1], -1) {
-				documented = append(documented, name[1])
-			}
-		}
-	}
-
-	names, secrets := settingNames(reflect.TypeFor[Config](), "", map[string]string{})
-	for _, name := range append(names, secrets...) {
-		if !strings.HasPrefix(name, "TENANTS_") && !strings.HasSuffix(name, "_FILE") && !slices.Contains(documented, name) {
-			t.Errorf("deploy/README.md lacks the setting %s", name)
-		}
-	}
-	for _, name := range documented {
-		if !strings.HasPrefix(name, "TENANTS_") && !slices.Contains(names, name) && !slices.Contains(secrets, name) {
-			t.Errorf("deploy/README.md has %s, which is not a setting", name)
-		}
-	}
-}
-
 // TestDocumentedCommands compares the commands with the table of README.md.
 func TestDocumentedCommands(t *testing.T) {
 	readme := document(t, "README.md")
 	if lines := strings.Count(readme, "\n"); lines > 200 {
 		t.Errorf("README.md has %d lines; each folder has its own", lines)
 	}
-	parser, err := kong.New(&cli{}, kong.Vars{"version": "test"})
+	parser, err := kong.New(&cli{}, flagDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}

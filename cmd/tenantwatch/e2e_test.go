@@ -23,7 +23,6 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/kafkalocal"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
-	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
 
 // stoppable is a clock that can be stopped, so that a tenant comes to rest and
@@ -364,11 +363,7 @@ func testSeveralProcesses(t *testing.T, kafka ...string) {
 	}
 	// Supervised as in the program: a client that is killed in the middle of its
 	// login can take the embedded engine along.
-	server, err := startEngine(t.Context(), &Config{DataDir: t.TempDir(), Engine: chlocaltest.Engine(t).Path}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
+	server := startEngine(t, io.Discard)
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 20_000, LiveRate: 40, Attacks: auth0sim.DemoAttacks()})
 	environ := settings(t, append(append(unprobed(s), "TENANTWATCH_LOG_LEVEL=debug", "CLICKHOUSE_DSN="+server.Access.DSN(chlocal.Owner, "shared")), kafka...)...)

@@ -8,18 +8,21 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 type investigateCmd struct {
-	Name        string `arg:"" optional:"" help:"The investigation. Default: list them."`
-	Value       string `placeholder:"TEXT" help:"The user_id, address or other value to look for."`
-	Tenant      string `help:"Name of the tenant. Default: all."`
-	Since       string `default:"24h" help:"Start of the range: a duration ago (24h, 7d) or a time in RFC 3339."`
-	Until       string `help:"End of the range, in the same form. Default: now."`
-	SQL         bool   `name:"sql" help:"Print the query instead of running it."`
-	rowsOutput  `embed:""`
-	queryBounds `embed:""`
+	Name          string `arg:"" optional:"" help:"The investigation. Default: list them."`
+	Value         string `placeholder:"TEXT" help:"The user_id, address or other value to look for."`
+	Tenant        string `help:"Name of the tenant. Default: all."`
+	Since         string `default:"24h" help:"Start of the range: a duration ago (24h, 7d) or a time in RFC 3339."`
+	Until         string `help:"End of the range, in the same form. Default: now."`
+	SQL           bool   `name:"sql" help:"Print the query instead of running it."`
+	output.Answer `embed:""`
+	queryBounds   `embed:""`
 }
 
 // Run runs an investigation.
@@ -46,11 +49,11 @@ func (v *investigateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	c, err := loadConfig(a.environ, need{})
+	c, err := config.Load(a.environ, config.Need{})
 	if err != nil {
 		return err
 	}
-	conn, end, err := connectReader(ctx, c)
+	conn, end, err := engines.OpenReader(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -69,22 +72,22 @@ func (v *investigateCmd) Run(ctx context.Context, a *app) error {
 	}
 	rows, err := conn.Query(ctx, found.SQL)
 	if err != nil {
-		return fmt.Errorf("investigate %s: %w", v.Name, explainBounds(err))
+		return explainBounds(fmt.Errorf("investigate %s: %w", v.Name, err))
 	}
 	defer rows.Close()
-	return v.print(a, rows)
+	return explainBounds(v.Print(a.stdout, a.stderr, rows))
 }
 
 // list prints the investigations.
 func (v *investigateCmd) list(a *app) error {
-	rows, err := newPrinter(a.stdout, v.Output, []string{"name", "about", "value"})
+	rows, err := v.Rows(a.stdout, "name", "about", "value")
 	if err != nil {
 		return err
 	}
 	for _, each := range schema.Investigations() {
-		if err := rows.row([]any{each.Name, each.About, strings.Join(each.Fields, " or ")}); err != nil {
+		if err := rows.Row(each.Name, each.About, strings.Join(each.Fields, " or ")); err != nil {
 			return err
 		}
 	}
-	return rows.end()
+	return rows.End()
 }

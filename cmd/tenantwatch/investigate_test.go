@@ -64,24 +64,6 @@ func TestInvestigate(t *testing.T) {
 			t.Errorf("%s of another tenant: %s", i.Name, out)
 		}
 	}
-	for _, c := range []struct {
-		args []string
-		want string
-		code int
-	}{
-		{[]string{"investigate"}, "token_family", exitOK},
-		{[]string{"investigate", "ip", "--sql"}, "{value:String}", exitOK},
-		{[]string{"investigate", "nobody"}, `unknown investigation "nobody"`, exitUsage},
-		{[]string{"investigate", "../migrations/0001_events"}, "unknown investigation", exitUsage},
-		{[]string{"investigate", "user"}, "user_id or user_name", exitUsage},
-		{[]string{"investigate", "logins", "--value", "x"}, "remove --value", exitUsage},
-		{[]string{"investigate", "logins", "--since", "soon"}, "--since", exitUsage},
-	} {
-		out, errs, code := run(c.args...)
-		if code != c.code || !strings.Contains(out+errs, c.want) {
-			t.Errorf("%v: exit %d, want %d\n%s%s", c.args, code, c.code, out, errs)
-		}
-	}
 }
 
 // words splits a command as a shell does, where single quotes are all it has.

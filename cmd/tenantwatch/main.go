@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -16,6 +15,8 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/version"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 )
 
@@ -55,15 +56,6 @@ type app struct {
 	environ        []string
 }
 
-// logOutput returns the writer of the log: stderr, or the console when both are the terminal, so that log
-// lines appear above the progress bar.
-func (a *app) logOutput(out *console) io.Writer {
-	if out.terminal && newConsole(a.stderr).terminal {
-		return out
-	}
-	return a.stderr
-}
-
 func main() {
 	protectProcess()
 	chlocal.Host() // does not return in the process that hosts the engine
@@ -86,6 +78,9 @@ func protectProcess() {
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // cannot fail with these arguments
 }
 
+// flagDefaults are the defaults of flags that follow from the program.
+func flagDefaults() kong.Vars { return kong.Vars{"roles": strings.Join(defaultRoles(), ",")} }
+
 // execute runs one command and returns the exit code.
 func execute(ctx context.Context, args []string, a *app) int {
 	var commands cli
@@ -93,6 +88,7 @@ func execute(ctx context.Context, args []string, a *app) int {
 	parser, err := kong.New(&commands,
 		kong.Name("tenantwatch"),
 		kong.Description(description),
+		flagDefaults(),
 		kong.Writers(a.stdout, a.stderr),
 		kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
@@ -128,7 +124,7 @@ func execute(ctx context.Context, args []string, a *app) int {
 
 // exitCode returns the exit code of a failed command.
 func exitCode(err error) int {
-	var settings faults
+	var settings config.Faults
 	var usage usageError
 	var found foundError
 	switch {
@@ -150,46 +146,10 @@ type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// newLogger returns a logger with the configured level and format that logs a repeated warning once a
-// minute.
-func newLogger(w io.Writer, c *Config) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		level = slog.LevelInfo
-	}
-
-	// loadConfig has checked both settings.
-	opts := &slog.HandlerOptions{Level: level}
-	if c.LogFormat == "json" {
-		return slog.New(newThrottle(slog.NewJSONHandler(w, opts)))
-	}
-	return slog.New(newThrottle(slog.NewTextHandler(w, opts)))
-}
-
 type versionCmd struct{}
 
 // Run prints the version.
 func (versionCmd) Run(a *app) error {
-	_, err := fmt.Fprintf(a.stdout, "tenantwatch %s (ClickHouse engine %s)\n", version(), chlocal.Version)
+	_, err := fmt.Fprintf(a.stdout, "tenantwatch %s (ClickHouse engine %s)\n", version.String(), chlocal.Version)
 	return err
-}
-
-// version returns the module's version, or the commit of a build from source.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-
-	if tag := info.Main.Version; tag != "" && tag != "(devel)" {
-		return strings.TrimPrefix(tag, "v")
-	}
-
-	// A build from source has no version.
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" {
-			return setting.Value[:min(len(setting.Value), 12)]
-		}
-	}
-	return "devel"
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +20,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/demo"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
@@ -32,11 +39,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mainVar) == "1" {
 		main()
 	}
-	code := m.Run()
-	if apache.cluster != nil {
-		apache.cluster.Close()
-	}
-	os.Exit(code)
+	testscript.Main(suite{m}, map[string]func(){"tenantwatch": main})
 }
 
 // patience bounds every wait; only a failing test uses it up.
@@ -205,15 +208,37 @@ func value(environ []string, name string) string {
 	return ""
 }
 
+// sim is a simulated tenant for the test.
+type sim struct {
+	tenant *auth0sim.Tenant
+	url    *url.URL
+	server *auth0sim.Server
+}
+
+// environ returns the settings that reach the tenant.
+func (s *sim) environ() []string { return demo.Environ(s.server) }
+
 // serve runs a simulated tenant for the test.
 func serve(t testing.TB, cfg auth0sim.Config) *sim {
 	t.Helper()
-	s, err := startSim("127.0.0.1:0", cfg)
+	server, err := auth0sim.Listen("127.0.0.1:0", cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.close)
-	return s
+	t.Cleanup(server.Close)
+	return &sim{tenant: server.Tenant, url: server.URL, server: server}
+}
+
+// startEngine starts an embedded ClickHouse in a folder of its own, supervised as in the program.
+func startEngine(t testing.TB, log io.Writer) *chlocal.Server {
+	t.Helper()
+	cfg := &config.Config{DataDir: t.TempDir(), Engine: chlocaltest.Engine(t).Path}
+	server, err := engines.StartClickHouse(t.Context(), cfg, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	return server
 }
 
 // ask runs the sql command and returns the lines of its CSV, without the header.

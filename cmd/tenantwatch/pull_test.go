@@ -20,6 +20,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
@@ -47,7 +48,7 @@ func command(t *testing.T, environ []string, args ...string) (code int, stdout, 
 // engine is started, until the function that is returned, where none runs.
 func owner(t *testing.T, environ []string) (conn driver.Conn, end func()) {
 	t.Helper()
-	dir := filepath.Join(value(environ, "TENANTWATCH_DATA_DIR"), clickhouseDir)
+	dir := filepath.Join(value(environ, "TENANTWATCH_DATA_DIR"), engines.ClickHouseDir)
 	access, err := chlocal.ReadAccess(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +58,7 @@ func owner(t *testing.T, environ []string) (conn driver.Conn, end func()) {
 		srv := chlocaltest.Start(t, dir)
 		access, stop = srv.Access, func() { _ = srv.Close() }
 	}
-	if conn, err = schema.Open(t.Context(), access.DSN(chlocal.Owner, database), nil); err != nil {
+	if conn, err = schema.Open(t.Context(), access.DSN(chlocal.Owner, chlocal.Database), nil); err != nil {
 		t.Fatal(err)
 	}
 	return conn, func() { conn.Close(); stop() }
@@ -226,34 +227,6 @@ func awaitChain(t *testing.T, broker, topic, prefix string) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("no chain %s… is open", prefix)
-		}
-	}
-}
-
-// TestOrdersUsage: what makes no sense is refused before anything is asked.
-func TestOrdersUsage(t *testing.T) {
-	t.Parallel()
-	for _, name := range []string{"audit", "backfill"} {
-		for _, tt := range []struct {
-			args []string
-			want string
-		}{
-			{nil, "missing flags: --since"},
-			{[]string{"--since", "tomorrow"}, `--since: "tomorrow": want a time ago`},
-			{[]string{"--since=-1h"}, `--since: "-1h": want a time ago`},
-			{[]string{"--since", "1h", "--until", "2h"}, "is not before --until"},
-			{[]string{"--since", "2026-11-20", "--until", "2026-11-20"}, "is not before --until"},
-			{[]string{"--since", "1h", "--until", "yesterday"}, `--until: "yesterday"`},
-			{[]string{"--since", "1h", "--tenant", "other"}, "--tenant other: the settings have acme"},
-			{[]string{"--since", "1h", "more"}, "unexpected argument more"},
-		} {
-			code, _, stderr := command(t, wellSet("TENANTWATCH_DATA_DIR="+t.TempDir()), append([]string{name}, tt.args...)...)
-			if code != exitUsage || !strings.Contains(stderr, tt.want) {
-				t.Errorf("%s %v: exit %d, want %q:\n%s", name, tt.args, code, tt.want, stderr)
-			}
-		}
-		if code, _, stderr := command(t, nil, name, "--since", "1h"); code != exitUsage || !strings.Contains(stderr, "no tenant: set AUTH0_DOMAIN") {
-			t.Errorf("exit %d:\n%s", code, stderr)
 		}
 	}
 }
@@ -472,59 +445,6 @@ func testSeveralTenants(t *testing.T, kafka ...string) {
 	}
 }
 
-// TestTenantsFaults: what is wrong with one of several tenants is said with its
-// variable.
-func TestTenantsFaults(t *testing.T) {
-	t.Parallel()
-	one := []string{"TENANTS_0_DOMAIN=a.eu.auth0.com", "TENANTS_0_CLIENT_ID=a", "TENANTS_0_CLIENT_SECRET=hush"}
-	two := []string{"TENANTS_1_DOMAIN=b.eu.auth0.com", "TENANTS_1_CLIENT_ID=b", "TENANTS_1_CLIENT_SECRET=hush"}
-	both := append(slices.Clone(one), two...)
-	if c, err := loadConfig(both, need{tenant: true}); err != nil || len(c.Tenants) != 2 || c.Tenants[0].Name != "a" || c.Tenants[1].Name != "b" {
-		t.Fatalf("%+v, %v", c, err)
-	}
-	for _, tt := range []struct {
-		name    string
-		environ []string
-		receive bool
-		want    []string
-	}{
-		{"nothing but a name", append(slices.Clone(one), "TENANTS_1_NAME=b"), false,
-			[]string{"TENANTS_1_CLIENT_ID: is not set", "TENANTS_1_CLIENT_SECRET: is not set", "TENANTS_1_DOMAIN: is not set"}},
-		{"a gap", append(slices.Clone(one), "TENANTS_2_DOMAIN=c.eu.auth0.com"), false, []string{"TENANTS_2_DOMAIN: unknown setting"}},
-		{"no first one", two, false, []string{"TENANTS_1_CLIENT_ID: TENANTS_0_DOMAIN is not set", "AUTH0_DOMAIN: is not set", "AUTH0_CLIENT_ID: is not set", "AUTH0_CLIENT_SECRET: is not set"}},
-		{"a single tenant in place of the first", append(slices.Clone(two), "AUTH0_DOMAIN=a.eu.auth0.com", "AUTH0_CLIENT_ID=a", "AUTH0_CLIENT_SECRET=hush"), false,
-			[]string{"TENANTS_1_CLIENT_ID: AUTH0_DOMAIN is set too, and TENANTS_0_DOMAIN is not"}},
-		{"the same name", append(slices.Clone(both), "TENANTS_1_NAME=a"), false, []string{"TENANTS_1_NAME: TENANTS_0 is named a too"}},
-		{"a bad name", append(slices.Clone(both), "TENANTS_1_NAME=a/b"), false, []string{"TENANTS_1_NAME: \"a/b\": want letters"}},
-		{"one of the single tenant's", append(slices.Clone(both), "AUTH0_DOMAIN=c.eu.auth0.com", "TENANTWATCH_TENANT=x", "PROBE_CLIENT_ID=p"), false,
-			[]string{"AUTH0_DOMAIN: TENANTS_0_… is set too", "PROBE_CLIENT_ID: TENANTS_0_… is set too", "TENANTWATCH_TENANT: TENANTS_0_… is set too"}},
-		{"a typo", append(slices.Clone(both), "TENANTS_1_CLIENTID=x"), false, []string{"TENANTS_1_CLIENTID: unknown setting"}},
-		{"two secrets", append(slices.Clone(both), "TENANTS_1_PRIVATE_KEY=hush"), false, []string{"TENANTS_1_CLIENT_SECRET: TENANTS_1_PRIVATE_KEY is set too"}},
-		{"half a probe", append(slices.Clone(both), "TENANTS_1_PROBE_USERNAME=u"), false,
-			[]string{"TENANTS_1_PROBE_CLIENT_ID: is not set", "TENANTS_1_PROBE_PASSWORD: is not set"}},
-		{"short tokens", append(slices.Clone(both), "TENANTS_0_RECEIVE_TOKEN=hush"), true,
-			[]string{"TENANTS_0_RECEIVE_TOKEN: want what the log stream sends", "TENANTS_1_RECEIVE_TOKEN: want what the log stream sends"}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			_, err := loadConfig(tt.environ, need{tenant: true, receive: tt.receive})
-			if err == nil {
-				t.Fatal("no fault")
-			}
-			for _, want := range tt.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("%q is not said:\n%v", want, err)
-				}
-			}
-			if n := strings.Count(err.Error(), "\n"); n != len(tt.want) {
-				t.Errorf("%d faults, want %d:\n%v", n, len(tt.want), err)
-			}
-			if strings.Contains(err.Error(), "hush") {
-				t.Errorf("a secret is said:\n%v", err)
-			}
-		})
-	}
-}
-
 // front is one of several addresses of a tenant: it tells who calls.
 type front struct {
 	*httptest.Server
@@ -548,11 +468,7 @@ func newFront(t *testing.T, tenant *auth0sim.Tenant) *front {
 func TestLeadership(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Start(t, kafkatest.Config{Brokers: 1})
-	server, err := startEngine(t.Context(), &Config{DataDir: t.TempDir(), Engine: chlocaltest.Engine(t).Path}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
+	server := startEngine(t, io.Discard)
 	var clock stoppable
 	var tenants []*auth0sim.Tenant
 	var fronts [2][2]*front // by process and tenant
@@ -628,11 +544,7 @@ func testRolesApart(t *testing.T, kafka ...string) {
 	if len(kafka) == 0 {
 		kafka, _ = ownBroker(t)
 	}
-	server, err := startEngine(t.Context(), &Config{DataDir: t.TempDir(), Engine: chlocaltest.Engine(t).Path}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
+	server := startEngine(t, io.Discard)
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 3000, LiveRate: 30,
 		Attacks: []auth0sim.Attack{{Kind: auth0sim.AttackStuffing, At: 15 * time.Second, Every: 20 * time.Second}}})

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
@@ -19,8 +21,8 @@ import (
 func TestWholeResults(t *testing.T) {
 	t.Parallel()
 	environ := settings(t)
-	srv := chlocaltest.Start(t, filepath.Join(value(environ, "TENANTWATCH_DATA_DIR"), clickhouseDir))
-	conn, err := schema.Open(t.Context(), srv.DSN(chlocal.Owner, database), nil)
+	srv := chlocaltest.Start(t, filepath.Join(value(environ, "TENANTWATCH_DATA_DIR"), engines.ClickHouseDir))
+	conn, err := schema.Open(t.Context(), srv.DSN(chlocal.Owner, chlocal.Database), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,17 +103,17 @@ func TestWholeResults(t *testing.T) {
 func TestQueryBounds(t *testing.T) {
 	t.Parallel()
 	environ := settings(t, "TENANTWATCH_SQL_MAX_TIME=5m", "TENANTWATCH_SQL_MAX_MEMORY=2GiB")
-	c, err := loadConfig(environ, need{})
+	c, err := config.Load(environ, config.Need{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.Engine = chlocaltest.Engine(t).Path
-	srv, err := startEngine(t.Context(), c, slog.New(slog.DiscardHandler))
+	srv, err := engines.StartClickHouse(t.Context(), c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer srv.Close()
-	conn, err := schema.Open(t.Context(), srv.DSN(chlocal.Owner, database), nil)
+	conn, err := schema.Open(t.Context(), srv.DSN(chlocal.Owner, chlocal.Database), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

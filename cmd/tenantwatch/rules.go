@@ -8,8 +8,9 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
-	"time"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
 )
@@ -42,7 +43,7 @@ type ruleSources struct {
 
 // sources returns the settings and the folders of the rules.
 func (s *ruleSources) sources(a *app) (rules.Settings, []fs.FS, error) {
-	c, err := loadConfig(a.environ, need{})
+	c, err := config.Load(a.environ, config.Need{})
 	if err != nil {
 		return rules.Settings{}, nil, err
 	}
@@ -61,7 +62,7 @@ func (s *ruleSources) sources(a *app) (rules.Settings, []fs.FS, error) {
 	}
 
 	// Flags extend the settings of the environment.
-	settings := c.ruleSettings()
+	settings := c.RuleSettings()
 	for name, values := range s.Var {
 		// A flag replaces the variable of the settings.
 		settings.Vars[name] = strings.Split(values, ",")
@@ -80,9 +81,28 @@ func (s *ruleSources) load(a *app) (*rules.Set, *rules.Report, []fs.FS, error) {
 	return set, report, sources, nil
 }
 
+// find loads the rules and returns the named one. The rule is nil when its document does not run.
+func (s *ruleSources) find(a *app, name string) (*rules.Set, *rules.Document, *rules.Rule, error) {
+	set, report, _, err := s.load(a)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	doc, rule, err := findRule(set, report, name)
+	return set, doc, rule, err
+}
+
+// findRule returns the rule that --rule names. The rule is nil when its document does not run.
+func findRule(set *rules.Set, report *rules.Report, name string) (*rules.Document, *rules.Rule, error) {
+	doc, rule, err := rules.Find(set, report, name)
+	if err != nil {
+		return nil, nil, usageError("--rule: " + err.Error())
+	}
+	return doc, rule, nil
+}
+
 type rulesListCmd struct {
 	ruleSources
-	Output string `enum:"table,json,csv" default:"table" help:"table, json (one array) or csv (with a header)."`
+	output.Format
 }
 
 // Run lists the documents in the order in which they were read.
@@ -91,7 +111,7 @@ func (l *rulesListCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	rows, err := newPrinter(a.stdout, l.Output, []string{"status", "kind", "id", "title", "file", "line", "reason"})
+	rows, err := l.Rows(a.stdout, "status", "kind", "id", "title", "file", "line", "reason")
 	if err != nil {
 		return err
 	}
@@ -103,11 +123,11 @@ func (l *rulesListCmd) Run(a *app) error {
 			reason = strings.Join(doc.Warnings, "; ")
 		}
 		values := []any{string(doc.Status), doc.Kind, doc.ID, doc.Title, doc.File, doc.Line, reason}
-		if err := rows.row(values); err != nil {
+		if err := rows.Row(values...); err != nil {
 			return err
 		}
 	}
-	return rows.end()
+	return rows.End()
 }
 
 // warnNotRunning prints the rules that should run but cannot, and the warnings of filters, one a line. Its
@@ -139,6 +159,3 @@ func warnNotRunning(w io.Writer, report *rules.Report) error {
 	}
 	return nil
 }
-
-// rfc3339 formats a time with milliseconds, in UTC.
-func rfc3339(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/scanner/history"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
 
@@ -41,7 +42,7 @@ func TestRulesBacktest(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, errs, code := run("--since", "7d", "--rule", "failed_logins_by_ip", "--max-per-week", "2", "--against", older, "--output", "json")
-	var list []backtestResult
+	var list []history.Report
 	if err := json.Unmarshal([]byte(out), &list); err != nil || code != exitOK || len(list) != 1 {
 		t.Fatalf("exit %d, %v\n%s%s", code, err, out, errs)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
 	"github.com/tenantwatch/tenantwatch/rules"
 )
 
@@ -23,7 +24,7 @@ func (c *rulesConvertCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	set, doc, rule, err := c.loadRule(a, c.Rule)
+	set, doc, rule, err := c.find(a, c.Rule)
 	if err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func (c *rulesConvertCmd) query(now time.Time) (rules.SQLQuery, error) {
 
 // parseSQLTime parses a time, or a duration before the query runs.
 func parseSQLTime(flag, text string, now time.Time) (rules.SQLTime, error) {
-	if ago, err := parseDuration(text); err == nil && ago >= 0 {
+	if ago, err := config.ParseDuration(text); err == nil && ago >= 0 {
 		return rules.SQLTime{Ago: ago}, nil
 	}
 	at, err := parseTime(text, now)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
@@ -176,8 +177,8 @@ func TestRulesExplainStored(t *testing.T) {
 	t.Parallel()
 	environ := settings(t)
 	dir, _ := explainFolder(t)
-	srv := chlocaltest.Start(t, filepath.Join(value(environ, "TENANTWATCH_DATA_DIR"), clickhouseDir))
-	conn, err := schema.Open(t.Context(), srv.Access.DSN(chlocal.Owner, database), nil)
+	srv := chlocaltest.Start(t, filepath.Join(value(environ, "TENANTWATCH_DATA_DIR"), engines.ClickHouseDir))
+	conn, err := schema.Open(t.Context(), srv.Access.DSN(chlocal.Owner, chlocal.Database), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

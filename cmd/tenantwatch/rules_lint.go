@@ -3,12 +3,13 @@ package main
 import (
 	"fmt"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/rules"
 )
 
 type rulesLintCmd struct {
 	ruleSources
-	Output    string `enum:"table,json,csv" default:"table" help:"table, json (one array) or csv (with a header)."`
+	output.Format
 	FailLevel string `enum:"error,warning" default:"error" help:"Least severity for exit code 3: error or warning."`
 }
 
@@ -19,7 +20,7 @@ func (c *rulesLintCmd) Run(a *app) error {
 		return err
 	}
 	columns := []string{"severity", "check", "file", "line", "id", "title", "finding"}
-	rows, err := newPrinter(a.stdout, c.Output, columns)
+	rows, err := c.Rows(a.stdout, columns...)
 	if err != nil {
 		return err
 	}
@@ -30,11 +31,11 @@ func (c *rulesLintCmd) Run(a *app) error {
 		if f.Severity.AtLeast(rules.Severity(c.FailLevel)) {
 			failing++
 		}
-		if err := rows.row([]any{string(f.Severity), f.Check, f.File, f.Line, f.ID, f.Title, f.Text}); err != nil {
+		if err := rows.Row(string(f.Severity), f.Check, f.File, f.Line, f.ID, f.Title, f.Text); err != nil {
 			return err
 		}
 	}
-	if err := rows.end(); err != nil {
+	if err := rows.End(); err != nil {
 		return err
 	}
 

@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
+	"github.com/tenantwatch/tenantwatch/ingest/eventfile"
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -59,7 +61,7 @@ type scan struct {
 	cmd        *rulesScanCmd
 	batch      *scanner.Batch
 	json       *json.Encoder // nil for a table
-	table      rowPrinter    // nil for json
+	table      output.Rows   // nil for json
 	warn       io.Writer
 	found      int // findings of the fail level or above
 	unreadable int
@@ -79,7 +81,7 @@ func (c *rulesScanCmd) Run(ctx context.Context, a *app) error {
 		s.json = json.NewEncoder(out)
 		s.json.SetEscapeHTML(false)
 	} else {
-		s.table = newTableRows(out, []string{"kind", "level", "rule", "at", "about"})
+		s.table = output.NewTable(out, "kind", "level", "rule", "at", "about")
 	}
 
 	notRunning := warnNotRunning(a.stderr, report)
@@ -94,7 +96,7 @@ func (c *rulesScanCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if s.table != nil {
-		if err := s.table.end(); err != nil {
+		if err := s.table.End(); err != nil {
 			return err
 		}
 	}
@@ -139,7 +141,7 @@ func (s *scan) file(ctx context.Context, name string) error {
 		defer file.Close()
 		in = file
 	}
-	return eachEvent(ctx, name, in, s.event, s.reject)
+	return eventfile.Each(ctx, name, in, s.event, s.reject)
 }
 
 // reject reports what cannot be read.
@@ -151,7 +153,7 @@ func (s *scan) reject(place string, err error) {
 // event scans one event. logID is empty for an event without an id.
 func (s *scan) event(ev *schema.Event, logID string) error {
 	for _, rule := range s.batch.Observe(ev) {
-		m := match{"match", rule.ID, rule.Title, rule.Level, logID, rfc3339(ev.Date)}
+		m := match{"match", rule.ID, rule.Title, rule.Level, logID, output.Time(ev.Date)}
 		if err := s.print(rule.Level, m, []any{m.Kind, m.Level, m.Title, m.Date, m.LogID}); err != nil {
 			return err
 		}
@@ -163,8 +165,9 @@ func (s *scan) event(ev *schema.Event, logID string) error {
 func (s *scan) alerts() error {
 	for _, alert := range s.batch.Alerts() {
 		fired := firedAlert{
-			Kind: "alert", RuleID: alert.RuleID, Title: alert.Title, Level: alert.Level, Group: groupMap(alert.Group),
-			At: rfc3339(alert.UpdatedAt), Count: alert.Count, LogIDs: alert.LogIDs,
+			Kind: "alert", RuleID: alert.RuleID, Title: alert.Title, Level: alert.Level,
+			Group: schema.GroupMap(alert.Group), At: output.Time(alert.UpdatedAt), Count: alert.Count,
+			LogIDs: alert.LogIDs,
 		}
 		row := []any{fired.Kind, fired.Level, fired.Title, fired.At, alert.Summary}
 		if err := s.print(fired.Level, fired, row); err != nil {
@@ -182,5 +185,5 @@ func (s *scan) print(level string, object any, row []any) error {
 	if s.json != nil {
 		return s.json.Encode(object)
 	}
-	return s.table.row(row)
+	return s.table.Row(row...)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/xml"
 	"fmt"
 	"os"
 	"strings"
@@ -44,7 +43,11 @@ func (c *rulesTestCmd) Run(a *app) error {
 	fmt.Fprintf(a.stdout, "%d of %d cases in %d files passed\n", len(all)-failed, len(all), len(files))
 
 	if c.JUnit != "" {
-		if err := writeJUnit(c.JUnit, all); err != nil {
+		report, err := timeline.JUnit(all)
+		if err == nil {
+			err = os.WriteFile(c.JUnit, report, 0o644)
+		}
+		if err != nil {
 			return fmt.Errorf("--junit: %w", err)
 		}
 	}
@@ -52,56 +55,4 @@ func (c *rulesTestCmd) Run(a *app) error {
 		return foundError(fmt.Sprintf("%d cases failed", failed))
 	}
 	return notRunning
-}
-
-// The elements of JUnit's XML.
-type (
-	junitSuites struct {
-		XMLName xml.Name     `xml:"testsuites"`
-		Suites  []junitSuite `xml:"testsuite"`
-	}
-	junitSuite struct {
-		Name     string      `xml:"name,attr"`
-		Tests    int         `xml:"tests,attr"`
-		Failures int         `xml:"failures,attr"`
-		Time     float64     `xml:"time,attr"`
-		Cases    []junitCase `xml:"testcase"`
-	}
-	junitCase struct {
-		Name    string        `xml:"name,attr"`
-		Class   string        `xml:"classname,attr"`
-		Time    float64       `xml:"time,attr"`
-		Failure *junitFailure `xml:"failure"`
-	}
-	junitFailure struct {
-		Message string `xml:"message,attr"`
-		Text    string `xml:",chardata"`
-	}
-)
-
-// writeJUnit writes a suite for each file of tests.
-func writeJUnit(name string, results []timeline.Result) error {
-	var all junitSuites
-	for _, result := range results {
-		// Results come file by file.
-		if n := len(all.Suites); n == 0 || all.Suites[n-1].Name != result.File {
-			all.Suites = append(all.Suites, junitSuite{Name: result.File})
-		}
-		suite := &all.Suites[len(all.Suites)-1]
-
-		test := junitCase{Name: result.Case, Class: result.File, Time: result.Took.Seconds()}
-		if result.Failure != "" {
-			suite.Failures++
-			test.Failure = &junitFailure{"other alerts than expected", result.Failure}
-		}
-		suite.Tests++
-		suite.Time += test.Time
-		suite.Cases = append(suite.Cases, test)
-	}
-
-	out, err := xml.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(name, append(append([]byte(xml.Header), out...), '\n'), 0o644)
 }

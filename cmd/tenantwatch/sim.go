@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/url"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/demo"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
 )
 
@@ -39,74 +37,18 @@ func (s *simCmd) Run(ctx context.Context, a *app) error {
 		cfg.Attacks, cfg.ProbeOutages = auth0sim.DemoAttacks(), auth0sim.DemoOutages()
 	}
 
-	server, err := startSim(s.Addr, cfg)
+	server, err := auth0sim.Listen(s.Addr, cfg)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: choose another --addr", err)
 	}
-	defer server.close()
+	defer server.Close()
 
 	// The output can be pasted into a shell.
-	out := newConsole(a.stdout)
-	out.printf("simulated tenant %s at %s; settings for tenantwatch or any other client:", s.Name, server.url)
-	out.printf("")
-	for _, line := range server.environ() {
-		out.printf("export %s", line)
+	out := output.NewConsole(a.stdout)
+	out.Printf("simulated tenant %s at %s; settings for tenantwatch or any other client:", s.Name, server.URL)
+	out.Printf("")
+	for _, line := range demo.Environ(server) {
+		out.Printf("export %s", line)
 	}
-	return server.wait(ctx)
+	return server.Wait(ctx)
 }
-
-// sim is a simulated tenant that is served on loopback.
-type sim struct {
-	tenant *auth0sim.Tenant
-	url    *url.URL
-	server *http.Server
-	done   chan error
-}
-
-// startSim serves a tenant. auth0sim fills in the settings that cfg leaves empty.
-func startSim(addr string, cfg auth0sim.Config) (*sim, error) {
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("simulated tenant: %w: choose another --addr", err)
-	}
-
-	// The port may have been 0, so the address is the listener's.
-	s := &sim{
-		tenant: auth0sim.New(cfg),
-		url:    &url.URL{Scheme: "http", Host: listener.Addr().String()},
-		done:   make(chan error, 1),
-	}
-	s.server = &http.Server{Handler: s.tenant, ReadHeaderTimeout: 10 * time.Second}
-	go func() { s.done <- s.server.Serve(listener) }()
-	return s, nil
-}
-
-// environ returns the settings with which tenantwatch pulls and probes the tenant.
-func (s *sim) environ() []string {
-	cfg := s.tenant.Config()
-	return []string{
-		"AUTH0_DOMAIN=" + s.url.String(),
-		"AUTH0_CLIENT_ID=" + cfg.ClientID,
-		"AUTH0_CLIENT_SECRET=" + cfg.ClientSecret,
-		"TENANTWATCH_TENANT=" + cfg.Name,
-		"PROBE_CLIENT_ID=" + cfg.ProbeClientID,
-		"PROBE_USERNAME=" + cfg.Username,
-		"PROBE_PASSWORD=" + cfg.Password,
-		"PROBE_REALM=" + cfg.Realm,
-	}
-}
-
-// wait returns when ctx ends or the server fails.
-func (s *sim) wait(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case err := <-s.done:
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
-		}
-		return fmt.Errorf("simulated tenant: %w", err)
-	}
-}
-
-func (s *sim) close() { _ = s.server.Close() }

@@ -4,23 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
-	"path/filepath"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/dustin/go-humanize"
 
-	"github.com/tenantwatch/tenantwatch/schema"
-	"github.com/tenantwatch/tenantwatch/schema/chlocal"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 )
 
 type sqlCmd struct {
-	Query       string `arg:"" help:"The query, such as 'SELECT type, count() FROM events GROUP BY type'."`
-	rowsOutput  `embed:""`
-	queryBounds `embed:""`
+	Query         string `arg:"" help:"The query, such as 'SELECT type, count() FROM events GROUP BY type'."`
+	output.Answer `embed:""`
+	queryBounds   `embed:""`
 }
 
 // Help describes the bounds.
@@ -40,7 +37,7 @@ type queryBounds struct {
 func (b *queryBounds) apply(ctx context.Context) (context.Context, error) {
 	limits := clickhouse.Settings{}
 	if b.MaxTime != "" {
-		limit, err := parseDuration(b.MaxTime)
+		limit, err := config.ParseDuration(b.MaxTime)
 		if err != nil || limit <= 0 {
 			return nil, usageError(fmt.Sprintf("--max-time %q: want a duration such as 90s or 5m", b.MaxTime))
 		}
@@ -70,26 +67,26 @@ func (q *sqlCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	c, err := loadConfig(a.environ, need{})
+	c, err := config.Load(a.environ, config.Need{})
 	if err != nil {
 		return err
 	}
 
 	// The connection cannot write, whatever the query is.
-	conn, end, err := connectReader(ctx, c)
+	conn, end, err := engines.OpenReader(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer end()
 	rows, err := conn.Query(ctx, q.Query)
 	if err != nil {
-		return fmt.Errorf("query: %w", explainBounds(err))
+		return explainBounds(fmt.Errorf("query: %w", err))
 	}
 	defer rows.Close()
-	return q.print(a, rows)
+	return explainBounds(q.Print(a.stdout, a.stderr, rows))
 }
 
-// explainBounds adds the remedy to an error by which ClickHouse enforces a limit.
+// explainBounds adds the remedy to an error by which ClickHouse enforces a limit; nil remains nil.
 func explainBounds(err error) error {
 	var refused *clickhouse.Exception
 	if !errors.As(err, &refused) {
@@ -105,87 +102,4 @@ func explainBounds(err error) error {
 			"of the running instance", err)
 	}
 	return err
-}
-
-// connectReader connects to the ClickHouse with the data, for reading only. It uses CLICKHOUSE_DSN or the
-// engine of the running instance; when none runs, it starts the engine. The caller calls end.
-func connectReader(ctx context.Context, c *Config) (conn driver.Conn, end func(), err error) {
-	dsn, stop, err := readerDSN(ctx, c)
-	if err != nil {
-		return nil, nil, err
-	}
-	conn, err = openReader(ctx, c, dsn)
-	if err != nil {
-		stop()
-		return nil, nil, err
-	}
-	return conn, func() { conn.Close(); stop() }, nil
-}
-
-// readerDSN returns the address of the data for a user who may only read. The caller calls stop.
-func readerDSN(ctx context.Context, c *Config) (dsn string, stop func(), err error) {
-	stop = func() {}
-	if c.ClickHouse.DSN != "" {
-		return string(c.ClickHouse.DSN), stop, nil
-	}
-
-	dir := filepath.Join(c.DataDir, clickhouseDir)
-
-	// The running instance, or the last one, has left the engine's address and passwords here.
-	access, err := chlocal.ReadAccess(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil, fmt.Errorf("there is no data in %s: "+
-			"set TENANTWATCH_DATA_DIR to the folder of the running instance, or CLICKHOUSE_DSN", c.DataDir)
-	}
-	if err != nil {
-		return "", nil, err
-	}
-
-	// Start the engine when none runs.
-	if chlocal.Ping(ctx, access) != nil {
-		engine, err := chlocal.FindEngine(c.Engine)
-		if err != nil {
-			return "", nil, err
-		}
-		quiet := slog.New(slog.DiscardHandler)
-		cfg := chlocal.Config{Dir: dir, Engine: engine, Bounds: c.sqlBounds, Log: quiet}
-		server, err := chlocal.Start(ctx, cfg)
-		if err != nil {
-			return "", nil, err
-		}
-		access, stop = server.Access, func() { _ = server.Close() }
-	}
-
-	// A login to a database that does not exist fails with an obscure error.
-	if ok, err := chlocal.HasDatabase(ctx, access, database); err != nil || !ok {
-		stop()
-		noData := fmt.Errorf("there is no data in %s yet: try again once tenantwatch has started", c.DataDir)
-		return "", nil, errors.Join(noData, err)
-	}
-
-	// Where the kernel cannot confine the engine, it admits its owner only; openReader makes that session
-	// read-only.
-	user := chlocal.Reader
-	if access.Unconfined {
-		user = chlocal.Owner
-	}
-	return access.DSN(user, database), stop, nil
-}
-
-// openReader connects to ClickHouse for reading only.
-func openReader(ctx context.Context, c *Config, dsn string) (driver.Conn, error) {
-	opts, err := schema.Options(dsn, c.tuneClickHouse)
-	if err != nil {
-		return nil, err
-	}
-
-	// readonly=2 allows no writes but changes of settings, which clients need. The reader of the embedded
-	// engine has it already and may not set it.
-	if opts.Auth.Username != chlocal.Reader {
-		if opts.Settings == nil {
-			opts.Settings = clickhouse.Settings{}
-		}
-		opts.Settings["readonly"] = 2
-	}
-	return schema.Connect(ctx, opts)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
@@ -16,7 +17,7 @@ import (
 func TestSQL(t *testing.T) {
 	t.Parallel()
 	environ := settings(t)
-	dir := filepath.Join(value(environ, "TENANTWATCH_DATA_DIR"), clickhouseDir)
+	dir := filepath.Join(value(environ, "TENANTWATCH_DATA_DIR"), engines.ClickHouseDir)
 	query := func(args ...string) (int, string, string) {
 		var stdout, stderr bytes.Buffer
 		code := execute(t.Context(), append([]string{"sql"}, args...), &app{stdout: &stdout, stderr: &stderr, environ: environ})
@@ -30,7 +31,7 @@ func TestSQL(t *testing.T) {
 	if code, _, stderr := query("SELECT 1"); code != exitFailed || !strings.Contains(stderr, "there is no data in") || chlocal.Ping(t.Context(), srv.Access) != nil {
 		t.Errorf("an engine without our database: exit %d: %s", code, stderr)
 	}
-	conn, err := schema.Open(t.Context(), srv.Access.DSN(chlocal.Owner, database), nil)
+	conn, err := schema.Open(t.Context(), srv.Access.DSN(chlocal.Owner, chlocal.Database), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
-	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
 
 // TestClockAhead pulls a tenant whose clock is three hours behind ours, as one that takes
@@ -103,11 +102,7 @@ func TestNamesOfTenants(t *testing.T) {
 // answers at.
 func TestHTTPPort(t *testing.T) {
 	t.Parallel()
-	server, err := startEngine(t.Context(), &Config{DataDir: t.TempDir(), Engine: chlocaltest.Engine(t).Path}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
+	server := startEngine(t, io.Discard)
 	s := serve(t, auth0sim.Config{})
 	p := start(t, settings(t, append(unprobed(s), "CLICKHOUSE_DSN=clickhouse://u:p@"+server.Access.HTTP+"/db")...), "run")
 	p.waitFor("CLICKHOUSE_DSN: this is an HTTP port", 0)

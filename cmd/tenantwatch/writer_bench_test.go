@@ -85,7 +85,7 @@ func benchmarkWriter(b *testing.B, events, tenants int) {
 	if _, err := k.EnsureTopics(b.Context(), topics.All(kafkalocal.SegmentBytes)); err != nil {
 		b.Fatal(err)
 	}
-	conn, err := schema.Open(b.Context(), server.DSN(chlocal.Owner, database), nil)
+	conn, err := schema.Open(b.Context(), server.DSN(chlocal.Owner, chlocal.Database), nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func benchmarkWriter(b *testing.B, events, tenants int) {
 	}
 	r := &race{b: b, events: events, conn: conn, broker: broker.Addrs()[0], topic: topics.Events,
 		file:    filepath.Join(engineDir, "store", "events.ndjson"), // where the engine can read it
-		environ: append(settings(b), "KAFKA_BROKERS="+broker.Addrs()[0], "CLICKHOUSE_DSN="+server.DSN(chlocal.Owner, database))}
+		environ: append(settings(b), "KAFKA_BROKERS="+broker.Addrs()[0], "CLICKHOUSE_DSN="+server.DSN(chlocal.Owner, chlocal.Database))}
 	bytes := fillTopic(b, k, topics.Events, r.file, events, tenants)
 	b.ReportMetric(float64(bytes)/float64(events), "bytes/event")
 

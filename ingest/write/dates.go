@@ -8,10 +8,8 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/cenkalti/backoff/v5"
 	"github.com/zeebo/xxh3"
 
-	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -177,34 +175,13 @@ func (w *Writer) loadOdd(ctx context.Context) error {
 	})
 }
 
-// askDates repeats a query until it succeeds or ctx ends.
+// askDates repeats a query until it succeeds or ctx ends. While ClickHouse is down, chunks wait here as they do
+// for inserts.
 func (w *Writer) askDates(ctx context.Context, query func() error) error {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
-
-	logged := ""
-	for {
-		err := query()
-		if err == nil {
-			if logged != "" {
-				w.setFailing("")
-			}
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-
-		// While ClickHouse is down, chunks wait here as they do for inserts.
-		if err.Error() != logged {
-			logged = err.Error()
-			w.log.Warn("look up dates failed; retrying, no event is lost", "err", err)
-			w.setFailing(logged)
-		}
-		if !sleep.For(ctx, pause.NextBackOff()) {
-			return ctx.Err()
-		}
-	}
+	_, err := w.retry(ctx, query, func(err error) {
+		w.log.Warn("look up dates failed; retrying, no event is lost", "err", err)
+	})
+	return err
 }
 
 // isUndated reports whether the date of a row has to be looked up, and notes it.

@@ -201,41 +201,59 @@ func (w *Writer) insertChunk(ctx context.Context, c *chunk) error {
 
 // insert retries an insert until ClickHouse has acknowledged it or ctx ends.
 func (w *Writer) insert(ctx context.Context, b *Block) error {
+	var start time.Time
+	recovered, err := w.retry(ctx, func() error {
+		// A stop does not abort a running insert at once: its outcome would be unknown.
+		start = time.Now()
+		insertCtx, cancel := graceful(ctx, stopGrace)
+		defer cancel()
+		err := w.store.Insert(insertCtx, b)
+		if err != nil && ctx.Err() == nil {
+			w.metrics.failures.Inc()
+		}
+		return err
+	}, func(err error) {
+		w.log.Warn("insert failed; retrying, no event is lost", "rows", b.rows, "err", err)
+	})
+	if err != nil {
+		return err
+	}
+
+	w.metrics.inserts.Inc()
+	w.metrics.rows.Add(float64(b.rows))
+	w.metrics.insertSec.Observe(time.Since(start).Seconds())
+	w.metrics.delay.Observe(time.Since(b.oldest).Seconds())
+	if recovered {
+		w.log.Info("inserts succeed again")
+	}
+	return nil
+}
+
+// retry repeats an attempt until it succeeds or ctx ends, and reports whether it had failed before. It calls
+// warn for an error unless the last one was the same. Until it succeeds, the writer's status is failing.
+func (w *Writer) retry(ctx context.Context, attempt func() error, warn func(error)) (recovered bool, err error) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
 
-	logged := ""
-	for {
-		// A stop does not abort a running insert at once: its outcome would be unknown.
-		start := time.Now()
-		insertCtx, cancel := graceful(ctx, stopGrace)
-		err := w.store.Insert(insertCtx, b)
-		cancel()
-
+	for last := ""; ; {
+		err := attempt()
 		if err == nil {
-			w.metrics.inserts.Inc()
-			w.metrics.rows.Add(float64(b.rows))
-			w.metrics.insertSec.Observe(time.Since(start).Seconds())
-			w.metrics.delay.Observe(time.Since(b.oldest).Seconds())
-			if logged != "" {
-				w.log.Info("inserts succeed again")
+			if last != "" {
 				w.setFailing("")
 			}
-			return nil
+			return last != "", nil
 		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 
-		// The same error again is counted, but not logged.
-		w.metrics.failures.Inc()
-		if err.Error() != logged {
-			logged = err.Error()
-			w.log.Warn("insert failed; retrying, no event is lost", "rows", b.rows, "err", err)
-			w.setFailing(logged)
+		if err.Error() != last {
+			last = err.Error()
+			warn(err)
+			w.setFailing(last)
 		}
 		if !sleep.For(ctx, pause.NextBackOff()) {
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 	}
 }

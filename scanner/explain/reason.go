@@ -120,7 +120,8 @@ func (s *State) shortfall(w *Window, counted *rules.Correlation) string {
 	case w.Sources != nil:
 		return s.sourcesShortfall(w, window)
 	case counted.Rises():
-		return fmt.Sprintf("%s of %s %s.", correlation.Number(w.Value), correlation.Number(counted.Bounds[0].Than), window)
+		threshold := correlation.Number(counted.Bounds[0].Than)
+		return fmt.Sprintf("%s of %s %s.", correlation.Number(w.Value), threshold, window)
 	}
 	value := math.Round(w.Value*1e6) / 1e6
 	return fmt.Sprintf("The value %s is %s; required: %s.", window, correlation.Number(value), s.Condition)

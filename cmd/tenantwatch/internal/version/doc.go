@@ -1,0 +1,2 @@
+// Package version is which tenantwatch this is.
+package version

@@ -1,0 +1,2 @@
+// Package sleep waits for a time that the end of a context cuts short.
+package sleep
