@@ -232,26 +232,10 @@ func (r *Rule) lowestCap(base *Rule, typ string, groupBy []expr.Field, caps []Ca
 	return lowest
 }
 
-// lowest returns the lowest count that satisfies all bounds of a correlation that counts.
-func (c *Correlation) lowest() float64 {
-	count := 1.0
-	for _, bound := range c.Bounds {
-		if bound.Op == "gte" || bound.Op == "eq" {
-			count = max(count, bound.Than)
-		}
-	}
-
-	if !c.Holds(count) {
-		// A neq excludes this very count.
-		count++
-	}
-	return count
-}
-
 // checkCaps finds thresholds and levels of a correlation that the caps rule out.
 func (l *loader) checkCaps(doc *document, rule *Rule, caps []Cap) (list []Finding) {
 	corr := rule.Correlation
-	if corr == nil || corr.Type != EventCount && corr.Type != ValueCount {
+	if corr == nil || !corr.Type.Traits().Count {
 		return nil
 	}
 
@@ -260,7 +244,7 @@ func (l *loader) checkCaps(doc *document, rule *Rule, caps []Cap) (list []Findin
 	if doc.overlay != nil && doc.overlay.correlation != nil {
 		file = doc.overlay.file
 	}
-	if severity, text := l.beyondCaps(rule, caps, corr.lowest()); severity != "" {
+	if severity, text := l.beyondCaps(rule, caps, corr.LowestCount()); severity != "" {
 		return []Finding{{Severity: severity, Check: "cap", File: file, Line: lineOf(node, "condition"),
 			ID: doc.id, Title: doc.title, Text: "the threshold " + text}}
 	}

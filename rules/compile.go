@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
@@ -164,7 +165,7 @@ func (l *loader) correlation(doc *document) error {
 	l.reports[doc].Warnings = append(l.reports[doc].Warnings, corr.warnings...)
 
 	// Sources and Among are added below and, as indexes, by finish.
-	rule.Correlation = corr.compiled()
+	rule.Correlation = &Correlation{Spec: corr.Spec}
 
 	bases, err := l.bases(doc, corr.rules)
 	if err != nil {
@@ -192,7 +193,7 @@ func (l *loader) correlation(doc *document) error {
 		return err
 	}
 	if l.alerts(doc) {
-		if rule.Alert, err = doc.alert(rule, l.fields, groupBy, corr.threshold()); err != nil {
+		if rule.Alert, err = doc.alert(rule, l.fields, groupBy, corr.Threshold()); err != nil {
 			return err
 		}
 	}
@@ -240,7 +241,7 @@ func (r *Rule) inherit(doc *document, bases []*Rule) {
 
 // addSources resolves the fields that a correlation groups by and counts, for each of its
 // rules. It returns the names by which alerts are grouped.
-func (l *loader) addSources(doc *document, corr *correlation, rule *Rule) (groupBy []expr.Field, err error) {
+func (l *loader) addSources(doc *document, corr *correlationKeys, rule *Rule) (groupBy []expr.Field, err error) {
 	node := doc.keys["correlation"]
 	groups, err := texts(corr.groupBy)
 	if err != nil {
@@ -250,8 +251,8 @@ func (l *loader) addSources(doc *document, corr *correlation, rule *Rule) (group
 	if err != nil {
 		return nil, doc.errorf(node, "correlation.condition.field: %w", err)
 	}
-	if len(values) > 1 && corr.typ != ValueCount {
-		return nil, doc.errorf(node, "correlation.condition.field: %s takes one field", corr.typ)
+	if len(values) > 1 && corr.Type.Traits().Value != correlation.ValueHash {
+		return nil, doc.errorf(node, "correlation.condition.field: %s takes one field", corr.Type.Name())
 	}
 	aliases, err := l.aliases(doc, corr)
 	if err != nil {
@@ -292,7 +293,7 @@ func (l *loader) addSources(doc *document, corr *correlation, rule *Rule) (group
 
 // aliases resolves the rules that each alias of a correlation names, by id or name. It returns
 // the field by alias and index of the rule.
-func (l *loader) aliases(doc *document, corr *correlation) (map[string]map[int]string, error) {
+func (l *loader) aliases(doc *document, corr *correlationKeys) (map[string]map[int]string, error) {
 	node := doc.keys["correlation"]
 	all := map[string]map[int]string{}
 	for _, alias := range slices.Sorted(maps.Keys(corr.aliases)) {
@@ -349,11 +350,12 @@ func (l *loader) bases(doc *document, names []string) ([]*Rule, error) {
 		// Its own error is part of this one, so that the report has the cause.
 		case l.rules[base] == nil:
 			return nil, doc.errorf(node, "correlation refers to %q: %w", name, l.errs[base])
-		case base.kind == kindCorrelation && doc.keys[keyCorrelation] != nil:
-			return nil, doc.errorf(node, "%s of the correlation %q: %w", keyCorrelation, name,
+		case base.kind == kindCorrelation && doc.keys[correlation.OwnKey] != nil:
+			return nil, doc.errorf(node, "%s of the correlation %q: %w", correlation.OwnKey, name,
 				notSupported("counting anything but events"))
-		case base.kind == kindCorrelation && l.rules[base].Correlation.Type == LastEvents:
-			return nil, doc.errorf(node, "correlation of %q: %w", name, notSupported("counting "+LastEvents))
+		case base.kind == kindCorrelation && l.rules[base].Correlation.Last > 0:
+			refused := notSupported("counting " + l.rules[base].Correlation.Type.Name())
+			return nil, doc.errorf(node, "correlation of %q: %w", name, refused)
 		}
 
 		bases, docs = append(bases, l.rules[base]), append(docs, base)

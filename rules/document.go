@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 )
 
 // Kinds of documents.
@@ -20,10 +22,9 @@ const (
 
 // The top-level keys of our own. Other Sigma tools ignore unknown top-level keys.
 const (
-	keyPrefix      = "x-tenantwatch-"
-	keyAlert       = keyPrefix + "alert"
-	keyCorrelation = keyPrefix + "correlation"
-	keyVars        = keyPrefix + "vars"
+	keyPrefix = "x-tenantwatch-"
+	keyAlert  = keyPrefix + "alert"
+	keyVars   = keyPrefix + "vars"
 )
 
 // document is one YAML document as written, not yet compiled.
@@ -90,7 +91,7 @@ func parseDocument(file string, index int, node *yaml.Node) (*document, error) {
 
 	// A typo in one of our keys would go unnoticed, since unknown keys are allowed.
 	for _, entry := range entries {
-		ours := entry.key == keyAlert || entry.key == keyCorrelation || entry.key == keyVars
+		ours := entry.key == keyAlert || entry.key == correlation.OwnKey || entry.key == keyVars
 		if strings.HasPrefix(entry.key, keyPrefix) && !ours {
 			return nil, fmt.Errorf("%s:%d: unknown key %q", file, entry.line, entry.key)
 		}
@@ -102,7 +103,7 @@ func parseDocument(file string, index int, node *yaml.Node) (*document, error) {
 	// The kind follows from the one key that only this kind has.
 	kinds := 0
 	for key, kind := range map[string]string{"detection": kindDetection, "correlation": kindCorrelation,
-		keyCorrelation: kindCorrelation, "filter": kindFilter} {
+		correlation.OwnKey: kindCorrelation, "filter": kindFilter} {
 		if doc.keys[key] != nil {
 			doc.kind = kind
 			kinds++
@@ -110,7 +111,7 @@ func parseDocument(file string, index int, node *yaml.Node) (*document, error) {
 	}
 
 	if kinds != 1 {
-		return nil, doc.errorf(node, "want exactly one of detection, correlation, %s, filter", keyCorrelation)
+		return nil, doc.errorf(node, "want exactly one of detection, correlation, %s, filter", correlation.OwnKey)
 	}
 	return doc, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	sigma "github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
@@ -107,11 +108,21 @@ x-tenantwatch-alert:
 		File: "rule.yml", Line: 13, Types: []string{"fp"},
 		Alert: &rules.Alert{Class: rules.ClassCondition, Levels: []rules.Level{{Name: "medium", Count: 10}, {Name: "high", Count: 50}, {Name: "critical", Count: 100}},
 			ResolveBelow: 5, KeepFiringFor: 30 * time.Second, GroupBy: []expr.Field{{Path: "ip"}, {Path: "details.x"}}},
-		Correlation: &rules.Correlation{Type: rules.ValueCount, Timespan: 48 * time.Hour, Bounds: []rules.Bound{{Op: "gte", Than: 10}},
+		Correlation: &rules.Correlation{Spec: spec("value_count", sigma.Spec{Rules: 1, Timespan: 48 * time.Hour, Bounds: []sigma.Bound{{Op: "gte", Than: 10}}}),
 			Sources: []rules.Source{{Rule: 0, GroupBy: []expr.Field{{Path: "ip"}, {Path: "details.x"}}, Values: []expr.Field{{Path: "user_id"}, {Path: "user_name"}}}}}}
 	if diff := cmp.Diff(want, got[1], ignored); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
+}
+
+// spec returns a Spec of a type.
+func spec(name string, spec sigma.Spec) sigma.Spec {
+	for _, typ := range sigma.Types() {
+		if typ.Name() == name {
+			spec.Type = typ
+		}
+	}
+	return spec
 }
 
 func TestCorrelationDefaults(t *testing.T) {
@@ -141,8 +152,8 @@ func TestCorrelationDefaults(t *testing.T) {
 		})
 	}
 	rs := mustLoad(t, nil, base+"title: c\nx-tenantwatch-correlation: {type: last_events, rules: b, among: [bn], last: 5, timespan: 10m, condition: {gt: 2}}").Rules()
-	if diff := cmp.Diff(&rules.Correlation{Type: rules.LastEvents, Sources: []rules.Source{{Rule: 0}}, Among: []int{0}, Last: 5, Timespan: 10 * time.Minute,
-		Bounds: []rules.Bound{{Op: "gte", Than: 3}}}, rs[1].Correlation, ignored); diff != "" {
+	if diff := cmp.Diff(&rules.Correlation{Sources: []rules.Source{{Rule: 0}}, Among: []int{0},
+		Spec: spec("last_events", sigma.Spec{Rules: 1, Last: 5, Timespan: 10 * time.Minute, Bounds: []sigma.Bound{{Op: "gte", Than: 3}}})}, rs[1].Correlation, ignored); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	if rs[1].ID != "b#1" || rs[1].Level != "low" {

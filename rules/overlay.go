@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 )
 
 // overlaySuffix ends the name of a file that changes rules of other files, before the extension.
@@ -251,7 +253,7 @@ func (l *loader) applyOverlay(change *overlay, i int) error {
 	// The alert is that of the correlation, if there is one.
 	last := changed[len(changed)-1]
 	if change.correlation != nil {
-		if last.kind != kindCorrelation || last.keys[keyCorrelation] != nil {
+		if last.kind != kindCorrelation || last.keys[correlation.OwnKey] != nil {
 			return errors.New("correlation: only a detection or a correlation of Sigma can be given another one")
 		}
 		last.keys["correlation"] = withRules(change.correlation, last.keys["correlation"], doc.id)

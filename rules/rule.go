@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
@@ -144,7 +145,7 @@ func (d *document) alert(rule *Rule, f *expr.Fields, groupBy []expr.Field, thres
 		keys.ResolveBelow = halfOf(threshold)
 	}
 
-	resolvesAtOnce := rule.Correlation != nil && rule.Correlation.Type == LastEvents
+	resolvesAtOnce := rule.Correlation != nil && rule.Correlation.Last > 0
 	if keys.Class == ClassCondition && !keys.keepSet && !resolvesAtOnce {
 		keys.KeepFiringFor = defaultKeepFiring
 	}
@@ -208,16 +209,23 @@ func (a *alertKeys) check(corr *Correlation, threshold float64) error {
 	switch {
 	case corr == nil && more:
 		return errors.New(".levels: a detection counts nothing; write a correlation")
-	case corr != nil && more && !corr.hasLowerBound():
+	case corr != nil && more && !corr.HasLowerBound():
 		return errors.New(".levels: the condition is not a lower bound that could be raised")
-	case corr != nil && corr.Type == EventRatio && a.Levels[len(a.Levels)-1].Count > 1:
-		return errors.New(".levels: a ratio is from 0 to 1")
 	case corr != nil && a.belowSet && !corr.Rises():
 		return errors.New(".resolve_below: only a count with a single lower bound can have it")
 	case a.belowSet && a.ResolveBelow > threshold:
 		return fmt.Errorf(".resolve_below: %v is above the threshold %v", a.ResolveBelow, threshold)
-	case corr != nil && corr.Type == LastEvents && (a.Class != ClassCondition || a.keepSet):
-		return errors.New(": last_events resolves as soon as its condition is false")
+	case corr != nil && corr.Last > 0 && (a.Class != ClassCondition || a.keepSet):
+		return fmt.Errorf(": %s resolves as soon as its condition is false", corr.Type.Name())
+	}
+
+	// A level is a bound as well.
+	if more && corr.Type.Traits().Fraction {
+		top := corr.Spec
+		top.Bounds = []correlation.Bound{{Op: "gte", Than: a.Levels[len(a.Levels)-1].Count}}
+		if err := corr.Type.Check(&top); err != nil {
+			return fmt.Errorf(".levels: %w", err)
+		}
 	}
 	return nil
 }

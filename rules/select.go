@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
@@ -82,7 +83,7 @@ func (s *Set) WithThreshold(rule *Rule, than float64) *Set {
 
 	// Copy everything that changes: a Set and its rules are immutable.
 	changed, corr, alert := *rule, *rule.Correlation, *rule.Alert
-	corr.Bounds = []Bound{{corr.Bounds[0].Op, than}}
+	corr.Bounds = []correlation.Bound{{Op: corr.Bounds[0].Op, Than: than}}
 	alert.Levels = []Level{{alert.Levels[0].Name, than}}
 	if corr.Rises() {
 		alert.ResolveBelow = halfOf(than)

@@ -2,8 +2,6 @@ package rules
 
 import (
 	"fmt"
-	"math"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -52,6 +50,7 @@ type sqlBuilder struct {
 	query SQLQuery
 	used  map[string]bool // the sqlHelpers that it calls
 	notes map[sqlNote]bool
+	extra []string        // notes of the correlations, in their order
 	names map[string]bool // of columns and subqueries
 }
 
@@ -62,20 +61,16 @@ const (
 	noteJSON sqlNote = iota
 	noteCase
 	noteZone
-	noteSum
 	noteDate
-	noteSpike
 )
 
 // sqlNotes are the texts of the notes, in the order in which a query has them.
 var sqlNotes = [...]string{
 	noteJSON: "Unlike tenantwatch, this query may misread JSON with a repeated name in one object, " +
 		"a dot in a name, arrays more than three deep or half a surrogate pair; and it reads the number 1e2 as 100.",
-	noteCase:  "A few letters, such as the final sigma, have another lower case than in tenantwatch.",
-	noteZone:  "An address with a zone, such as fe80::1%eth0, is in no network.",
-	noteSum:   "Sums of fractions may differ in their last digit.",
-	noteSpike: "A group without events for longer than the query looks back counts as new.",
-	noteDate:  "The time of an event is its date, even if that is far from the time in its log_id.",
+	noteCase: "A few letters, such as the final sigma, have another lower case than in tenantwatch.",
+	noteZone: "An address with a zone, such as fe80::1%eth0, is in no network.",
+	noteDate: "The time of an event is its date, even if that is far from the time in its log_id.",
 }
 
 func (b *sqlBuilder) note(n sqlNote) {
@@ -89,7 +84,7 @@ func (b *sqlBuilder) note(n sqlNote) {
 func (b *sqlBuilder) header(rule *Rule) string {
 	kind, rows := "detection", "The events that it matches."
 	if corr := rule.Correlation; corr != nil {
-		kind = corr.Type
+		kind = corr.Type.Name()
 		b.note(noteDate)
 		rows = "Each event at which its condition holds, with the value in the " +
 			sigmaSpan(corr.Timespan) + " up to it.\n" +
@@ -105,6 +100,7 @@ func (b *sqlBuilder) header(rule *Rule) string {
 			lines = append(lines, text)
 		}
 	}
+	lines = append(lines, b.extra...)
 
 	// Not "--": a query that is given as an argument must not begin like a flag.
 	for i, line := range lines {
@@ -321,14 +317,3 @@ func (b *sqlBuilder) named(prefix, text, suffix string) string {
 	b.names[name] = true
 	return name
 }
-
-// sqlFloat formats a number, an infinite one as inf or -inf.
-func sqlFloat(f float64) string {
-	if math.IsInf(f, 0) {
-		return strings.ToLower(strings.TrimPrefix(strconv.FormatFloat(f, 'g', -1, 64), "+"))
-	}
-	return strconv.FormatFloat(f, 'f', -1, 64)
-}
-
-// sqlOps are the operators of comparisons; no modifier is equality.
-var sqlOps = map[string]string{"gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "eq": "=", "neq": "!=", "": "="}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
@@ -24,12 +25,6 @@ const (
 	sqlTies = 1024 // parts of a millisecond
 	maxTie  = 255  // so that the events of one time are close together
 )
-
-// sqlSlack is how much longer than its span an event_spike keeps events, with the engine's default
-// settings: a day counts as known only if there is an event before it.
-const sqlSlack = 5 * time.Minute
-
-const sqlDay = 24 * time.Hour
 
 // sqlChain is the SQL of a correlation and of everything that it counts.
 type sqlChain struct {
@@ -75,7 +70,7 @@ func (b *sqlBuilder) correlation(rule *Rule) (string, error) {
 	}
 
 	distinct := ""
-	if rule.Correlation.usesValues() {
+	if rule.Correlation.Type.Traits().Value.OfField() {
 		distinct = "DISTINCT " // there is one row for each of an event's values
 	}
 
@@ -93,8 +88,9 @@ func slackOf(set *Set, rule *Rule) (slack time.Duration) {
 		slack = max(slack, slackOf(set, set.rules[source.Rule]))
 	}
 
-	if rule.Correlation.Type == EventSpike {
-		slack += sqlSlack + keepOf(rule)
+	// What is compared with other days depends on how long the engine keeps them.
+	if rule.Correlation.Over > 0 {
+		slack += correlation.SpikeSlack + keepOf(rule)
 	}
 	return slack
 }
@@ -208,35 +204,32 @@ func (c *sqlChain) evaluated(rule *Rule) (name, holds string, err error) {
 	c.subqueries = append(c.subqueries, fmt.Sprintf("  -- the events counted for: %s\n  %s AS (\n%s\n  )",
 		sqlComment(rule.Title), hits, counted))
 
-	value := c.value(rule, hits)
+	groupBy := "PARTITION BY tenant"
+	for i := range rule.Correlation.Sources[0].GroupBy {
+		groupBy += fmt.Sprintf(", key%d", i+1)
+	}
+
+	value := rule.Correlation.SQL(hits, groupBy, keepOf(rule))
+	for _, note := range value.Notes {
+		if !slices.Contains(c.extra, note) {
+			c.extra = append(c.extra, note)
+		}
+	}
+
 	var windows []string
-	for _, window := range value.windows {
-		windows = append(windows, window.name+" AS ("+value.by+" "+window.frame+")")
+	for _, window := range value.Windows {
+		windows = append(windows, window.Name+" AS ("+groupBy+" "+window.Frame+")")
 	}
 
 	name = c.named("", title, "_evaluated")
 	query := fmt.Sprintf("  %s AS (\n    SELECT *,\n      %s\n    FROM %s",
-		name, strings.Join(value.columns, ",\n      "), value.from)
+		name, strings.Join(value.Columns, ",\n      "), value.From)
 	if len(windows) > 0 {
 		query += "\n    WINDOW " + strings.Join(windows, ",\n      ")
 	}
 
 	c.subqueries = append(c.subqueries, query+"\n  )")
-	return name, strings.Join(value.holds, " AND "), nil
-}
-
-// sourceColumn returns the column of counted events that says whether an event is of a
-// source. It exists only if usesSources.
-func sourceColumn(source int) string { return fmt.Sprintf("source%d", source+1) }
-
-// usesSources reports whether the value depends on which source an event is of.
-func (c *Correlation) usesSources() bool {
-	return c.Type == Temporal || c.Type == TemporalOrdered || c.Type == EventRatio || c.Type == LastEvents
-}
-
-// usesValues reports whether the value is computed from the values of a field.
-func (c *Correlation) usesValues() bool {
-	return c.Type == ValueCount || c.Type == ValueSum || c.Type == ValueAvg || c.Type == ValuePercentile
+	return name, strings.Join(value.Holds, " AND "), nil
 }
 
 // counted returns the query for the events that a correlation counts, once for each of
@@ -259,7 +252,7 @@ func (c *sqlChain) counted(corr *Correlation) (string, error) {
 	}
 	if slices.ContainsFunc(corr.Sources, differs) {
 		if len(corr.Among) > 0 {
-			return "", fmt.Errorf("%s with aliases has no SQL", corr.Type)
+			return "", fmt.Errorf("%s with aliases has no SQL", corr.Type.Name())
 		}
 		return c.countedApart(corr, isSource), nil
 	}
@@ -267,9 +260,9 @@ func (c *sqlChain) counted(corr *Correlation) (string, error) {
 	columns := []string{"tenant", "at", "log_id", "place"}
 	var counts, where []string
 	for i, condition := range isSource {
-		if corr.usesSources() {
-			columns = append(columns, condition+" AS "+sourceColumn(i))
-			condition = sourceColumn(i)
+		if corr.Type.Traits().BySource {
+			columns = append(columns, condition+" AS "+correlation.SourceColumn(i))
+			condition = correlation.SourceColumn(i)
 		}
 		counts = append(counts, condition)
 	}
@@ -313,15 +306,12 @@ func (c *sqlChain) counted(corr *Correlation) (string, error) {
 // it only counts events. The expressions differ from those of the group's keys, since
 // ClickHouse joins equal arrays as one.
 func (c *sqlChain) valuesOf(corr *Correlation, texts []string) (lists []string) {
-	switch corr.Type {
-	case ValueCount:
+	switch corr.Type.Traits().Value {
+	case correlation.ValueHash:
 		for _, list := range texts {
 			lists = append(lists, "arraySort(arrayDistinct("+list+"))")
 		}
-	case ValueSum, ValueAvg, ValuePercentile:
-		if corr.Type != ValuePercentile {
-			c.note(noteSum)
-		}
+	case correlation.ValueNumber:
 		numbers := "arrayMap(x -> " + c.use("amount") + "(x), " + texts[0] + ")"
 		lists = []string{"arrayFilter(x -> NOT isNaN(x), " + numbers + ")"}
 	}
@@ -370,9 +360,9 @@ func (c *sqlChain) countedApart(corr *Correlation, isSource []string) string {
 
 	// The outer query has one for each group.
 	columns := slices.Clone(by)
-	if corr.usesSources() {
+	if corr.Type.Traits().BySource {
 		for i := range isSource {
-			columns = append(columns, fmt.Sprintf("max(source.1 = %d) AS %s", i+1, sourceColumn(i)))
+			columns = append(columns, fmt.Sprintf("max(source.1 = %d) AS %s", i+1, correlation.SourceColumn(i)))
 		}
 	}
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -213,16 +214,18 @@ func (b *sqlBuilder) check(c expr.Check, x string) (string, error) {
 	case expr.Number:
 		return fmt.Sprintf("%s(%s, %s)", b.use("same_number"), x, schema.Literal(c.Text)), nil
 	case expr.Ordering:
+		operator := correlation.SQLOperator(c.Op)
+
 		// A float64 does not hold every whole number of this size: compare them as Int256.
 		if math.Abs(c.Limit) >= 1<<53 && c.Whole() {
 			b.use("number")
-			return fmt.Sprintf("%s(%s, %s) %s 0", b.use("order"), x, schema.Literal(c.Text), sqlOps[c.Op]), nil
+			return fmt.Sprintf("%s(%s, %s) %s 0", b.use("order"), x, schema.Literal(c.Text), operator), nil
 		}
-		return fmt.Sprintf("%s(%s) %s %s", b.use("number"), x, sqlOps[c.Op], sqlFloat(c.Limit)), nil
+		return fmt.Sprintf("%s(%s) %s %s", b.use("number"), x, operator, correlation.SQLFloat(c.Limit)), nil
 	case expr.TimePart:
 		part := sqlTimeParts[c.Part]
 		return fmt.Sprintf("ifNull(%s(%s(%s)) %s %s, false)",
-			part, b.use("time_of"), x, sqlOps[c.Op], sqlFloat(c.Limit)), nil
+			part, b.use("time_of"), x, correlation.SQLOperator(c.Op), correlation.SQLFloat(c.Limit)), nil
 	case expr.Network:
 		b.note(noteZone)
 		return networkSQL(netip.Prefix(c), x), nil

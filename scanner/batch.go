@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/tenantwatch/tenantwatch/rules"
-	"github.com/tenantwatch/tenantwatch/rules/expr"
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -15,7 +15,7 @@ import (
 type Batch struct {
 	set      *rules.Set
 	engine   *Engine
-	fields   []expr.Field
+	fields   captureList
 	hits     []hit
 	interned map[string]string // each string once
 }
@@ -26,7 +26,7 @@ type hit struct {
 	tenant     string
 	id         string
 	detections []int // that match and that correlations count
-	fields     *captured
+	fields     *correlation.Fields
 }
 
 // NewBatch returns a batch without events. Its alerts have up to samples log_ids.
@@ -48,17 +48,10 @@ func NewBatch(set *rules.Set, samples int) *Batch {
 			continue
 		}
 		for _, source := range rule.Correlation.Sources {
-			batch.fields = slices.Concat(batch.fields, source.GroupBy, source.Values)
+			batch.fields.add(source.GroupBy, source.Values)
 		}
 	}
-	batch.fields = uniqueFields(batch.fields)
 	return batch
-}
-
-// uniqueFields sorts fields by path and removes repeated ones, in place.
-func uniqueFields(fields []expr.Field) []expr.Field {
-	slices.SortFunc(fields, func(x, y expr.Field) int { return strings.Compare(x.Path, y.Path) })
-	return slices.Compact(fields)
 }
 
 // Observe adds an event and returns the detections that match it and alert without a
@@ -80,10 +73,10 @@ func (b *Batch) Observe(ev *schema.Event) []*rules.Rule {
 	}
 
 	// Keep what correlations need, with each string in memory once.
-	fields := engine.capture(b.fields)
-	for _, texts := range fields.texts {
+	fields := engine.capture(&b.fields)
+	for _, texts := range fields.Texts {
 		for i := range texts {
-			texts[i].text = b.intern(texts[i].text)
+			texts[i].Text = b.intern(texts[i].Text)
 		}
 	}
 	b.hits = append(b.hits, hit{ev.Date.UnixMicro(), b.intern(ev.Tenant), ev.LogID, counted, fields})

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 )
 
 // TestBrokenRule lets the judging of a rule panic, at an event and at an end: it is left
@@ -40,7 +41,7 @@ func TestBrokenRule(t *testing.T) {
 	check("at first", nil, observe(0), nil)
 	// What should never happen.
 	b := *e.rules[1].rule
-	b.Correlation = &rules.Correlation{Type: rules.EventCount}
+	b.Correlation = &rules.Correlation{Spec: correlation.Spec{Type: b.Correlation.Type}}
 	e.rules[1].rule = &b
 	const why = "runtime error: index out of range [0] with length 0"
 	check("at an event", []string{"a firing", "c firing"}, observe(time.Minute), map[string]string{"b": why})

@@ -41,7 +41,7 @@ func (g *group) deadline() (at int64, ok bool) {
 
 	// A count stays high enough until the window's first occurrence leaves.
 	below, count := g.updated, int(max(state.rule.Alert.ResolveBelow, 1))
-	if until, ok := g.window.lastWith(count, state.span, state.distinct); ok {
+	if until, ok := g.window.LastWith(count, state.span, state.distinct()); ok {
 		below = max(below, until)
 	}
 	return below + state.keep, true

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -68,10 +69,10 @@ type Engine struct {
 	seed    maphash.Seed
 
 	// The current event.
-	touched    []*ruleState // rules to evaluate, by index
-	evictedFor []*ruleState // rules that lost a group to make room
-	captured   *captured    // source of field values; nil for the matcher's event
-	older      bool         // captured belongs to another event than the current one
+	touched    []*ruleState        // rules to evaluate, by index
+	evictedFor []*ruleState        // rules that lost a group to make room
+	captured   *correlation.Fields // source of field values; nil for the matcher's event
+	older      bool                // captured belongs to another event than the current one
 	out        []schema.Alert
 
 	// Scratch space.
@@ -117,8 +118,8 @@ type group struct {
 	clock  *clock
 	key    string // as in ruleState.groups
 	quoted uint64 // bit i: part i of key is a string, not a number or a boolean
-	window window
-	first  [1]occurrence // storage of a window of one occurrence, as most groups have
+	window correlation.Window
+	first  [1]correlation.Occurrence // storage of a window of one occurrence, as most groups have
 
 	touched    uint64 // Engine.events at the last use
 	prev, next *group // in ruleState.coldest; nil while an alert is open
@@ -283,7 +284,7 @@ func (e *Engine) evaluateTouched(c *clock, at int64, id string, fires bool) {
 func (e *Engine) evaluateRule(state *ruleState, c *clock, at int64, id string, fires bool) {
 	defer e.disableOnPanic(state, e.captured, e.older)
 	if !state.aliased || state.seen == 0 {
-		e.count(state, c, occurrence{at: at, seen: state.seen, id: id}, fires)
+		e.count(state, c, correlation.Occurrence{At: at, Seen: state.seen, ID: id}, fires)
 		return
 	}
 
@@ -291,10 +292,10 @@ func (e *Engine) evaluateRule(state *ruleState, c *clock, at int64, id string, f
 	// every source before evaluating any group.
 	groups := e.aliased[:0]
 	for seen := state.seen; seen != 0; seen &= seen - 1 {
-		groups = e.insertAll(groups, state, c, occurrence{at: at, seen: seen & -seen, id: id})
+		groups = e.insertAll(groups, state, c, correlation.Occurrence{At: at, Seen: seen & -seen, ID: id})
 	}
 	for _, group := range groups {
-		e.evaluateGroup(group, group.window.find(at, id), fires)
+		e.evaluateGroup(group, group.window.Find(at, id), fires)
 	}
 	e.aliased = groups
 }
@@ -302,7 +303,7 @@ func (e *Engine) evaluateRule(state *ruleState, c *clock, at int64, id string, f
 // disableOnPanic is deferred where a rule is evaluated. A panic is a bug in the
 // engine that must not affect other rules: the rule is disabled from then on, and its
 // published alerts keep their state.
-func (e *Engine) disableOnPanic(state *ruleState, fields *captured, older bool) {
+func (e *Engine) disableOnPanic(state *ruleState, fields *correlation.Fields, older bool) {
 	failure := recover()
 	if failure == nil {
 		return
@@ -371,13 +372,13 @@ func (e *Engine) clock(tenant string, own bool) *clock {
 
 // count inserts an occurrence into its groups and evaluates them. All its sources
 // must have the group fields in the same places.
-func (e *Engine) count(state *ruleState, c *clock, o occurrence, fires bool) {
+func (e *Engine) count(state *ruleState, c *clock, o correlation.Occurrence, fires bool) {
 	if state.broken != "" {
 		return
 	}
 
 	// All sources of o have the same fields, so the lowest stands for all of them.
-	source := bits.TrailingZeros64(o.seen)
+	source := bits.TrailingZeros64(o.Seen)
 	if e.setOnlyKey(state, c, source) { // the common case
 		if group, pos, ok := e.insert(state, c, o, source); ok {
 			e.evaluateGroup(group, pos, fires)
@@ -386,14 +387,14 @@ func (e *Engine) count(state *ruleState, c *clock, o occurrence, fires bool) {
 	}
 
 	for _, group := range e.insertAll(nil, state, c, o) {
-		e.evaluateGroup(group, group.window.find(o.at, o.id), fires)
+		e.evaluateGroup(group, group.window.Find(o.At, o.ID), fires)
 	}
 }
 
 // insertAll inserts an occurrence into each of its groups and appends to groups those
 // that are not in it.
-func (e *Engine) insertAll(groups []*group, state *ruleState, c *clock, o occurrence) []*group {
-	source := bits.TrailingZeros64(o.seen)
+func (e *Engine) insertAll(groups []*group, state *ruleState, c *clock, o correlation.Occurrence) []*group {
+	source := bits.TrailingZeros64(o.Seen)
 	for n := range e.findKeys(state, source) {
 		e.setKey(c, n)
 		if group, _, ok := e.insert(state, c, o, source); ok && !slices.Contains(groups, group) {
@@ -405,11 +406,11 @@ func (e *Engine) insertAll(groups []*group, state *ruleState, c *clock, o occurr
 
 // insert inserts an occurrence into the group of the current key. It returns false if
 // the occurrence has no value to count, is set aside, or is a duplicate.
-func (e *Engine) insert(state *ruleState, c *clock, o occurrence, source int) (g *group, pos int, ok bool) {
-	leads := state.leads == 0 || o.seen&state.leads != 0
+func (e *Engine) insert(state *ruleState, c *clock, o correlation.Occurrence, source int) (g *group, pos int, ok bool) {
+	leads := state.leads == 0 || o.Seen&state.leads != 0
 
 	var values []uint64
-	if state.distinct || state.numeric {
+	if state.value.OfField() {
 		if values = e.valuesOf(state, source); len(values) == 0 {
 			return nil, 0, false
 		}
@@ -419,24 +420,21 @@ func (e *Engine) insert(state *ruleState, c *clock, o occurrence, source int) (g
 	g = e.groupOf(state, c, leads)
 
 	// Parents may count the occurrence later, when the matcher holds another event.
-	if len(state.captures) > 0 {
-		o.fields = e.capture(state.captures)
+	if len(state.captures.fields) > 0 {
+		o.Fields = e.capture(&state.captures)
 	}
 	if g == &state.absent {
-		aside := earlyOccurrence{maphash.Bytes(e.seed, e.key), o.at, o.seen, o.id, o.fields}
+		aside := earlyOccurrence{maphash.Bytes(e.seed, e.key), o.At, o.Seen, o.ID, o.Fields}
 		state.setAside(aside, c.now-e.cfg.Lateness.Microseconds())
 		return nil, 0, false
 	}
 
-	pos, ok = g.window.insert(o, values, state.distinct)
-	if ok && state.rule.Correlation != nil && state.rule.Correlation.Type == rules.EventRatio {
-		g.window.countMatches(pos)
-	}
+	pos, ok = g.window.Insert(o, values, state.value)
 
 	// A leading occurrence that arrives late makes those set aside after it count.
-	if ok && leads && state.earlyStart < len(state.early) && !g.window[:pos].contains(state.leads) {
-		e.insertEarly(g, o.at)
-		pos = g.window.find(o.at, o.id)
+	if ok && leads && state.earlyStart < len(state.early) && !g.window[:pos].Contains(state.leads) {
+		e.insertEarly(g, o.At)
+		pos = g.window.Find(o.At, o.ID)
 	}
 	return g, pos, ok
 }
@@ -447,8 +445,8 @@ func (e *Engine) insertEarly(g *group, since int64) {
 	key := maphash.Bytes(e.seed, e.key)
 	for _, early := range g.rule.early[g.rule.earlyStart:] {
 		if early.key == key && early.at >= since {
-			o := occurrence{at: early.at, seen: early.seen, id: early.id, fields: early.fields}
-			g.window.insert(o, nil, false)
+			o := correlation.Occurrence{At: early.at, Seen: early.seen, ID: early.id, Fields: early.fields}
+			g.window.Insert(o, nil, g.rule.value)
 		}
 	}
 }

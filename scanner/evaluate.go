@@ -3,6 +3,7 @@ package scanner
 import (
 	"math"
 
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -22,7 +23,7 @@ func (e *Engine) evaluateGroup(g *group, pos int, fires bool) {
 		// The alert cannot escalate further, and expire evaluates the window.
 	default:
 		// A late event may complete a window that ends after it.
-		count, end := g.window.peak(pos, state.span, state.distinct)
+		count, end := g.window.Peak(pos, state.span, state.distinct())
 		e.notifyEvaluated(g, float64(count))
 		if float64(count) >= state.rule.Alert.Levels[0].Count {
 			e.fireOrEscalate(g, float64(count), end, fires)
@@ -35,21 +36,21 @@ func (e *Engine) evaluateGroup(g *group, pos int, fires bool) {
 // trim drops the occurrences of a group that no longer matter.
 func (e *Engine) trim(g *group) {
 	state, lateness := g.rule, e.cfg.Lateness.Microseconds()
-	newest := g.window[len(g.window)-1].at
+	newest := g.window[len(g.window)-1].At
 
 	// Out of reach of any window that can still be evaluated.
-	g.window.trim(newest-state.horizon, math.MaxInt)
+	g.window.Trim(newest-state.horizon, math.MaxInt)
 
 	// Nothing counts in an order before its first leading occurrence.
 	if state.leads != 0 {
-		g.window.trimTo(state.leads, newest-lateness)
+		g.window.TrimTo(state.leads, newest-lateness)
 	}
 
 	// Of repeated values, the newest occurrence is enough.
-	if state.distinct && len(g.window) > state.limit {
-		g.window.condense(newest - lateness)
+	if state.distinct() && len(g.window) > state.limit {
+		g.window.Condense(newest - lateness)
 	}
-	g.window.trim(math.MinInt64, state.limit)
+	g.window.Trim(math.MinInt64, state.limit)
 }
 
 // evaluateWindows evaluates every window that contains the occurrence at pos, the
@@ -58,11 +59,11 @@ func (e *Engine) evaluateWindows(g *group, pos int, fires bool) {
 	state := g.rule
 
 	// An event with several values has several occurrences: count them all.
-	pos = g.window.lastOfEvent(pos)
-	until := g.window[pos].at + state.span
+	pos = g.window.LastOfEvent(pos)
+	until := g.window[pos].At + state.span
 
-	for end := pos; end < len(g.window) && g.window[end].at < until; end = g.window.lastOfEvent(end + 1) {
-		value, holds, enough := state.value(g.window, g.window.begin(end, state.span), end)
+	for end := pos; end < len(g.window) && g.window[end].At < until; end = g.window.LastOfEvent(end + 1) {
+		value, holds, enough := state.evaluate(g.window, end)
 		if enough {
 			e.notifyEvaluated(g, value)
 		}
@@ -70,7 +71,7 @@ func (e *Engine) evaluateWindows(g *group, pos int, fires bool) {
 		if !holds {
 			// Note it without an open alert, too: Restore may still open one.
 			if end == len(g.window)-1 && g.below <= g.updated {
-				if g.below = g.window[end].at; g.open {
+				if g.below = g.window[end].At; g.open {
 					e.schedule(g)
 				}
 			}
@@ -97,19 +98,19 @@ func (e *Engine) countInParents(g *group, end int, current, fires bool) {
 
 		// An older event: its fields come from the occurrence.
 		fields, older := e.captured, e.older
-		e.captured, e.older = occ.fields, true
-		e.count(target.rule, g.clock, occurrence{at: occ.at, seen: 1 << target.source, id: occ.id}, fires)
+		e.captured, e.older = occ.Fields, true
+		e.count(target.rule, g.clock, correlation.Occurrence{At: occ.At, Seen: 1 << target.source, ID: occ.ID}, fires)
 		e.captured, e.older = fields, older
 	}
 }
 
-// evaluateLast fires and resolves a last_events rule.
+// evaluateLast fires and resolves the alert of a rule whose window is bounded by a number of events.
 func (e *Engine) evaluateLast(g *group, fires bool) {
 	end := len(g.window) - 1
-	count := float64(g.window.lastMatches(g.rule.last, g.rule.span))
+	count, holds, _ := g.rule.evaluate(g.window, end)
 	e.notifyEvaluated(g, count)
 
-	if g.rule.rule.Correlation.Holds(count) {
+	if holds {
 		e.fireOrEscalate(g, count, end, fires)
 		return
 	}
@@ -117,7 +118,7 @@ func (e *Engine) evaluateLast(g *group, fires bool) {
 		return
 	}
 	e.closeAlert(g)
-	g.updated = g.window[end].at
+	g.updated = g.window[end].At
 	e.emit(g, schema.Resolved, count, end)
 }
 
@@ -142,7 +143,7 @@ func (e *Engine) fireOrEscalate(g *group, value float64, end int, fires bool) {
 		level++
 	}
 
-	at := g.window[end].at
+	at := g.window[end].At
 	switch {
 	case !g.open:
 		e.openAlert(g)

@@ -75,10 +75,10 @@ func (x *Explainer) prune() {
 		// Without an alert, the rule is evaluated only for its parents.
 		state.rises = state.rises && state.rule.Alert != nil
 		state.parents = slices.DeleteFunc(state.parents, other)
-		state.captures, state.reach = nil, state.horizon
-		if state.distinct { // windows hold only hashes: capture the values to show them
+		state.captures, state.reach = captureList{}, state.horizon
+		if state.distinct() { // windows hold only hashes: capture the values to show them
 			for _, source := range state.rule.Correlation.Sources {
-				state.captures = slices.Concat(state.captures, source.Values)
+				state.captures.add(source.Values)
 			}
 		}
 		state.inherit()
@@ -360,16 +360,15 @@ func (x *Explainer) Keep(ev *schema.Event) {
 func (x *Explainer) newBatch() *Batch {
 	batch := &Batch{set: x.set, engine: x.engine, interned: map[string]string{}}
 	for _, state := range x.tree {
-		batch.fields = slices.Concat(batch.fields, state.captures)
+		batch.fields.add(state.captures.fields)
 		if state.rule.Correlation == nil {
-			batch.fields = slices.Concat(batch.fields, state.rule.Alert.GroupBy)
+			batch.fields.add(state.rule.Alert.GroupBy)
 			continue
 		}
 		for _, source := range state.rule.Correlation.Sources {
-			batch.fields = slices.Concat(batch.fields, source.GroupBy, source.Values)
+			batch.fields.add(source.GroupBy, source.Values)
 		}
 	}
-	batch.fields = uniqueFields(batch.fields)
 	return batch
 }
 

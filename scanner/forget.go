@@ -66,7 +66,7 @@ func (e *Engine) remove(g *group) {
 
 // idle reports whether all occurrences of a group are out of reach of its rule.
 func (g *group) idle() bool {
-	return len(g.window) == 0 || g.window[len(g.window)-1].at < g.clock.now-g.rule.horizon
+	return len(g.window) == 0 || g.window[len(g.window)-1].At < g.clock.now-g.rule.horizon
 }
 
 // makeRoom makes room for a new group of a rule. It removes idle groups. If that is

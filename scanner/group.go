@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -144,7 +145,7 @@ func (g *group) values() []schema.GroupValue {
 func (e *Engine) valuesOf(state *ruleState, source int) []uint64 {
 	fields := state.rule.Correlation.Sources[source].Values
 	e.values = e.values[:0]
-	if state.numeric {
+	if state.value == correlation.ValueNumber {
 		e.appendNumbers(fields[0])
 		return e.values
 	}
@@ -202,30 +203,34 @@ func (e *Engine) appendTexts(list []expr.Text, f expr.Field) []expr.Text {
 	if e.captured == nil {
 		return e.matcher.AppendTexts(list, f)
 	}
-	for _, known := range e.captured.texts[slices.Index(e.captured.fields, f)] {
-		list = append(list, expr.Text{Text: []byte(known.text), Quoted: known.quoted})
+	for _, known := range e.captured.Texts[slices.Index(e.captured.Paths, f.Path)] {
+		list = append(list, expr.Text{Text: []byte(known.Text), Quoted: known.Quoted})
 	}
 	return list
 }
 
-// captured are fields of an event that the matcher no longer holds.
-type captured struct {
+// captureList are the fields of an event that are kept after the event itself.
+type captureList struct {
 	fields []expr.Field
-	texts  [][]fieldText // of each field
+	paths  []string // of the fields
 }
 
-type fieldText struct {
-	text   string
-	quoted bool
+// add adds fields.
+func (l *captureList) add(lists ...[]expr.Field) {
+	for _, field := range slices.Concat(lists...) {
+		if !slices.Contains(l.paths, field.Path) {
+			l.fields, l.paths = append(l.fields, field), append(l.paths, field.Path)
+		}
+	}
 }
 
 // capture copies fields of the current event.
-func (e *Engine) capture(fields []expr.Field) *captured {
-	kept := &captured{fields: fields, texts: make([][]fieldText, len(fields))}
-	for i, field := range fields {
+func (e *Engine) capture(list *captureList) *correlation.Fields {
+	kept := &correlation.Fields{Paths: list.paths, Texts: make([][]correlation.Text, len(list.fields))}
+	for i, field := range list.fields {
 		e.texts = e.appendTexts(e.texts[:0], field)
 		for _, text := range e.texts[:min(len(e.texts), maxMembers)] {
-			kept.texts[i] = append(kept.texts[i], fieldText{string(text.Text), text.Quoted})
+			kept.Texts[i] = append(kept.Texts[i], correlation.Text{Text: string(text.Text), Quoted: text.Quoted})
 		}
 	}
 	return kept

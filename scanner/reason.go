@@ -115,7 +115,7 @@ func (x *Explainer) noneCounted(s *State, counts bool) string {
 func (s *State) shortfall(w *Window, correlation *rules.Correlation) string {
 	window := "in the " + shortDuration(correlation.Timespan) + " up to the event"
 	switch {
-	case correlation.Type == rules.LastEvents:
+	case correlation.Last > 0:
 		return fmt.Sprintf("%s of the last %d match; required: %s.", number(w.Value), w.Events, s.Condition)
 	case w.Sources != nil:
 		return s.sourcesShortfall(w, window)

@@ -6,15 +6,9 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
-)
-
-// Bounds of the occurrences that a group keeps.
-const (
-	minLimit   = 1024     // for any rule
-	spikeLimit = 1 << 20  // of a rule that compares a group with other days
-	exactLimit = 16 << 10 // of a rule whose condition depends on each occurrence
 )
 
 // maxEarly bounds the occurrences of a rule that are set aside.
@@ -33,19 +27,17 @@ type ruleState struct {
 	horizon  int64             // µs during which an occurrence matters to the rule
 	reach    int64             // µs during which it matters to the rule or its parents
 	limit    int               // occurrences that a group keeps
-	distinct bool              // value_count
-	numeric  bool              // value_sum, value_avg, value_percentile
+	value    correlation.Value // what an occurrence keeps
 	rises    bool              // see rules.Correlation.Rises
 	aliased  bool              // sources have the group or value fields in different places
-	last     int               // last_events: see rules.Correlation.Last
-	over     int64             // event_spike: µs
-	ordered  []int             // temporal_ordered: the required sources, in order
+	last     int               // see correlation.Spec.Last
+	ordered  []int             // see correlation.Spec.Order
 	parents  []feed            // correlations that count this one
-	captures []expr.Field      // fields of an event that parents need, directly or indirectly
+	captures captureList       // fields of an event that parents need, directly or indirectly
 	absent   group             // returned in place of a group that does not exist
 	broken   string            // message of the panic that disabled the rule
 
-	leads      uint64            // see leading
+	leads      uint64            // see correlation.Spec.Leading
 	early      []earlyOccurrence // set aside, by arrival
 	earlyStart int               // index of the first in early that is not too old
 
@@ -61,11 +53,11 @@ type earlyOccurrence struct {
 	at     int64
 	seen   uint64
 	id     string
-	fields *captured
+	fields *correlation.Fields
 }
 
 func newRuleState(r *rules.Rule, lateness time.Duration) *ruleState {
-	state := &ruleState{rule: r, groups: map[string]*group{}, limit: minLimit}
+	state := &ruleState{rule: r, groups: map[string]*group{}, limit: correlation.KeepLeast}
 	state.coldest.prev, state.coldest.next = &state.coldest, &state.coldest
 
 	if r.Alert != nil {
@@ -78,7 +70,10 @@ func newRuleState(r *rules.Rule, lateness time.Duration) *ruleState {
 		state.setCorrelation(r.Correlation)
 	}
 
-	state.horizon = state.span + state.over + lateness.Microseconds()
+	state.horizon = state.span + lateness.Microseconds()
+	if r.Correlation != nil {
+		state.horizon += r.Correlation.Over.Microseconds()
+	}
 
 	// A resolve needs the window at the deadline, which is keep after its end.
 	if r.Alert != nil && r.Alert.Class == rules.ClassCondition {
@@ -94,77 +89,28 @@ func newRuleState(r *rules.Rule, lateness time.Duration) *ruleState {
 }
 
 // setCorrelation sets what depends on the rule's correlation.
-func (s *ruleState) setCorrelation(correlation *rules.Correlation) {
-	s.span, s.over = correlation.Timespan.Microseconds(), correlation.Over.Microseconds()
-	s.distinct, s.rises = correlation.Type == rules.ValueCount, correlation.Rises()
-	switch correlation.Type {
-	case rules.ValueSum, rules.ValueAvg, rules.ValuePercentile:
-		s.numeric = true
-	}
-
-	first := correlation.Sources[0]
-	s.aliased = slices.ContainsFunc(correlation.Sources, func(other rules.Source) bool {
-		return !slices.Equal(other.GroupBy, first.GroupBy) || !slices.Equal(other.Values, first.Values)
-	})
-
-	s.limit = s.occurrenceLimit()
-	if correlation.Type == rules.LastEvents {
-		s.last = correlation.Last
-		// Spare room, so that a late event can be sorted in.
-		s.limit = correlation.Last + 64
-	}
-
-	if correlation.Type == rules.TemporalOrdered {
-		for source := range correlation.Sources {
-			if correlation.Need == nil || correlation.Need.Wanted()>>source&1 == 1 {
-				s.ordered = append(s.ordered, source)
-			}
-		}
-		s.leads = leading(correlation, s.ordered)
-	}
-}
-
-// occurrenceLimit returns the number of occurrences that a group keeps: enough to
-// decide a count, or as many as memory allows where each of them matters.
-func (s *ruleState) occurrenceLimit() int {
-	correlation := s.rule.Correlation
-	switch correlation.Type {
-	case rules.ValueSum, rules.ValueAvg, rules.ValuePercentile,
-		rules.Temporal, rules.TemporalOrdered, rules.EventRatio:
-		return exactLimit
-	case rules.EventSpike:
-		return spikeLimit
-	}
+func (s *ruleState) setCorrelation(counted *rules.Correlation) {
+	s.span, s.last = counted.Timespan.Microseconds(), counted.Last
+	s.value, s.rises = counted.Type.Traits().Value, counted.Rises()
+	s.ordered, s.leads = counted.Order(), counted.Leading()
 
 	highest := 0.0
-	for _, bound := range correlation.Bounds {
-		highest = max(highest, bound.Than)
-	}
 	if s.rule.Alert != nil {
-		highest = max(highest, s.topCount())
+		highest = s.topCount()
 	}
-	return max(minLimit, 4*int(min(highest, 1<<20)))
-}
+	s.limit = counted.Type.Keep(&counted.Spec, highest)
 
-// leading returns the sources of an order, a bit for each, that must occur before a
-// group is created: the first of the order, and those that must be absent. It returns
-// 0 if the condition holds without any occurrence.
-func leading(correlation *rules.Correlation, ordered []int) uint64 {
-	switch {
-	case correlation.Need != nil:
-		all := uint64(1)<<len(correlation.Sources) - 1
-		return uint64(1)<<ordered[0] | all&^correlation.Need.Wanted()
-	case !correlation.Holds(0):
-		return 1 << ordered[0]
-	}
-	return 0
+	first := counted.Sources[0]
+	s.aliased = slices.ContainsFunc(counted.Sources, func(other rules.Source) bool {
+		return !slices.Equal(other.GroupBy, first.GroupBy) || !slices.Equal(other.Values, first.Values)
+	})
 }
 
 // inherit takes over what the parents of the rule need of its occurrences.
 func (s *ruleState) inherit() {
 	for _, target := range s.parents {
 		source := target.rule.rule.Correlation.Sources[target.source]
-		s.captures = slices.Concat(s.captures, source.GroupBy, source.Values, target.rule.captures)
+		s.captures.add(source.GroupBy, source.Values, target.rule.captures.fields)
 		s.reach = max(s.reach, s.span+target.rule.reach)
 	}
 }
@@ -209,4 +155,23 @@ func (s *ruleState) setAside(o earlyOccurrence, since int64) {
 	if s.earlyStart > len(s.early)/2 {
 		s.early, s.earlyStart = slices.Delete(s.early, 0, s.earlyStart), 0
 	}
+}
+
+// distinct reports whether the rule counts distinct values.
+func (s *ruleState) distinct() bool { return s.value == correlation.ValueHash }
+
+// evaluate returns the value of the window that ends with the occurrence at end; see
+// correlation.Type.
+func (s *ruleState) evaluate(all correlation.Window, end int) (value float64, holds, enough bool) {
+	counted := s.rule.Correlation
+	return counted.Type.Evaluate(&counted.Spec, all, all.Begin(end, s.span), end)
+}
+
+// valueAt returns the value in the window that ends at a time without an event. For a detection, which
+// has no window, it is 0.
+func (s *ruleState) valueAt(all correlation.Window, at int64) float64 {
+	if s.rule.Correlation == nil {
+		return 0
+	}
+	return s.rule.Correlation.ValueAt(all, at)
 }

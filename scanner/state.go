@@ -2,7 +2,6 @@ package scanner
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"math/bits"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -26,8 +26,8 @@ func (x *Explainer) state(r *rules.Rule, alerts []schema.Alert) State {
 	status := State{RuleID: r.ID, Title: r.Title, Type: "detection", File: r.File, Line: r.Line}
 	i := slices.IndexFunc(x.tree, func(state *ruleState) bool { return state.rule == r })
 
-	correlation := r.Correlation
-	if correlation == nil {
+	counted := r.Correlation
+	if counted == nil {
 		status.Match = x.explain(r)
 		status.Occurs = status.Match.Holds
 		if i >= 0 && status.Occurs {
@@ -36,18 +36,18 @@ func (x *Explainer) state(r *rules.Rule, alerts []schema.Alert) State {
 		return status
 	}
 
-	status.Type, status.Timespan = correlation.Type, schema.Seconds(correlation.Timespan)
-	for _, source := range correlation.Sources {
+	status.Type, status.Timespan = counted.Type.Name(), schema.Seconds(counted.Timespan)
+	for _, source := range counted.Sources {
 		status.Counts = append(status.Counts, Counted{State: x.state(x.set.Rules()[source.Rule], alerts)})
 	}
 	among := false
-	for _, source := range correlation.Among {
+	for _, source := range counted.Among {
 		counted := Counted{State: x.state(x.set.Rules()[source], alerts), OnlyLookedAt: true}
 		among = among || counted.Occurs
 		status.Counts = append(status.Counts, counted)
 	}
 
-	status.Condition = x.condition(correlation)
+	status.Condition = x.condition(counted)
 	status.Groups = x.correlationGroups(x.tree[i], among, alerts)
 	status.Occurs = slices.ContainsFunc(status.Groups, func(g Group) bool {
 		return g.Window != nil && g.Window.Holds
@@ -80,15 +80,15 @@ func (x *Explainer) correlationGroups(state *ruleState, among bool, alerts []sch
 }
 
 // names returns the names of a correlation's sources, as Sigma conditions use them.
-func (x *Explainer) names(correlation *rules.Correlation) (list []string) {
-	for _, source := range correlation.Sources {
+func (x *Explainer) names(counted *rules.Correlation) (list []string) {
+	for _, source := range counted.Sources {
 		rule := x.set.Rules()[source.Rule]
 		list = append(list, cmp.Or(rule.Name, rule.ID))
 	}
 	return list
 }
 
-// opWords are the comparisons of rules.Bound in words.
+// opWords are the comparisons of correlation.Bound in words.
 var opWords = map[string]string{
 	"gte": "at least",
 	"gt":  "more than",
@@ -99,43 +99,20 @@ var opWords = map[string]string{
 }
 
 // condition returns the condition of a correlation in words.
-func (x *Explainer) condition(correlation *rules.Correlation) string {
+func (x *Explainer) condition(counted *rules.Correlation) string {
 	var bounds, paths []string
-	for _, bound := range correlation.Bounds {
+	for _, bound := range counted.Bounds {
 		bounds = append(bounds, opWords[bound.Op]+" "+number(bound.Than))
 	}
-	for _, field := range correlation.Sources[0].Values {
+	for _, field := range counted.Sources[0].Values {
 		paths = append(paths, field.Path)
 	}
-	want, field := strings.Join(bounds, " and "), strings.Join(paths, " and ")
 
-	switch correlation.Type {
-	case rules.EventCount:
-		return want + " events"
-	case rules.ValueCount:
-		return want + " distinct values of " + field
-	case rules.ValueSum:
-		return "the sum of " + field + " is " + want
-	case rules.ValueAvg:
-		return "the mean of " + field + " is " + want
-	case rules.ValuePercentile:
-		return fmt.Sprintf("percentile %s of %s is %s", number(correlation.Percentile), field, want)
-	case rules.LastEvents:
-		return fmt.Sprintf("%s of the last %d", want, correlation.Last)
-	case rules.EventRatio:
-		return fmt.Sprintf("%s of the events, of %d at least", want, correlation.Least)
-	case rules.EventSpike:
-		return fmt.Sprintf("%s times as many events as usual, and %d", want, correlation.Least)
-	}
-
-	order := ""
-	if correlation.Type == rules.TemporalOrdered {
-		order = ", in this order"
-	}
-	if correlation.Need != nil {
-		return correlation.Need.Words(x.names(correlation)) + order
-	}
-	return fmt.Sprintf("%s of %s%s", want, strings.Join(x.names(correlation), ", "), order)
+	return counted.Type.Describe(&counted.Spec, correlation.Words{
+		Bounds: strings.Join(bounds, " and "),
+		Field:  strings.Join(paths, " and "),
+		Rules:  x.names(counted),
+	})
 }
 
 // groups returns the groups of the event, as one source of a rule has it.
@@ -170,7 +147,7 @@ func (x *Explainer) group(state *ruleState, source, n int, key []Key, alerts []s
 	}
 
 	g := Group{Key: key}
-	if pos := counted.window.find(x.at, x.event.LogID); state.rule.Correlation != nil && pos >= 0 {
+	if pos := counted.window.Find(x.at, x.event.LogID); state.rule.Correlation != nil && pos >= 0 {
 		g.Window = x.window(counted, pos)
 	}
 	if counted.open {
@@ -185,13 +162,13 @@ func (x *Explainer) missing(state *ruleState, source int, key []Key) string {
 		i := slices.IndexFunc(key, func(k Key) bool { return !k.Found })
 		return "the event has no " + cmp.Or(key[i].Path, key[i].Field) + ", so it belongs to no group"
 	}
-	if !state.distinct && !state.numeric || len(x.engine.valuesOf(state, source)) > 0 {
+	if !state.value.OfField() || len(x.engine.valuesOf(state, source)) > 0 {
 		return ""
 	}
 
 	fields := state.rule.Correlation.Sources[source].Values
 	switch {
-	case state.numeric:
+	case state.value == correlation.ValueNumber:
 		return "the event's " + fields[0].Path + " is not a number"
 	case len(fields) > 1:
 		return "the event lacks one of the fields whose values are counted"
@@ -224,12 +201,12 @@ func (x *Explainer) openAlert(g *group, key []Key, alerts []schema.Alert) *Open 
 
 // window describes the window of a group that ends with the occurrence at pos.
 func (x *Explainer) window(g *group, pos int) *Window {
-	state, correlation := g.rule, g.rule.rule.Correlation
-	for pos+1 < len(g.window) && g.window[pos+1].at == x.at {
+	state, counted := g.rule, g.rule.rule.Correlation
+	for pos+1 < len(g.window) && g.window[pos+1].At == x.at {
 		pos++
 	}
 
-	begin := g.window.begin(pos, state.span)
+	begin := g.window.Begin(pos, state.span)
 	if state.last > 0 {
 		begin = max(begin, pos+1-state.last)
 	}
@@ -238,27 +215,22 @@ func (x *Explainer) window(g *group, pos int) *Window {
 	w := &Window{
 		After:      time.UnixMicro(x.at - state.span).UTC(),
 		Until:      time.UnixMicro(x.at).UTC(),
-		Events:     in.events(),
-		LogIDs:     in.ids(len(in)-1, maxIDs, state.span, false),
+		Events:     in.Events(),
+		LogIDs:     in.IDs(len(in)-1, maxIDs, state.span, false),
 		LastsUntil: time.UnixMicro(x.at + state.span).UTC(),
-		FirstLeave: time.UnixMicro(in[0].at + state.span).UTC(),
+		FirstLeave: time.UnixMicro(in[0].At + state.span).UTC(),
 	}
-	if state.last > 0 {
-		w.Value = float64(in.lastMatches(state.last, state.span))
-		w.Holds = correlation.Holds(w.Value)
-	} else {
-		w.Value, w.Holds, _ = state.value(g.window, begin, pos)
-	}
+	w.Value, w.Holds, _ = counted.Type.Evaluate(&counted.Spec, g.window, begin, pos)
 
-	for _, bound := range correlation.Bounds {
+	for _, bound := range counted.Bounds {
 		if bound.Op == "gte" || bound.Op == "gt" {
 			w.Missing = max(w.Missing, bound.Than-w.Value)
 		}
 	}
 	switch {
-	case correlation.Type == rules.Temporal || correlation.Type == rules.TemporalOrdered:
+	case counted.Type.Traits().Rules:
 		w.Sources = x.sources(state, in)
-	case state.distinct || state.numeric:
+	case state.value.OfField():
 		w.Values = state.values(in)
 	}
 	return w
@@ -266,30 +238,30 @@ func (x *Explainer) window(g *group, pos int) *Window {
 
 // sources returns the rules of a temporal correlation, with the last event of each. A
 // rule of an order has the event that counts for the order.
-func (x *Explainer) sources(state *ruleState, in window) []Seen {
-	correlation := state.rule.Correlation
-	list := make([]Seen, len(correlation.Sources))
-	for source, name := range x.names(correlation) {
-		list[source] = Seen{Text: name, Absent: correlation.Need != nil && correlation.Need.Wanted()>>source&1 == 0}
+func (x *Explainer) sources(state *ruleState, in correlation.Window) []Seen {
+	counted := state.rule.Correlation
+	list := make([]Seen, len(counted.Sources))
+	for source, name := range x.names(counted) {
+		list[source] = Seen{Text: name, Absent: counted.Need != nil && counted.Need.Wanted()>>source&1 == 0}
 	}
 
 	// In state.ordered.
 	next := 0
 	for i := range in {
 		occ := &in[i]
-		at := time.UnixMicro(occ.at).UTC()
+		at := time.UnixMicro(occ.At).UTC()
 		for source := range list {
-			if occ.seen>>source&1 == 0 || slices.Contains(state.ordered, source) {
+			if occ.Seen>>source&1 == 0 || slices.Contains(state.ordered, source) {
 				continue
 			}
 			list[source].Times++
-			list[source].Last, list[source].LogID = at, occ.id
+			list[source].Last, list[source].LogID = at, occ.ID
 		}
 
 		// In an order, an occurrence counts only after the previous source's.
-		if next < len(state.ordered) && occ.seen>>state.ordered[next]&1 == 1 {
+		if next < len(state.ordered) && occ.Seen>>state.ordered[next]&1 == 1 {
 			seen := &list[state.ordered[next]]
-			seen.Times, seen.Last, seen.LogID = 1, at, occ.id
+			seen.Times, seen.Last, seen.LogID = 1, at, occ.ID
 			next++
 		}
 	}
@@ -297,23 +269,23 @@ func (x *Explainer) sources(state *ruleState, in window) []Seen {
 }
 
 // values returns the values in a window, the newest last.
-func (s *ruleState) values(in window) []Seen {
+func (s *ruleState) values(in correlation.Window) []Seen {
 	byText := map[string]*Seen{}
 	// Index of the value among those of its event.
 	member := 0
 	for i := range in {
 		occ := &in[i]
-		if member++; i == 0 || !occ.sameEvent(&in[i-1]) {
+		if member++; i == 0 || !occ.SameEvent(&in[i-1]) {
 			member = 0
 		}
 
 		text := ""
-		if s.numeric {
-			text = number(occ.number())
-		} else if occ.fields != nil {
+		if s.value == correlation.ValueNumber {
+			text = number(occ.Number())
+		} else if occ.Fields != nil {
 			sources := s.rule.Correlation.Sources
-			source := min(bits.TrailingZeros64(occ.seen), len(sources)-1)
-			text = occ.fields.join(sources[source].Values, member)
+			source := min(bits.TrailingZeros64(occ.Seen), len(sources)-1)
+			text = join(occ.Fields, sources[source].Values, member)
 		}
 		known := byText[text]
 		if known == nil {
@@ -321,7 +293,7 @@ func (s *ruleState) values(in window) []Seen {
 			byText[text] = known
 		}
 		known.Times++
-		known.Last, known.LogID = time.UnixMicro(occ.at).UTC(), occ.id
+		known.Last, known.LogID = time.UnixMicro(occ.At).UTC(), occ.ID
 	}
 
 	list := slices.SortedFunc(maps.Values(byText), func(a, b *Seen) int {
@@ -336,13 +308,13 @@ func (s *ruleState) values(in window) []Seen {
 
 // join returns the n-th combination of the values at some fields, in the order of
 // Engine.valuesOf.
-func (c *captured) join(fields []expr.Field, n int) string {
+func join(kept *correlation.Fields, fields []expr.Field, n int) string {
 	var texts []string
 	for _, field := range fields {
 		var known []string
-		for _, text := range c.texts[slices.Index(c.fields, field)] {
-			if !slices.Contains(known, text.text) {
-				known = append(known, text.text)
+		for _, text := range kept.Texts[slices.Index(kept.Paths, field.Path)] {
+			if !slices.Contains(known, text.Text) {
+				known = append(known, text.Text)
 			}
 		}
 		if len(known) == 0 {

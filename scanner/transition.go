@@ -54,12 +54,12 @@ func (g *group) sampleIDs(end, n int) []string {
 	state, first := g.rule, 0
 	if state.leads != 0 { // occurrences before the first of the order are not part of the alert
 
-		first = g.window.begin(end, state.span)
-		for first < end && g.window[first].seen>>state.ordered[0]&1 == 0 {
+		first = g.window.Begin(end, state.span)
+		for first < end && g.window[first].Seen>>state.ordered[0]&1 == 0 {
 			first++
 		}
 	}
-	return g.window[first:end+1].ids(end-first, n, state.span, state.last > 0)
+	return g.window[first:end+1].IDs(end-first, n, state.span, state.last > 0)
 }
 
 // summary fills in the rule's template. Without one, it lists the count and the group.
@@ -122,17 +122,17 @@ func shortDuration(d time.Duration) string {
 // than were counted.
 func (g *group) query(values []schema.GroupValue, end int) string {
 	state := g.rule
-	until := g.window[end].at
+	until := g.window[end].At
 	since := until - state.span
 
 	// Of last_events, only the last ones are in the window.
 	if state.last > 0 && end-state.last+1 >= 0 {
-		since = max(since, g.window[end-state.last+1].at-1)
+		since = max(since, g.window[end-state.last+1].At-1)
 	}
 
 	where := []string{"tenant = " + schema.Literal(g.clock.tenant)}
 	if state.span == 0 {
-		where = append(where, "date = "+sqlTime(until), "log_id = "+schema.Literal(g.window[end].id))
+		where = append(where, "date = "+sqlTime(until), "log_id = "+schema.Literal(g.window[end].ID))
 	} else {
 		where = append(where, "date > "+sqlTime(since), "date <= "+sqlTime(until))
 	}

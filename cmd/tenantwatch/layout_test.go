@@ -23,13 +23,14 @@ const (
 // in Kafka, ClickHouse and schema.
 var mayImport = map[string][]string{
 	"cmd/tenantwatch":            nil, // everything
-	"scanner":                    {"rules", "rules/expr", "rules/tosql", "schema"},
+	"scanner":                    {"rules", "rules/correlation", "rules/expr", "rules/tosql", "schema"},
 	"scanner/probe":              {"schema"},
 	"scanner/alert":              {"schema"},
 	"scanner/health":             {"schema"},
 	"scanner/history":            {"rules", "rules/tosql", "scanner", "schema"},
 	"scanner/timeline":           {"rules", "scanner", "schema"},
-	"rules":                      {"rules/expr", "rules/tosql", "schema"},
+	"rules":                      {"rules/correlation", "rules/expr", "rules/tosql", "schema"},
+	"rules/correlation":          {},
 	"rules/expr":                 {},
 	"rules/tosql":                {"schema"},
 	"rules/builtin":              {},

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -416,7 +417,7 @@ func plainly(set *rules.Set, rule int, events []schema.Event) (found []string, a
 			among[n] = among[n] || hit
 		}
 	}
-	valued := c.Type == rules.ValueSum || c.Type == rules.ValueAvg || c.Type == rules.ValuePercentile
+	valued := c.Type.Name() == "value_sum" || c.Type.Name() == "value_avg" || c.Type.Name() == "value_percentile"
 	groups := map[string][]countedEvent{}
 	for n := range events {
 		m.Match(events[n].Raw)
@@ -473,7 +474,7 @@ func judgedPlainly(r *rules.Rule, all []countedEvent) (value float64, holds bool
 	now, span := all[len(all)-1].at, c.Timespan.Milliseconds()
 	var in []countedEvent
 	for i, e := range all {
-		if e.at > now-span && (c.Type != rules.LastEvents || i >= len(all)-c.Last) {
+		if e.at > now-span && (c.Type.Name() != "last_events" || i >= len(all)-c.Last) {
 			in = append(in, e)
 		}
 	}
@@ -493,22 +494,22 @@ func judgedPlainly(r *rules.Rule, all []countedEvent) (value float64, holds bool
 		}
 	}
 	slices.Sort(numbers)
-	switch c.Type {
-	case rules.EventCount:
+	switch c.Type.Name() {
+	case "event_count":
 		value = float64(len(in))
-	case rules.ValueCount:
+	case "value_count":
 		value = float64(len(texts))
-	case rules.ValueSum:
+	case "value_sum":
 		value = sum
-	case rules.ValueAvg:
+	case "value_avg":
 		value = sum / float64(len(numbers))
-	case rules.ValuePercentile:
+	case "value_percentile":
 		value = numbers[max(int(math.Ceil(c.Percentile*float64(len(numbers))/100)), 1)-1]
-	case rules.Temporal:
+	case "temporal":
 		for k := range c.Sources {
 			value += float64(seen >> k & 1)
 		}
-	case rules.TemporalOrdered:
+	case "temporal_ordered":
 		var order []int
 		for k := range c.Sources {
 			if c.Need == nil || c.Need.Wanted()>>k&1 == 1 {
@@ -523,12 +524,12 @@ func judgedPlainly(r *rules.Rule, all []countedEvent) (value float64, holds bool
 		if c.Need != nil && int(value) < len(order) {
 			return value, false
 		}
-	case rules.EventRatio:
+	case "event_ratio":
 		value = float64(matches) / float64(len(in))
 		return value, len(in) >= c.Least && c.Holds(value)
-	case rules.LastEvents:
+	case "last_events":
 		value = float64(matches)
-	case rules.EventSpike:
+	case "event_spike":
 		const day = 24 * 3600 * 1000
 		newest := now // when what no longer matters was last forgotten
 		if len(all) > 1 {
@@ -620,7 +621,7 @@ func TestSQLOfCorrelations(t *testing.T) {
 			e.Observe(current)
 		}
 		since := start.Add(-time.Second)
-		if seed%2 == 0 && !strings.Contains(text, rules.EventSpike) {
+		if seed%2 == 0 && !strings.Contains(text, "event_spike") {
 			since = events[40].Date // what is before it counts, but is not told
 		}
 		for i, rule := range set.Rules() {
@@ -647,16 +648,16 @@ func TestSQLOfCorrelations(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatalf("seed %d, %s (-plainly +SQL):\n%s\n%s\n%s", seed, rule.ID, diff, text, query)
 			}
-			tried[c.Type]++
-			held[c.Type] += min(len(want), 10)
+			tried[c.Type.Name()]++
+			held[c.Type.Name()] += min(len(want), 10)
 			if slices.ContainsFunc(c.Sources, func(s rules.Source) bool { return set.Rules()[s.Rule].Correlation != nil }) && len(want) > 0 {
 				chained++
 			}
 		}
 	}
-	for _, typ := range []string{rules.EventCount, rules.ValueCount, rules.ValueSum, rules.ValueAvg, rules.ValuePercentile, rules.Temporal, rules.TemporalOrdered, rules.EventRatio, rules.LastEvents, rules.EventSpike} {
-		if tried[typ] < 5 || held[typ] < 20 {
-			t.Errorf("%s was tried %d times and held %d times: that shows nothing", typ, tried[typ], held[typ])
+	for _, typ := range correlation.Types() {
+		if tried[typ.Name()] < 5 || held[typ.Name()] < 20 {
+			t.Errorf("%s was tried %d times and held %d times: that shows nothing", typ.Name(), tried[typ.Name()], held[typ.Name()])
 		}
 	}
 	if chained < 15 {

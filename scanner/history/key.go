@@ -2,7 +2,6 @@ package history
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -37,7 +36,7 @@ func keyOf(set *rules.Set) (k key, ok bool) {
 		}
 	}
 
-	k.least, k.span = leastEvents(correlation), correlation.Timespan
+	k.least, k.span = correlation.LeastEvents(), correlation.Timespan
 	for _, field := range groupBy {
 		k.add(field.Path)
 	}
@@ -61,24 +60,6 @@ func (k *key) add(path string) {
 	}
 	last := schema.Literal(place.Steps[len(place.Steps)-1])
 	k.unclear = append(k.unclear, place.Text+" = '' AND position("+place.Column+", "+last+") > 0")
-}
-
-// leastEvents returns the fewest events of a window in which a condition holds.
-func leastEvents(c *rules.Correlation) int {
-	// The values of the other types do not depend on the number of events. Those of
-	// temporal ones neither: one event may match all rules.
-	counts := c.Type == rules.EventCount || c.Type == rules.ValueCount ||
-		c.Type == rules.TemporalOrdered && c.Need == nil
-	if !counts {
-		return 1
-	}
-
-	for n := 1; n < 1<<20; n++ {
-		if c.Holds(float64(n)) {
-			return n
-		}
-	}
-	return math.MaxInt32
 }
 
 // countUnclear returns a query that counts events whose group ClickHouse cannot tell

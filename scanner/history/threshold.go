@@ -17,11 +17,7 @@ const maxHeld = 2_000_000
 // Raisable reports whether a rule has a single lower bound on an amount, which can be
 // raised. The number of rules that occurred is not an amount.
 func Raisable(r *rules.Rule) bool {
-	c := r.Correlation
-	if c == nil || len(c.Bounds) != 1 || c.Bounds[0].Op != "gte" && c.Bounds[0].Op != "gt" {
-		return false
-	}
-	return c.Type != rules.LastEvents && c.Type != rules.Temporal && c.Type != rules.TemporalOrdered
+	return r.Correlation != nil && r.Correlation.HasLowerBound() && r.Correlation.IsAmount()
 }
 
 // Threshold returns the lowest threshold with which the alerting rule of a set would
@@ -75,8 +71,7 @@ func thresholds(c *rules.Correlation, r *Result, most int) (steps []float64) {
 		highest = r.Groups[0].Value
 	}
 
-	switch c.Type {
-	case rules.ValueSum, rules.ValueAvg, rules.ValuePercentile:
+	if c.Type.Traits().Fraction {
 		// Any value that a group reached.
 		for _, group := range r.Groups[:min(len(r.Groups), most+1)] {
 			steps = append(steps, group.Value)

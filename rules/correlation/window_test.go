@@ -1,22 +1,21 @@
-package scanner
+package correlation
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
-
-	"github.com/tenantwatch/tenantwatch/rules"
+	"time"
 )
 
 // naive counts a window the plain way.
-func naive(list []occurrence, end, span int64, distinct bool) uint64 {
+func naive(list []Occurrence, end, span int64, distinct bool) uint64 {
 	values := map[uint64]bool{}
 	n := uint64(0)
 	for _, o := range list {
-		if o.at > end-span && o.at <= end {
+		if o.At > end-span && o.At <= end {
 			n++
-			values[o.value] = true
+			values[o.Value] = true
 		}
 	}
 	if distinct {
@@ -32,43 +31,44 @@ func TestWindowAgreesWithNaive(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		distinct := seed%2 == 0
 		span := int64(1 + r.IntN(30))
-		counted := &ruleState{rule: &rules.Rule{Correlation: &rules.Correlation{Type: rules.EventCount}}, span: span}
+		counted := &Spec{Type: eventCount{}, Timespan: time.Duration(span) * time.Microsecond}
+		kind := ValueNone
 		if distinct {
-			counted.rule.Correlation.Type = rules.ValueCount
+			counted.Type, kind = valueCount{}, ValueHash
 		}
-		var w window
-		var all []occurrence
+		var w Window
+		var all []Occurrence
 		for i := range 60 {
-			o := occurrence{at: int64(r.IntN(80)), value: uint64(r.IntN(6)), id: fmt.Sprint(i)}
-			pos, ok := w.insert(o, nil, distinct)
+			o := Occurrence{At: int64(r.IntN(80)), Value: uint64(r.IntN(6)), ID: fmt.Sprint(i)}
+			pos, ok := w.Insert(o, nil, kind)
 			if !ok {
 				t.Fatalf("seed %d: a new event was taken for a repeat", seed)
 			}
 			all = append(all, o)
-			if w[pos].at != o.at || w[pos].id != o.id {
+			if w[pos].At != o.At || w[pos].ID != o.ID {
 				t.Fatalf("seed %d: inserted at the wrong place", seed)
 			}
-			if !slices.IsSortedFunc(w, func(a, b occurrence) int { return int(a.at - b.at) }) {
+			if !slices.IsSortedFunc(w, func(a, b Occurrence) int { return int(a.At - b.At) }) {
 				t.Fatalf("seed %d: not sorted", seed)
 			}
-			if _, again := w.insert(o, nil, distinct); again {
+			if _, again := w.Insert(o, nil, kind); again {
 				t.Fatalf("seed %d: a repeat was counted", seed)
 			}
 			want := uint64(0)
 			for _, e := range all {
-				if e.at >= o.at && e.at < o.at+span {
-					want = max(want, naive(all, e.at, span, distinct))
+				if e.At >= o.At && e.At < o.At+span {
+					want = max(want, naive(all, e.At, span, distinct))
 				}
 			}
-			got, end := w.peak(pos, span, distinct)
+			got, end := w.Peak(pos, span, distinct)
 			if got != want {
 				t.Fatalf("seed %d, event %d: peak %d, want %d", seed, i, got, want)
 			}
-			if n := naive(all, w[end].at, span, distinct); n != got {
+			if n := naive(all, w[end].At, span, distinct); n != got {
 				t.Fatalf("seed %d, event %d: the window said to hold %d holds %d", seed, i, got, n)
 			}
 			at := int64(r.IntN(120))
-			if got, want := uint64(counted.valueAt(w, at)), naive(all, at, span, distinct); got != want {
+			if got, want := uint64(counted.ValueAt(w, at)), naive(all, at, span, distinct); got != want {
 				t.Fatalf("seed %d: %d up to %d, want %d", seed, got, at, want)
 			}
 			// The last time with n of them.
@@ -78,7 +78,7 @@ func TestWindowAgreesWithNaive(t *testing.T) {
 					until = at + 1
 				}
 			}
-			if got, ok := w.lastWith(n, span, distinct); got != until || ok != (until > 0) {
+			if got, ok := w.LastWith(n, span, distinct); got != until || ok != (until > 0) {
 				t.Fatalf("seed %d: windows are said to hold %d until %d, %v; they do until %d", seed, n, got, ok, until)
 			}
 		}
@@ -86,16 +86,16 @@ func TestWindowAgreesWithNaive(t *testing.T) {
 }
 
 func TestWindowTrim(t *testing.T) {
-	var w window
+	var w Window
 	for i := range 10 {
-		w.insert(occurrence{at: int64(i), id: fmt.Sprint(i)}, nil, false)
+		w.Insert(Occurrence{At: int64(i), ID: fmt.Sprint(i)}, nil, ValueNone)
 	}
-	w.trim(3, 100)
-	if len(w) != 7 || w[0].at != 3 {
-		t.Errorf("since 3: %d left, from %d", len(w), w[0].at)
+	w.Trim(3, 100)
+	if len(w) != 7 || w[0].At != 3 {
+		t.Errorf("since 3: %d left, from %d", len(w), w[0].At)
 	}
-	w.trim(0, 2)
-	if len(w) != 2 || w[0].at != 8 {
-		t.Errorf("newest 2: %d left, from %d", len(w), w[0].at)
+	w.Trim(0, 2)
+	if len(w) != 2 || w[0].At != 8 {
+		t.Errorf("newest 2: %d left, from %d", len(w), w[0].At)
 	}
 }
