@@ -113,7 +113,7 @@ func (l *loader) detection(doc *document) error {
 		return err
 	}
 	if rule.Level == "" {
-		rule.Level = defaultLevel
+		rule.Level = DefaultLevel
 	}
 
 	// Keep warnings even if the detection is refused.
