@@ -133,7 +133,7 @@ func (m *Matcher) explainTest(e *Explanation, tree *Tree) {
 	e.Expected, e.Modifiers = tree.Want, tree.Modifiers
 
 	// A keyword has no field: show the text of the event that matches.
-	if keyword, ok := tree.Leaf.(*Test); ok && keyword.IsKeyword() {
+	if keyword, ok := tree.Leaf.(*Test); ok && keyword.isKeyword() {
 		e.Op = OpKeyword
 		if e.Holds != keyword.Negate {
 			e.Actual = m.firstMember(keyword)
