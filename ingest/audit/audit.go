@@ -8,6 +8,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -174,7 +175,7 @@ func (a *Auditor) RunFresh(ctx context.Context, state checkpoint.Set) error {
 		}
 
 		// The next hour ends an hour later, and is audited leastAge after that.
-		if !pace.Sleep(ctx, ended.Add(time.Hour+leastAge).Sub(a.pull.Clock.Now())) {
+		if !sleep.For(ctx, ended.Add(time.Hour+leastAge).Sub(a.pull.Clock.Now())) {
 			return ctx.Err()
 		}
 	}
@@ -205,7 +206,7 @@ func (a *Auditor) RunRounds(ctx context.Context, state checkpoint.Set) error {
 		if chain, err = a.run(ctx, chain, pace.PriorityAudit); err != nil {
 			return err
 		}
-		if !pace.Sleep(ctx, roundRest-time.Since(started)) {
+		if !sleep.For(ctx, roundRest-time.Since(started)) {
 			return ctx.Err()
 		}
 	}
@@ -318,7 +319,7 @@ func (a *Auditor) ask(ctx context.Context, request func() error) error {
 			logged = err.Error()
 			a.cfg.Log.Warn("audit cannot continue; retrying", "err", err)
 		}
-		if !pace.Sleep(ctx, retryPause) {
+		if !sleep.For(ctx, retryPause) {
 			return ctx.Err()
 		}
 	}

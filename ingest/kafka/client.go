@@ -26,6 +26,7 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/sasl"
 
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -225,7 +226,7 @@ func (c *Client) waitTopics(ctx context.Context, topics []schema.Topic) error {
 		if attempt == 50 {
 			return errors.Join(fmt.Errorf("topics were created on %s but are not visible", c.brokers()), err)
 		}
-		if !wait(ctx, 100*time.Millisecond) {
+		if !sleep.For(ctx, 100*time.Millisecond) {
 			return ctx.Err()
 		}
 	}
@@ -258,16 +259,4 @@ func Passing(err error) bool {
 
 	var network net.Error
 	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-}
-
-// wait waits for d and reports whether ctx has not ended.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

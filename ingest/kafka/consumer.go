@@ -11,6 +11,7 @@ import (
 
 	kafkago "github.com/segmentio/kafka-go"
 
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -47,7 +48,7 @@ func (c *Client) Consume(
 	for ctx.Err() == nil {
 		if err := m.run(ctx); ctx.Err() == nil {
 			m.failed(err)
-			wait(ctx, rejoinPause)
+			sleep.For(ctx, rejoinPause)
 		}
 	}
 	return ctx.Err()
@@ -251,7 +252,7 @@ func (p *Partition) askLeader(ctx context.Context, what string, ask func(*kafkag
 		if err == nil {
 			return nil
 		}
-		if !Passing(err) || time.Now().After(deadline) || !wait(ctx, retryPause) {
+		if !Passing(err) || time.Now().After(deadline) || !sleep.For(ctx, retryPause) {
 			return fmt.Errorf("%s of partition %d of %s: %w", what, p.id, p.topic, err)
 		}
 	}
@@ -376,7 +377,7 @@ func (p *Partition) Fetch(ctx context.Context) (schema.Record, error) {
 		if err := p.failed(ctx, err); err != nil {
 			return schema.Record{}, err
 		}
-		if !wait(ctx, retryPause) {
+		if !sleep.For(ctx, retryPause) {
 			return schema.Record{}, ctx.Err()
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	kafkago "github.com/segmentio/kafka-go"
 
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -16,7 +17,7 @@ import (
 func patiently[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
 	for deadline := time.Now().Add(leaderPatience); ; {
 		answer, err := ask(ctx)
-		if err == nil || !Passing(err) || time.Now().After(deadline) || !wait(ctx, retryPause) {
+		if err == nil || !Passing(err) || time.Now().After(deadline) || !sleep.For(ctx, retryPause) {
 			return answer, err
 		}
 	}
@@ -79,7 +80,7 @@ func (c *Client) Drained(ctx context.Context, topic, group string, patience time
 		if time.Now().After(deadline) {
 			return fmt.Errorf("group %s is %d records behind in %s", group, behind, topic)
 		}
-		if !wait(ctx, drainPoll) {
+		if !sleep.For(ctx, drainPoll) {
 			return ctx.Err()
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	kafkago "github.com/segmentio/kafka-go"
 
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -104,7 +105,7 @@ func (p *Producer) Produce(ctx context.Context, records []schema.Record, failed 
 		if failed != nil {
 			failed(err)
 		}
-		if !wait(ctx, pause) {
+		if !sleep.For(ctx, pause) {
 			return fmt.Errorf("%w; last: %w", ctx.Err(), err)
 		}
 	}

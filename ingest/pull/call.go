@@ -9,6 +9,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 )
 
 // callUntilAnswered repeats a call until it returns a page. It returns an *auth0.Error only for
@@ -75,7 +76,7 @@ func (p *Puller) callUntilAnswered(
 		wait = min(max(failed.RetryAfter, wait), pace.LongestHold)
 
 		p.outage.report(failed, wait)
-		if !pace.Sleep(ctx, wait) {
+		if !sleep.For(ctx, wait) {
 			return auth0.Page{}, ctx.Err()
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -31,7 +32,7 @@ func (p *Puller) fetchPage(
 		case errors.As(err, &rejected):
 			rejections++
 			cursor, pause = p.rejected(rejected, cursor, rejections)
-			if !pace.Sleep(ctx, pause) {
+			if !sleep.For(ctx, pause) {
 				return nil, "", ctx.Err()
 			}
 			continue
@@ -83,7 +84,7 @@ func (p *Puller) fetchPage(
 			return nil, cursor, nil
 		}
 
-		if !pace.Sleep(ctx, pause) {
+		if !sleep.For(ctx, pause) {
 			return nil, "", ctx.Err()
 		}
 	}

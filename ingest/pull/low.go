@@ -7,6 +7,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -32,7 +33,7 @@ func (p *Puller) watchLowIDs(ctx context.Context, state checkpoint.Set) error {
 				return err
 			}
 		}
-		if !pace.Sleep(ctx, askAgainEvery) {
+		if !sleep.For(ctx, askAgainEvery) {
 			return ctx.Err()
 		}
 	}

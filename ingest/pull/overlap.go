@@ -7,6 +7,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -47,7 +48,7 @@ func (p *Puller) runOverlap(ctx context.Context) error {
 
 		// A wide overlap runs less often, so that it needs no more calls.
 		wider := float64(width) / float64(p.cfg.Overlap)
-		if !pace.Sleep(ctx, time.Duration(float64(p.cfg.OverlapEvery)*wider)) {
+		if !sleep.For(ctx, time.Duration(float64(p.cfg.OverlapEvery)*wider)) {
 			return ctx.Err()
 		}
 
@@ -110,7 +111,7 @@ const (
 // and within the same budget.
 func (p *Puller) runShortOverlap(ctx context.Context) error {
 	take := auth0.MaxTake
-	for pause := shortEvery; pace.Sleep(ctx, pause); {
+	for pause := shortEvery; sleep.For(ctx, pause); {
 		// The ids of earlier runs are only known after a pass of the long overlap.
 		p.mu.Lock()
 		due := stretch{until: p.tail.LogID}

@@ -11,6 +11,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -285,7 +286,7 @@ func (p *Puller) fetchFirst(ctx context.Context) (page auth0.Page, accepted bool
 			return page, true, nil
 		}
 
-		if !pace.Sleep(ctx, pause) {
+		if !sleep.For(ctx, pause) {
 			return auth0.Page{}, false, ctx.Err()
 		}
 	}
@@ -333,7 +334,7 @@ const askAgainEvery = 5 * time.Minute
 
 // watchAcceptance checks again whether a tenant that rejected synthetic ids accepts them.
 func (p *Puller) watchAcceptance(ctx context.Context) error {
-	for pace.Sleep(ctx, askAgainEvery) {
+	for sleep.For(ctx, askAgainEvery) {
 		if p.acceptsSynthetic() {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -72,7 +73,7 @@ func (p *Puller) watchStreams(ctx context.Context) error {
 			}
 		}
 
-		if !pace.Sleep(ctx, streamsEvery) {
+		if !sleep.For(ctx, streamsEvery) {
 			return ctx.Err()
 		}
 	}

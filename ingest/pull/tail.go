@@ -9,6 +9,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -80,7 +81,7 @@ func (p *Puller) fetchTail(ctx context.Context, pages chan<- fetchedPage) error 
 		if page.fresh {
 			seen = p.clock.byTenant(at)
 		}
-		if all && !pace.Sleep(ctx, max(p.cfg.Poll, p.limiter.Rest())) {
+		if all && !sleep.For(ctx, max(p.cfg.Poll, p.limiter.Rest())) {
 			return ctx.Err()
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/zeebo/xxh3"
 
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -200,7 +201,7 @@ func (w *Writer) askDates(ctx context.Context, query func() error) error {
 			w.log.Warn("look up dates failed; retrying, no event is lost", "err", err)
 			w.setFailing(logged)
 		}
-		if !sleep(ctx, pause.NextBackOff()) {
+		if !sleep.For(ctx, pause.NextBackOff()) {
 			return ctx.Err()
 		}
 	}

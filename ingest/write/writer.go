@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -233,7 +234,7 @@ func (w *Writer) insert(ctx context.Context, b *Block) error {
 			w.log.Warn("insert failed; retrying, no event is lost", "rows", b.rows, "err", err)
 			w.setFailing(logged)
 		}
-		if !sleep(ctx, pause.NextBackOff()) {
+		if !sleep.For(ctx, pause.NextBackOff()) {
 			return ctx.Err()
 		}
 	}
@@ -249,19 +250,9 @@ func (w *Writer) setFailing(text string) {
 func graceful(parent context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
 	stop := context.AfterFunc(parent, func() {
-		if sleep(ctx, grace) {
+		if sleep.For(ctx, grace) {
 			cancel()
 		}
 	})
 	return ctx, func() { stop(); cancel() }
-}
-
-// sleep waits for d and reports whether ctx has not ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
 }

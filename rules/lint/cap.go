@@ -8,6 +8,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
+	"github.com/tenantwatch/tenantwatch/schema"
 )
 
 // checkCaps finds thresholds and levels of a correlation that the caps rule out.
@@ -170,13 +171,5 @@ func shortSpan(d time.Duration) string {
 	if d >= day && d%day == 0 {
 		return fmt.Sprintf("%dd", d/day)
 	}
-	text := d.String()
-
-	// Durations print as 1h0m0s: cut the zeros at the end.
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(text, zero) {
-			text = text[:len(text)-2]
-		}
-	}
-	return text
+	return schema.ShortDuration(d)
 }

@@ -1,12 +1,13 @@
-package pace
+// Package sleep waits for a time that the end of a context cuts short.
+package sleep
 
 import (
 	"context"
 	"time"
 )
 
-// Sleep waits for d and reports whether ctx has not ended.
-func Sleep(ctx context.Context, d time.Duration) bool {
+// For waits for d and reports whether ctx has not ended.
+func For(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
