@@ -32,6 +32,7 @@ func checkCaps(run *run, p *rules.Parsed) (list []Finding) {
 		return nil
 	}
 
+	// Higher levels have thresholds of their own.
 	file, line := p.AlertAt("levels")
 	for _, level := range p.Rule.Alert.Levels[1:] {
 		if severity, text := beyondCaps(p, run.caps, level.Count); severity != "" {
@@ -44,6 +45,7 @@ func checkCaps(run *run, p *rules.Parsed) (list []Finding) {
 // beyondCaps describes the caps that rule out a count: an error if they always apply, a warning
 // if they depend on the tenant's settings. The severity is empty if the count is possible.
 func beyondCaps(p *rules.Parsed, caps []eventCap, count float64) (Severity, string) {
+	// Caps that always apply come first: they make an error.
 	hard := slices.DeleteFunc(slices.Clone(caps), func(c eventCap) bool { return !c.hard })
 	for _, applied := range []struct {
 		caps     []eventCap

@@ -52,6 +52,7 @@ func Run(settings rules.Settings, sources ...fs.FS) []Finding {
 		}
 	}
 
+	// The report also has overlays, and files that could not be read.
 	for i := range report.Documents {
 		for _, check := range all {
 			if check.outcome != nil {
@@ -60,6 +61,7 @@ func Run(settings rules.Settings, sources ...fs.FS) []Finding {
 		}
 	}
 
+	// The meaning of a rule is checked only if it runs: the report says why others do not.
 	for _, document := range parsed {
 		for _, check := range all {
 			switch {
@@ -77,6 +79,7 @@ func Run(settings rules.Settings, sources ...fs.FS) []Finding {
 
 // sortFindings sorts by file, in the order of the report, and by line.
 func sortFindings(list []Finding, report *rules.Report) {
+	// Not by name: the sources have an order.
 	rank := map[string]int{}
 	for _, doc := range report.Documents {
 		if _, ok := rank[doc.File]; !ok {

@@ -5,6 +5,8 @@ import "github.com/tenantwatch/tenantwatch/rules"
 // checkName finds names that several documents have.
 func checkName(run *run, p *rules.Parsed) []Finding {
 	first := run.named[p.Name]
+
+	// The first of them is not at fault.
 	if p.Name == "" || first == p {
 		return nil
 	}
