@@ -1,33 +1,23 @@
-// Package rules reads detection rules in the Sigma format, version 2.1, and
-// finds the events that match them.
+// Package rules reads detection rules in the Sigma format, version 2.1.
 //
 // Load compiles the files of one or more sources into a Set. Its Report lists the
 // outcome of each document: a document that cannot be evaluated as written is
 // refused, with its position; one that needs a variable waits until that is set;
 // one for another product than Auth0 is skipped unless Settings say otherwise.
-// A Matcher runs the detections of a Set over events, one event after the other.
-// Behaviour over time, that is, correlations and alerts, is only described here;
-// package scanner evaluates it. A Matcher also explains the result of each part of
-// a detection, Settings.Lint finds mistakes in rules, and Set.SQL writes a rule as
-// a query for ClickHouse.
+//
+// The rules themselves are used elsewhere. Package expr evaluates the detections of
+// a Set for one event after the other, and explains the results. Package correlation
+// has the types of correlations. Package scanner evaluates behaviour over time, that
+// is, correlations and alerts, which are only described here. Package lint finds
+// mistakes in rules, and package tosql writes a rule as a query for ClickHouse.
 //
 // # Detections
 //
-// All of Sigma's conditions and modifiers are supported. Text is compared
-// case-insensitively; numbers and booleans are also compared with their text. Null
-// also matches an absent field. A test of an array holds when it holds for one of
-// its members. A field may be written with the envelope of a log stream
-// ("data.type") or without, and arrays with "{}"; events may come in either form.
+// All of Sigma's conditions and modifiers are supported; package expr says how
+// values compare.
 //
 // A placeholder is %name% with the modifier expand, as in Sigma, or, in rules for
 // Auth0, {name} as a whole value, as in Auth0's catalog.
-//
-// # Speed
-//
-// A Matcher reads only those parts of an event that its rules refer to. Rules that
-// test the type are reduced, for each type, to what the type leaves undecided. For
-// the others, an index of the texts that they require selects the rules that an
-// event may match.
 //
 // # Correlations
 //

@@ -272,3 +272,12 @@ func TestExplainKeyword(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// TestExplainKeywordVariable shows what a keyword's variable stands for.
+func TestExplainKeywordVariable(t *testing.T) {
+	set := mustLoad(t, rules.Vars{"x": {"needle", "hay"}}, item("- '{x}'"))
+	e := set.Matcher().Explain([]byte(`{"a":"hay"}`), set.Rules()[0].Match)
+	if want := []expr.Value{{Text: "needle", Quoted: true}, {Text: "hay", Quoted: true}}; !e.Holds || cmp.Diff(want, e.Expected) != "" {
+		t.Errorf("%+v", e)
+	}
+}

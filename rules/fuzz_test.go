@@ -20,6 +20,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/rules/lint"
 )
 
 // FuzzLoad gives hostile files to Load: every document has a fate, and what is
@@ -78,7 +79,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			holdsAsMatch(t, set, m, set.Matcher(), []byte(event))
 		}
-		for _, f := range (rules.Settings{}).Lint(file) {
+		for _, f := range lint.Run(rules.Settings{}, file) {
 			if f.Severity == "" || f.Check == "" || f.Text == "" || f.File != "rule.yml" {
 				t.Errorf("finding %+v", f)
 			}

@@ -22,34 +22,11 @@ type Settings struct {
 // as set: a test against it is false.
 type Vars map[string][]string
 
-// Set is a compiled set of rules. It is immutable and safe for concurrent use.
-type Set struct {
-	rules   []*Rule
-	program *expr.Program // of the rules' conditions; correlations have none
-}
-
-// newSet returns the set of some rules, whose conditions are compiled by compile.
-func newSet(rules []*Rule, compile func(conditions []*expr.Tree, extra [][]expr.Field) *expr.Program) *Set {
-	conditions := make([]*expr.Tree, len(rules))
-	for i, rule := range rules {
-		conditions[i] = rule.Match
-	}
-	return &Set{rules: rules, program: compile(conditions, extraFields(rules))}
-}
-
-// Rules returns the rules that can be evaluated. Other parts of a Set refer to a rule by its index here.
-func (s *Set) Rules() []*Rule { return s.rules }
-
-// Matcher returns a new Matcher of the detections. Its indexes are those of Rules; a correlation
-// matches no event by itself.
-func (s *Set) Matcher() *expr.Matcher { return s.program.Matcher() }
-
 // loader compiles documents into a Set.
 type loader struct {
 	all        bool // see Settings.AllLogSources
 	vars       Vars
-	common     Vars // from overlays, for all rules
-	sources    int  // number of sources read so far, counting the current one
+	sources    int // number of sources read so far, counting the current one
 	docs       []*document
 	reports    map[*document]*Document
 	unreadable []Document
@@ -62,9 +39,7 @@ type loader struct {
 	filters    map[*document][]*expr.Tree // by the detection that they narrow
 	used       map[*document]bool         // rules that a correlation refers to
 	standalone map[*document]bool         // those of used that also alert on their own
-
-	overlays       map[string]*overlay // by the id that they change
-	overlayReports []*Document         // one for each file
+	overlays   *overlays
 }
 
 // links are the rules that a correlation refers to, in the order of its Sources and of Among.
@@ -89,7 +64,6 @@ func load(settings Settings, sources []fs.FS) *loader {
 	loading := &loader{
 		all:        settings.AllLogSources,
 		vars:       settings.Vars,
-		common:     Vars{},
 		reports:    map[*document]*Document{},
 		fields:     expr.NewFields(),
 		rules:      map[*document]*Rule{},
@@ -98,7 +72,7 @@ func load(settings Settings, sources []fs.FS) *loader {
 		filters:    map[*document][]*expr.Tree{},
 		used:       map[*document]bool{},
 		standalone: map[*document]bool{},
-		overlays:   map[string]*overlay{},
+		overlays:   newOverlays(),
 	}
 
 	// Read everything first: overlays and references may concern any document.
@@ -164,7 +138,7 @@ func (l *loader) read(source fs.FS) {
 			return nil
 		}
 		if isOverlay(name) {
-			return l.readOverlayFile(source, name)
+			return l.overlays.add(source, name)
 		}
 
 		data, err := fs.ReadFile(source, name)
@@ -329,7 +303,7 @@ func (l *loader) needed() map[*Rule]bool {
 // report collects the outcomes: first of unreadable files, then of overlays and documents.
 func (l *loader) report(needed map[*Rule]bool) *Report {
 	report := &Report{Documents: l.unreadable}
-	for _, doc := range l.overlayReports {
+	for _, doc := range l.overlays.reports {
 		report.Documents = append(report.Documents, *doc)
 	}
 

@@ -14,16 +14,8 @@ import (
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
 )
 
-// overlaySuffix ends the name of a file that changes rules of other files, before the extension.
-const overlaySuffix = ".overlay"
-
-const kindOverlay = "overlay"
-
-// isOverlay reports whether a file has overlays, not rules.
-func isOverlay(name string) bool { return strings.HasSuffix(name, overlaySuffix+path.Ext(name)) }
-
-// overlay holds the changes to the rules with an id. They also apply to the correlation that
-// follows a detection with that id in its file.
+// overlay holds the changes to the rules with an id, which leave the files of those rules as they
+// are. They also apply to the correlation that follows a detection with that id in its file.
 type overlay struct {
 	file        string
 	line        int
@@ -42,137 +34,25 @@ type overlay struct {
 // position returns the file and line of the overlay.
 func (o *overlay) position() string { return fmt.Sprintf("%s:%d", o.file, o.line) }
 
-// readOverlay parses one overlay file:
-//
-//	optional: true            # its rules may be absent
-//	vars: {name: [value]}     # for all rules
-//	rules:
-//	    ID:
-//	        enabled: false    # or any of the following
-//	        reason: Why.
-//	        replaced_by: ID
-//	        level: high
-//	        vars: {name: value}
-//	        correlation: {…}  # instead of the rule's own, or on top of a detection
-//	        alert: {…}        # as x-tenantwatch-alert
-func readOverlay(file string, data []byte) (list []*overlay, vars Vars, err error) {
-	var root yaml.Node
-	if err := yaml.Unmarshal(data, &root); err != nil {
-		return nil, nil, fmt.Errorf("%s: %v", file, err)
-	}
-	if len(root.Content) == 0 {
-		return nil, nil, nil
-	}
-	if line := aliasLine(&root); line > 0 {
-		return nil, nil, fmt.Errorf("%s:%d: YAML aliases are not supported", file, line)
-	}
-	entries, err := mapping(root.Content[0])
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", file, err)
-	}
-
-	fail := func(n *yaml.Node, key string, err error) error {
-		return fmt.Errorf("%s:%d: %s: %w", file, n.Line, key, err)
-	}
-
-	// Overlays are collected first, since optional may come after the rules.
-	optional := false
-	for _, item := range entries {
-		switch item.key {
-		case "optional":
-			err = item.value.Decode(&optional)
-		case "vars":
-			vars, err = readVars(item.value)
-		case "rules":
-			var rules []entry
-			rules, err = mapping(item.value)
-			for _, rule := range rules {
-				overlay, err := readOverlayRule(rule)
-				if err != nil {
-					return nil, nil, fail(rule.value, item.key+"."+rule.key, err)
-				}
-				overlay.file = file
-				list = append(list, overlay)
-			}
-		default:
-			err = errors.New("unknown key")
-		}
-
-		if err != nil {
-			return nil, nil, fail(item.value, item.key, err)
-		}
-	}
-
-	// optional applies to the whole file.
-	for _, overlay := range list {
-		overlay.optional = optional
-	}
-
-	return list, vars, nil
+// overlays are the overlays of all sources.
+type overlays struct {
+	byID    map[string]*overlay // by the canonical form of the id that they change; see idKey
+	vars    Vars                // for all rules
+	reports []*Document         // one for each file
 }
 
-// readOverlayRule parses the changes to one rule.
-func readOverlayRule(r entry) (*overlay, error) {
-	entries, err := mapping(r.value)
-	if err != nil {
-		return nil, err
-	}
+func newOverlays() *overlays { return &overlays{byID: map[string]*overlay{}, vars: Vars{}} }
 
-	change := &overlay{id: r.key, line: r.line}
-	for _, entry := range entries {
-		switch entry.key {
-		case "enabled":
-			on := true
-			err = entry.value.Decode(&on)
-			change.off = !on
-		case "reason":
-			change.reason = strings.Join(strings.Fields(entry.value.Value), " ")
-		case "level":
-			if change.level = entry.value.Value; !slices.Contains(levelNames[:], change.level) {
-				err = fmt.Errorf("unknown level %q", change.level)
-			}
-		case "replaced_by":
-			change.replacedBy = entry.value.Value
-		case "vars":
-			change.vars, err = readVars(entry.value)
-		case "correlation":
-			change.correlation = entry.value
-			_, err = mapping(entry.value)
-		case "alert":
-			change.alert = entry.value
-		default:
-			err = errors.New("unknown key")
-		}
+const kindOverlay = "overlay"
 
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", entry.key, err)
-		}
-	}
+// overlaySuffix ends the name of a file with overlays, before the extension.
+const overlaySuffix = ".overlay"
 
-	// A later reader will ask why the rule is off.
-	if (change.off || change.replacedBy != "") && change.reason == "" {
-		return nil, errors.New("a rule that does not run needs a reason")
-	}
-	return change, nil
-}
+// isOverlay reports whether a file has overlays, not rules.
+func isOverlay(name string) bool { return strings.HasSuffix(name, overlaySuffix+path.Ext(name)) }
 
-func readVars(node *yaml.Node) (Vars, error) {
-	entries, err := mapping(node)
-	if err != nil {
-		return nil, err
-	}
-	vars := Vars{}
-	for _, entry := range entries {
-		if vars[entry.key], err = texts(entry.value); err != nil {
-			return nil, fmt.Errorf("%s: %w", entry.key, err)
-		}
-	}
-	return vars, nil
-}
-
-// readOverlayFile collects the overlays of a file. For the same rule, an overlay of a later
-// source replaces that of an earlier one.
-func (l *loader) readOverlayFile(source fs.FS, name string) error {
+// add reads a file. For the same rule, an overlay of a later source replaces that of an earlier one.
+func (o *overlays) add(source fs.FS, name string) error {
 	data, err := fs.ReadFile(source, name)
 	if err != nil {
 		return err
@@ -181,7 +61,7 @@ func (l *loader) readOverlayFile(source fs.FS, name string) error {
 	// A broken overlay does not stop the loading: the report has the error.
 	list, vars, err := readOverlay(name, data)
 	report := &Document{File: name, Line: 1, Kind: kindOverlay, Title: "changes of rules", Status: StatusEnabled}
-	l.overlayReports = append(l.overlayReports, report)
+	o.reports = append(o.reports, report)
 	if err != nil {
 		report.Status, report.Reason, report.Line = StatusRefused, reason(err), errorLine(err, name)
 		return nil
@@ -189,18 +69,18 @@ func (l *loader) readOverlayFile(source fs.FS, name string) error {
 
 	for _, overlay := range list {
 		overlay.report = report
-		l.overlays[idKey(overlay.id)] = overlay
+		o.byID[idKey(overlay.id)] = overlay
 	}
 
-	maps.Copy(l.common, vars)
+	maps.Copy(o.vars, vars)
 	return nil
 }
 
 // applyOverlays changes the documents as the overlays say.
 func (l *loader) applyOverlays() {
 	// In a fixed order, so that warnings are stable.
-	for _, id := range slices.Sorted(maps.Keys(l.overlays)) {
-		overlay := l.overlays[id]
+	for _, id := range slices.Sorted(maps.Keys(l.overlays.byID)) {
+		overlay := l.overlays.byID[id]
 		i := l.indexOf(id)
 		if i < 0 {
 			if !overlay.optional {

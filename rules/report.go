@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,6 +42,17 @@ type Document struct {
 
 // Runs reports whether the document takes effect.
 func (d *Document) Runs() bool { return d.Status == StatusEnabled || d.Status == StatusTuned }
+
+// Position splits the line off a Reason or Warning that begins with a position in the document's
+// file. The line is 0 if it has none.
+func (d *Document) Position(text string) (line int, rest string) {
+	line = errorLine(errors.New(text), d.File)
+	if line == 0 || d.File == "" {
+		return 0, text
+	}
+	rest = strings.TrimPrefix(text, fmt.Sprintf("%s:%d: ", d.File, line))
+	return line, strings.TrimPrefix(rest, d.File+": ")
+}
 
 // warn adds a warning.
 func (d *Document) warn(format string, args ...any) {

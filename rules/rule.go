@@ -76,8 +76,8 @@ func CompareLevels(a, b string) int {
 	return cmp.Compare(slices.Index(levelNames[:], a), slices.Index(levelNames[:], b))
 }
 
-// defaultLevel is the level of rules that have none, such as some of Auth0's catalog.
-const defaultLevel = "medium"
+// DefaultLevel is the level of rules that have none, such as some of Auth0's catalog.
+const DefaultLevel = "medium"
 
 // defaultKeepFiring is how long a condition must be over before its alert resolves.
 const defaultKeepFiring = 15 * time.Minute

@@ -232,10 +232,11 @@ func (g *group) query(values []schema.GroupValue, end int) string {
 	}
 
 	where := []string{"tenant = " + schema.Literal(g.clock.tenant)}
+	last := tosql.DateTime(time.UnixMicro(until))
 	if state.span == 0 {
-		where = append(where, "date = "+tosql.Time(time.UnixMicro(until)), "log_id = "+schema.Literal(g.window[end].ID))
+		where = append(where, "date = "+last, "log_id = "+schema.Literal(g.window[end].ID))
 	} else {
-		where = append(where, "date > "+tosql.Time(time.UnixMicro(since)), "date <= "+tosql.Time(time.UnixMicro(until)))
+		where = append(where, "date > "+tosql.DateTime(time.UnixMicro(since)), "date <= "+last)
 	}
 
 	// Narrow it down by what is known without evaluating the rule.

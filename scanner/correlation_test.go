@@ -19,10 +19,11 @@ import (
 func TestCorrelationsAgree(t *testing.T) {
 	tried, fired, chained := map[string]int{}, map[string]int{}, 0
 	for seed := range uint64(400) {
-		text, set, list, events, raw, ok := scannertest.RandomScenario(t, rand.New(rand.NewPCG(seed, 11)))
+		scenario, ok := scannertest.NewScenario(t, rand.New(rand.NewPCG(seed, 11)))
 		if !ok {
 			continue
 		}
+		text, set, list, events, raw := scenario.Text, scenario.Set, scenario.Correlations, scenario.Plain, scenario.Events
 		hits := map[string][]scannertest.PlainHit{}
 		for i, e := range events {
 			for _, d := range []string{"a", "b", "c"} {

@@ -100,10 +100,11 @@ func TestStartAgainAnyRule(t *testing.T) {
 	said := 0
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 31))
-		text, set, _, _, events, ok := scannertest.RandomScenario(t, r)
+		scenario, ok := scannertest.NewScenario(t, r)
 		if !ok {
 			continue
 		}
+		text, set, events := scenario.Text, scenario.Set, scenario.Events
 		if seed%10 == 0 {
 			text, set = "last_events", lastRule(t, r)
 		}
@@ -140,10 +141,11 @@ func TestAnyOrderAlertsTheSame(t *testing.T) {
 	fired := map[string]int{}
 	for seed := range uint64(1200) {
 		r := rand.New(rand.NewPCG(seed, 33))
-		text, set, list, _, events, ok := scannertest.RandomScenario(t, r)
-		if !ok || slices.ContainsFunc(list, func(c *scannertest.PlainCorrelation) bool { return !rises(c) }) {
+		scenario, ok := scannertest.NewScenario(t, r)
+		if !ok || slices.ContainsFunc(scenario.Correlations, func(c *scannertest.PlainCorrelation) bool { return !rises(c) }) {
 			continue
 		}
+		text, set, events := scenario.Text, scenario.Set, scenario.Events
 		begins := func(events []schema.Event) map[string]time.Time {
 			first := map[string]time.Time{}
 			for _, a := range scannertest.Scan(NewEngine(set, Config{}), events) {
@@ -165,7 +167,7 @@ func TestAnyOrderAlertsTheSame(t *testing.T) {
 				t.Fatalf("seed %d: %d alerts, in order %d\n%s", seed, len(got), len(want), text)
 			}
 		}
-		for _, c := range list {
+		for _, c := range scenario.Correlations {
 			fired[c.Type] += len(want)
 		}
 	}
@@ -183,10 +185,11 @@ func TestLeadingChangesNothing(t *testing.T) {
 	said, absent := 0, 0
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 34))
-		text, set, list, _, events, ok := scannertest.RandomScenario(t, r)
-		if !ok || !slices.ContainsFunc(list, func(c *scannertest.PlainCorrelation) bool { return c.Type == "temporal_ordered" }) {
+		scenario, ok := scannertest.NewScenario(t, r)
+		if !ok || !slices.ContainsFunc(scenario.Correlations, func(c *scannertest.PlainCorrelation) bool { return c.Type == "temporal_ordered" }) {
 			continue
 		}
+		text, set, events := scenario.Text, scenario.Set, scenario.Events
 		events = late(r, events, 5*time.Minute)
 		all := NewEngine(set, Config{})
 		for _, rule := range all.rules {
@@ -201,7 +204,7 @@ func TestLeadingChangesNothing(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("seed %d (-all groups +those that lead):\n%s\n%s", seed, diff, text)
 		}
-		for _, c := range list {
+		for _, c := range scenario.Correlations {
 			if c.Type == "temporal_ordered" {
 				n := len(slices.DeleteFunc(slices.Clone(want), func(a schema.Alert) bool { return a.RuleID != c.ID }))
 				if said += n; c.Words != nil {

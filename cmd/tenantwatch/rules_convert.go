@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
-	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/tosql"
 )
 
 type rulesConvertCmd struct {
@@ -33,7 +33,7 @@ func (c *rulesConvertCmd) Run(a *app) error {
 			cmp.Or(doc.Title, "the rule"), doc.ID, doc.File, doc.Line, doc.Status, doc.Reason)
 	}
 
-	sql, err := set.SQL(rule, query)
+	sql, err := tosql.Query(set, rule, query)
 	if err != nil {
 		return err
 	}
@@ -42,8 +42,8 @@ func (c *rulesConvertCmd) Run(a *app) error {
 }
 
 // query returns the time range and the tenant of the flags.
-func (c *rulesConvertCmd) query(now time.Time) (rules.SQLQuery, error) {
-	q := rules.SQLQuery{Tenant: c.Tenant}
+func (c *rulesConvertCmd) query(now time.Time) (tosql.Range, error) {
+	q := tosql.Range{Tenant: c.Tenant}
 	var err error
 	if q.Since, err = parseSQLTime("--since", c.Since, now); err != nil {
 		return q, err
@@ -64,19 +64,19 @@ func (c *rulesConvertCmd) query(now time.Time) (rules.SQLQuery, error) {
 }
 
 // parseSQLTime parses a time, or a duration before the query runs.
-func parseSQLTime(flag, text string, now time.Time) (rules.SQLTime, error) {
+func parseSQLTime(flag, text string, now time.Time) (tosql.Time, error) {
 	if ago, err := config.ParseDuration(text); err == nil && ago >= 0 {
-		return rules.SQLTime{Ago: ago}, nil
+		return tosql.Time{Ago: ago}, nil
 	}
 	at, err := parseTime(text, now)
 	if err != nil {
-		return rules.SQLTime{}, usageError(flag + ": " + err.Error())
+		return tosql.Time{}, usageError(flag + ": " + err.Error())
 	}
-	return rules.SQLTime{At: at}, nil
+	return tosql.Time{At: at}, nil
 }
 
 // resolveSQLTime returns the time that is meant if the query runs now.
-func resolveSQLTime(t rules.SQLTime, now time.Time) time.Time {
+func resolveSQLTime(t tosql.Time, now time.Time) time.Time {
 	if t.At.IsZero() {
 		return now.Add(-t.Ago).UTC()
 	}

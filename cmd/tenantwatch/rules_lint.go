@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
-	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/lint"
 )
 
 type rulesLintCmd struct {
@@ -27,8 +27,8 @@ func (c *rulesLintCmd) Run(a *app) error {
 
 	// All findings are printed; --fail-level only decides about the exit code.
 	failing := 0
-	for _, f := range settings.Lint(sources...) {
-		if f.Severity.AtLeast(rules.Severity(c.FailLevel)) {
+	for _, f := range lint.Run(settings, sources...) {
+		if f.Severity.AtLeast(lint.Severity(c.FailLevel)) {
 			failing++
 		}
 		if err := rows.Row(string(f.Severity), f.Check, f.File, f.Line, f.ID, f.Title, f.Text); err != nil {

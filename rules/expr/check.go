@@ -36,7 +36,7 @@ func (p Pattern) member(m *Matcher, v *value) bool {
 
 // TimePart compares one part of a timestamp, in UTC.
 type TimePart struct {
-	Part string
+	Part string // minute, hour, day (of the month), week (of ISO 8601), month or year
 	Ordering
 }
 
@@ -67,7 +67,7 @@ func (c TimePart) member(_ *Matcher, v *value) bool {
 	return c.holds(cmp.Compare(float64(n), c.Limit))
 }
 
-// Network is the modifier cidr: an address in a Network.
+// Network is the modifier cidr: an address in a network.
 type Network netip.Prefix
 
 // NewNetwork returns the check for an address prefix, such as 10.0.0.0/8. An IPv4-mapped prefix

@@ -9,14 +9,14 @@ import (
 // Explanation is one node of a condition with its result for an event. And, or and
 // not have Parts; a field and a keyword are tests.
 type Explanation struct {
-	Op        string         `json:"op"` // and, or, not, field, keyword
+	Op        Op             `json:"op"` // and, or, not, field, keyword
 	Holds     bool           `json:"holds"`
 	Search    string         `json:"search,omitempty"`    // the search identifier of this node, such as selection
 	Filter    string         `json:"filter,omitempty"`    // title of the filter that added this node
 	Field     string         `json:"field,omitempty"`     // without the envelope of a log stream and {}
 	Modifiers []string       `json:"modifiers,omitempty"` // as in the rule
 	Expected  []Value        `json:"expected,omitempty"`  // as in the rule, with its variables filled in
-	Found     string         `json:"found,omitempty"`     // of a field: FoundValues, FoundContainer or FoundAbsent
+	Found     Found          `json:"found,omitempty"`     // of a field
 	Actual    []Value        `json:"actual,omitempty"`    // values in the event; of a keyword, the first match
 	Other     []Value        `json:"other,omitempty"`     // fieldref: values of the expected fields in the event
 	Note      string         `json:"note,omitempty"`
@@ -25,20 +25,26 @@ type Explanation struct {
 	Parts     []*Explanation `json:"parts,omitempty"`
 }
 
-// The nodes of an Explanation.
+// Op is the kind of a node of a condition.
+type Op string
+
+// The kinds of nodes. A Tree has only the first three.
 const (
-	OpAnd     = "and"
-	OpOr      = "or"
-	OpNot     = "not"
-	OpField   = "field"
-	OpKeyword = "keyword"
+	OpAnd     Op = "and"
+	OpOr      Op = "or"
+	OpNot     Op = "not"
+	OpField   Op = "field"
+	OpKeyword Op = "keyword"
 )
 
-// What an event has at a field.
+// Found is what an event has at a field.
+type Found string
+
+// What an event may have at a field.
 const (
-	FoundValues    = "values"    // scalars, including null
-	FoundContainer = "container" // an object or an empty array, which equals no value
-	FoundAbsent    = "absent"
+	FoundValues    Found = "values"    // scalars, including null
+	FoundContainer Found = "container" // an object or an empty array, which equals no value
+	FoundAbsent    Found = "absent"
 )
 
 // Value is a scalar of a rule or of an event.
@@ -133,7 +139,7 @@ func (m *Matcher) explainTest(e *Explanation, tree *Tree) {
 	e.Expected, e.Modifiers = tree.Want, tree.Modifiers
 
 	// A keyword has no field: show the text of the event that matches.
-	if keyword, ok := tree.Leaf.(*Test); ok && keyword.IsKeyword() {
+	if keyword, ok := tree.Leaf.(*Test); ok && keyword.isKeyword() {
 		e.Op = OpKeyword
 		if e.Holds != keyword.Negate {
 			e.Actual = m.firstMember(keyword)
@@ -173,7 +179,7 @@ func (m *Matcher) firstMember(t *Test) []Value {
 }
 
 // copied returns the values of the event at a field, as copies that outlive it.
-func (s *slot) copied() (list []Value, found string) {
+func (s *slot) copied() (list []Value, found Found) {
 	found = FoundAbsent
 	for i := range s.values {
 		value := &s.values[i]

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Number is equality with a Number, however the event writes it.
+// Number is equality with a number, however the event writes it.
 type Number struct {
 	Text string // as written in the rule
 	f    float64

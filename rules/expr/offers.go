@@ -76,7 +76,7 @@ func (t *Test) offers() (offers [][]need) {
 	}
 
 	// The field must be present at least. For a keyword that says nothing: an event has values.
-	if !t.IsKeyword() {
+	if !t.isKeyword() {
 		offers = append(offers, []need{{field: t.Field}})
 	}
 

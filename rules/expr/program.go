@@ -126,7 +126,7 @@ func reads(x expression, add func(Field)) {
 	case Exists:
 		add(x.Field)
 	case *Test:
-		if !x.IsKeyword() {
+		if !x.isKeyword() {
 			add(x.Field)
 		}
 		for _, check := range x.Checks {
@@ -147,7 +147,7 @@ func searchesAll(x expression) bool {
 	case not:
 		return searchesAll(x.x)
 	case *Test:
-		return x.IsKeyword()
+		return x.isKeyword()
 	}
 	return false
 }

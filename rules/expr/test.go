@@ -18,8 +18,8 @@ type Test struct {
 	others []Check    // the remaining checks
 }
 
-// IsKeyword reports whether the test applies to the whole event instead of a field.
-func (t *Test) IsKeyword() bool { return t.Field.slot == everywhere }
+// isKeyword reports whether the test applies to the whole event instead of a field.
+func (t *Test) isKeyword() bool { return t.Field.slot == everywhere }
 
 // Check is one value that a Test compares with: OneOf, AnyOf, Pattern, Number, Ordering, TimePart,
 // Network, Regex, Backtracking or FieldRef.

@@ -4,7 +4,7 @@ package expr
 // it. And, or and not have Parts; the others are tests, which have a Leaf. A Tree must not be
 // changed once a Program has it.
 type Tree struct {
-	Op        string // OpAnd, OpOr, OpNot; empty for a test
+	Op        Op // OpAnd, OpOr, OpNot; empty for a test
 	Parts     []*Tree
 	Leaf      Leaf
 	Search    string   // the search identifier of this part, such as selection

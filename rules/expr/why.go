@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Decisive returns the tests that decide the result: those that would have to have another
+// decisive returns the tests that decide the result: those that would have to have another
 // result for the condition to have one.
-func (e *Explanation) Decisive() []*Explanation {
+func (e *Explanation) decisive() []*Explanation {
 	if len(e.Parts) == 0 {
 		return []*Explanation{e}
 	}
@@ -16,7 +16,7 @@ func (e *Explanation) Decisive() []*Explanation {
 	// Of an and that fails, the parts that fail decide; of an or, all parts; of a not, its part.
 	for _, part := range e.Parts {
 		if e.Op == OpNot || part.Holds == e.Holds {
-			list = append(list, part.Decisive()...)
+			list = append(list, part.decisive()...)
 		}
 	}
 	return list
@@ -33,7 +33,7 @@ func (e *Explanation) Why() string {
 	}
 
 	var list []string
-	decisive := e.Decisive()
+	decisive := e.decisive()
 	for i, leaf := range decisive {
 		if i == maxReasons {
 			list = append(list, fmt.Sprintf("and %d more", len(decisive)-i))
@@ -77,7 +77,7 @@ func (e *Explanation) Want() string {
 	if mods != "" {
 		mods += " "
 	}
-	return mods + Short(e.Expected)
+	return mods + short(e.Expected)
 }
 
 // Got describes the values that the event has at the field.
@@ -89,15 +89,15 @@ func (e *Explanation) Got() string {
 		return "an object or an empty array"
 	}
 
-	got := Short(e.Actual)
+	got := short(e.Actual)
 	if e.Other != nil {
-		got += ", the other " + Short(e.Other)
+		got += ", the other " + short(e.Other)
 	}
 	return got
 }
 
-// Short lists values: the first few of them, and the beginning of long ones.
-func Short(list []Value) string {
+// short lists values: the first few of them, and the beginning of long ones.
+func short(list []Value) string {
 	var out strings.Builder
 	for i, value := range list {
 		if i == maxShown {

@@ -386,7 +386,7 @@ func TestExplainQuery(t *testing.T) {
 	} {
 		x := New(set, scannertest.RuleOf(set, rule), scanner.Config{}, &ev)
 		after, until := x.Span()
-		want = "SELECT log_id, date, type, raw, source, fetched_at FROM events WHERE tenant = 'acme' AND date > " + tosql.Time(after) + " AND date <= " + tosql.Time(until) + " AND " + want + " ORDER BY date, log_id"
+		want = "SELECT log_id, date, type, raw, source, fetched_at FROM events WHERE tenant = 'acme' AND date > " + tosql.DateTime(after) + " AND date <= " + tosql.DateTime(until) + " AND " + want + " ORDER BY date, log_id"
 		if got := x.Query(); got != want || !x.Needs() {
 			t.Errorf("%s:\ngot  %s\nwant %s", rule, got, want)
 		}

@@ -142,8 +142,8 @@ func (x *Explainer) Query() string {
 	after, until := x.Span()
 	where := []string{
 		"tenant = " + schema.Literal(x.event.Tenant),
-		"date > " + tosql.Time(after),
-		"date <= " + tosql.Time(until),
+		"date > " + tosql.DateTime(after),
+		"date <= " + tosql.DateTime(until),
 	}
 	if x.evaluated() {
 		if types := tosql.Types(x.set.Types()); types != "" {

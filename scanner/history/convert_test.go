@@ -22,6 +22,7 @@ import (
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
+	"github.com/tenantwatch/tenantwatch/rules/tosql"
 	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
@@ -239,7 +240,7 @@ func TestSQLOfDetections(t *testing.T) {
 				refused++
 				continue
 			}
-			query, err := set.SQL(set.Rules()[0], rules.SQLQuery{Tenant: tenant, Since: rules.SQLTime{At: start.Add(-time.Second)}, Until: rules.SQLTime{At: start.Add(24 * time.Hour)}})
+			query, err := tosql.Query(set, set.Rules()[0], tosql.Range{Tenant: tenant, Since: tosql.Time{At: start.Add(-time.Second)}, Until: tosql.Time{At: start.Add(24 * time.Hour)}})
 			if err != nil {
 				t.Fatalf("seed %d.%d: %v\n%s", seed, n, err, text)
 			}
@@ -639,7 +640,7 @@ func TestSQLOfCorrelations(t *testing.T) {
 					want = append(want, row)
 				}
 			}
-			query, err := set.SQL(rule, rules.SQLQuery{Tenant: tenant, Since: rules.SQLTime{At: since}, Until: rules.SQLTime{At: at}})
+			query, err := tosql.Query(set, rule, tosql.Range{Tenant: tenant, Since: tosql.Time{At: since}, Until: tosql.Time{At: at}})
 			if err != nil {
 				t.Fatalf("seed %d, %s: %v\n%s", seed, rule.ID, err, text)
 			}
@@ -680,7 +681,7 @@ func TestSQLOfEveryRule(t *testing.T) {
 	refused := map[string]string{}
 	ask := func(set *rules.Set) {
 		for _, r := range set.Rules() {
-			query, err := set.SQL(r, rules.SQLQuery{Since: rules.SQLTime{Ago: 24 * time.Hour}})
+			query, err := tosql.Query(set, r, tosql.Range{Since: tosql.Time{Ago: 24 * time.Hour}})
 			if err != nil {
 				refused[r.File] = err.Error()
 				continue

@@ -629,10 +629,11 @@ func TestOrderComesLate(t *testing.T) {
 func TestStreamAnyRule(t *testing.T) {
 	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 32))
-		text, set, _, _, events, ok := scannertest.RandomScenario(t, r)
+		scenario, ok := scannertest.NewScenario(t, r)
 		if !ok {
 			continue
 		}
+		text, set, events := scenario.Text, scenario.Set, scenario.Events
 		var want []schema.Alert
 		for _, a := range scannertest.Scan(scanner.NewEngine(set, scanner.Config{}), events) {
 			want = append(want, *scannertest.Through(t, a))

@@ -108,7 +108,7 @@ func drawMatch(tree list.Writer, e *expr.Explanation, file string) {
 	case expr.OpKeyword:
 		label = append(label, "anywhere", e.Want())
 	default:
-		label = append(label, e.Op)
+		label = append(label, string(e.Op))
 	}
 
 	// A leaf has a place. The parts of a filter are in another file than the rule.

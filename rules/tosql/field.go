@@ -1,10 +1,9 @@
-package rules
+package tosql
 
 import (
 	"fmt"
 
 	"github.com/tenantwatch/tenantwatch/rules/expr"
-	"github.com/tenantwatch/tenantwatch/rules/tosql"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
@@ -12,7 +11,7 @@ import (
 // whether it is empty because the member is an empty text.
 
 // located returns, as SQL, the JSON that has a field with any value, and the path in it.
-func located(place tosql.Place) (json, path string) {
+func located(place Place) (json, path string) {
 	if place.Own() {
 		return "raw", "[" + schema.Literal(place.Column) + "]"
 	}
@@ -21,7 +20,7 @@ func located(place tosql.Place) (json, path string) {
 
 // texts returns the list of the texts that an event has at a field. empty says that empty texts
 // must be included.
-func (b *sqlBuilder) texts(f expr.Field, empty bool) string {
+func (b *builder) texts(f expr.Field, empty bool) string {
 	if f == expr.Anywhere() {
 		return b.use("everywhere") + "(raw)"
 	}
@@ -39,7 +38,7 @@ func (b *sqlBuilder) texts(f expr.Field, empty bool) string {
 		b.use("scalars")
 		return "scalars(" + b.use("unfold") + "([details]))"
 	}
-	place := tosql.Locate(f.Path)
+	place := Locate(f.Path)
 	if place.Plain() {
 		b.use("member")
 
@@ -55,7 +54,7 @@ func (b *sqlBuilder) texts(f expr.Field, empty bool) string {
 }
 
 // present returns the condition that a field is present, with any value.
-func (b *sqlBuilder) present(f expr.Field) string {
+func (b *builder) present(f expr.Field) string {
 	switch f.Path {
 	case expr.TypeField:
 		return "(type != '' OR JSONHas(raw, 'type'))"
@@ -63,7 +62,7 @@ func (b *sqlBuilder) present(f expr.Field) string {
 		return "(details != '')"
 	}
 
-	place := tosql.Locate(f.Path)
+	place := Locate(f.Path)
 	json, path := located(place)
 	text := fmt.Sprintf("%s(%s, %s)", b.use("present"), json, path)
 	if place.Plain() && place.Column != "scope" {
@@ -73,7 +72,7 @@ func (b *sqlBuilder) present(f expr.Field) string {
 }
 
 // absent returns the condition that a field is absent or null.
-func (b *sqlBuilder) absent(f expr.Field) string {
+func (b *builder) absent(f expr.Field) string {
 	switch f.Path {
 	case expr.TypeField:
 		return "type = '' AND JSONExtractRaw(raw, 'type') IN ('', 'null')"
@@ -81,7 +80,7 @@ func (b *sqlBuilder) absent(f expr.Field) string {
 		return "has(" + b.use("unfold") + "([if(details = '', 'null', details)]), 'null')"
 	}
 
-	place := tosql.Locate(f.Path)
+	place := Locate(f.Path)
 	json, path := located(place)
 	b.use("unfold")
 	text := fmt.Sprintf("%s(%s, %s)", b.use("missing"), json, path)

@@ -1,4 +1,4 @@
-package rules
+package lint
 
 import (
 	"cmp"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/agext/levenshtein"
 
+	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -44,7 +45,8 @@ func matchesAny(p expr.Pattern, types []string) bool {
 }
 
 // checkTypes finds event types that Auth0 does not have, or no longer emits.
-func (l *loader) checkTypes(rule *Rule, known typeNames) (list []Finding) {
+func checkTypes(run *run, p *rules.Parsed) (list []Finding) {
+	rule, known := p.Rule, &run.types
 	if rule.Match == nil {
 		return nil
 	}
@@ -65,8 +67,8 @@ func (l *loader) checkTypes(rule *Rule, known typeNames) (list []Finding) {
 			if matchesAny(pat, known.current) {
 				continue
 			}
-			finding := Finding{Severity: SeverityWarning, Check: "type", File: part.File, Line: part.Line,
-				ID: rule.ID, Title: rule.Title}
+			finding := found(p, SeverityWarning, part.Line, "")
+			finding.File = part.File
 			name := pat.String()
 			switch {
 			case matchesAny(pat, known.retired):

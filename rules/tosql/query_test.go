@@ -1,4 +1,4 @@
-package rules_test
+package tosql_test
 
 import (
 	"strings"
@@ -9,9 +9,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/tosql"
 )
 
-const sqlRules = `title: Failed login
+const queryRules = `title: Failed login
 id: failed
 detection:
   s: {type: [fp, fu]}
@@ -71,9 +72,9 @@ level: low
 x-tenantwatch-correlation: {type: event_ratio, rules: login, among: [login, failed], min: 3, group-by: [who], aliases: {who: {login: ip}}, timespan: 1h, condition: {gte: 0.5}}
 `
 
-func sqlOf(t *testing.T, id string, q rules.SQLQuery) (string, error) {
+func queryOf(t *testing.T, id string, q tosql.Range) (string, error) {
 	t.Helper()
-	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(sqlRules)}})
+	set, report := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(queryRules)}})
 	for _, d := range report.Documents {
 		if d.Status == rules.StatusRefused {
 			t.Fatal(d.Reason)
@@ -81,18 +82,18 @@ func sqlOf(t *testing.T, id string, q rules.SQLQuery) (string, error) {
 	}
 	for _, r := range set.Rules() {
 		if r.ID == id {
-			return set.SQL(r, q)
+			return tosql.Query(set, r, q)
 		}
 	}
 	t.Fatalf("no rule %s", id)
 	return "", nil
 }
 
-// TestSQL shows what is printed; that ClickHouse takes it, and what it finds, is
+// TestQuery shows what is printed; that ClickHouse takes it, and what it finds, is
 // tested in package history.
-func TestSQL(t *testing.T) {
-	day := rules.SQLQuery{Since: rules.SQLTime{Ago: 24 * time.Hour}}
-	got, err := sqlOf(t, "plain", rules.SQLQuery{Tenant: "o'hare", Since: rules.SQLTime{At: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)}, Until: rules.SQLTime{Ago: 90 * time.Minute}})
+func TestQuery(t *testing.T) {
+	day := tosql.Range{Since: tosql.Time{Ago: 24 * time.Hour}}
+	got, err := queryOf(t, "plain", tosql.Range{Tenant: "o'hare", Since: tosql.Time{At: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)}, Until: tosql.Time{Ago: 90 * time.Minute}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ ORDER BY date, log_id
 		t.Errorf("-want +got\n%s", diff)
 	}
 
-	if got, err = sqlOf(t, "into", day); err != nil {
+	if got, err = queryOf(t, "into", day); err != nil {
 		t.Fatal(err)
 	}
 	_, chain, _ := strings.Cut(got, "  -- the events that matter")
@@ -166,7 +167,7 @@ ORDER BY at, log_id
 		t.Errorf("-want +got\n%s", diff)
 	}
 
-	if got, err = sqlOf(t, "odd", day); err != nil {
+	if got, err = queryOf(t, "odd", day); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -183,12 +184,12 @@ ORDER BY at, log_id
 	}
 }
 
-func TestSQLRefuses(t *testing.T) {
+func TestRefuses(t *testing.T) {
 	for id, want := range map[string]string{
 		"backtracks": "r.yml:43: Backtracks: the regular expression a(?!b): RE2 does not support it, and ClickHouse has no other engine",
 		"counts":     "r.yml:50: Counts it: r.yml:43: Backtracks: the regular expression a(?!b): RE2 does not support it, and ClickHouse has no other engine",
 	} {
-		got, err := sqlOf(t, id, rules.SQLQuery{})
+		got, err := queryOf(t, id, tosql.Range{})
 		if err == nil || err.Error() != want || got != "" {
 			t.Errorf("%s: got %q, %v\nwant %s", id, got, err, want)
 		}

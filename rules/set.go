@@ -8,6 +8,28 @@ import (
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
 
+// Set is a compiled set of rules. It is immutable and safe for concurrent use.
+type Set struct {
+	rules   []*Rule
+	program *expr.Program // of the rules' conditions; correlations have none
+}
+
+// newSet returns the set of some rules, whose conditions are compiled by compile.
+func newSet(rules []*Rule, compile func(conditions []*expr.Tree, extra [][]expr.Field) *expr.Program) *Set {
+	conditions := make([]*expr.Tree, len(rules))
+	for i, rule := range rules {
+		conditions[i] = rule.Match
+	}
+	return &Set{rules: rules, program: compile(conditions, extraFields(rules))}
+}
+
+// Rules returns the rules that can be evaluated. Other parts of a Set refer to a rule by its index here.
+func (s *Set) Rules() []*Rule { return s.rules }
+
+// Matcher returns a new Matcher of the detections. Its indexes are those of Rules; a correlation
+// matches no event by itself.
+func (s *Set) Matcher() *expr.Matcher { return s.program.Matcher() }
+
 // Select returns a Set with the alerting rules for which keep returns true and the rules that
 // they count. Rules that are only counted no longer alert on their own. A Matcher of the
 // new Set reads only the fields that its rules need.

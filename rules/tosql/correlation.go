@@ -1,4 +1,4 @@
-package rules
+package tosql
 
 import (
 	"cmp"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 )
@@ -22,13 +23,13 @@ import (
 // places are divided by the timespan and every frame has length 1. The timespan is reduced by half
 // a millisecond: a window (t - d, t] starts after every event at t - d and has all later ones.
 const (
-	sqlTies = 1024 // parts of a millisecond
-	maxTie  = 255  // so that the events of one time are close together
+	ties   = 1024 // parts of a millisecond
+	maxTie = 255  // so that the events of one time are close together
 )
 
-// sqlChain is the SQL of a correlation and of everything that it counts.
-type sqlChain struct {
-	*sqlBuilder
+// chain is the SQL of a correlation and of everything that it counts.
+type chain struct {
+	*builder
 	detections []int // as indexes into Set.Rules
 	// flags has, by detection, the column of matched that says whether it matches. It is empty
 	// if there is only one detection.
@@ -40,13 +41,13 @@ type sqlChain struct {
 }
 
 // correlation returns the query for the events at which a correlation's condition holds.
-func (b *sqlBuilder) correlation(rule *Rule) (string, error) {
-	chain := &sqlChain{sqlBuilder: b, flags: map[int]string{}, columns: map[string]string{}, held: map[int]string{}}
-	chain.collect(rule)
-	if err := chain.matched(b.set.Span(rule) + slackOf(b.set, rule)); err != nil {
+func (b *builder) correlation(rule *rules.Rule) (string, error) {
+	all := &chain{builder: b, flags: map[int]string{}, columns: map[string]string{}, held: map[int]string{}}
+	all.collect(rule)
+	if err := all.matched(b.set.Span(rule) + slackOf(b.set, rule)); err != nil {
 		return "", err
 	}
-	name, holds, err := chain.evaluated(rule)
+	name, holds, err := all.evaluated(rule)
 	if err != nil {
 		return "", err
 	}
@@ -66,7 +67,7 @@ func (b *sqlBuilder) correlation(rule *Rule) (string, error) {
 			alias = "group_" + alias
 		}
 		names = append(names, alias)
-		columns = append(columns, fmt.Sprintf("key%d AS %s", i+1, sqlName(alias)))
+		columns = append(columns, fmt.Sprintf("key%d AS %s", i+1, columnName(alias)))
 	}
 
 	distinct := ""
@@ -74,18 +75,18 @@ func (b *sqlBuilder) correlation(rule *Rule) (string, error) {
 		distinct = "DISTINCT " // there is one row for each of an event's values
 	}
 
-	return b.with(chain.subqueries...) + "SELECT " + distinct + strings.Join(columns, ", ") + ", value" +
-		"\nFROM " + name + "\nWHERE at > " + b.query.Since.sql() + " AND " + holds + "\nORDER BY at, log_id\n", nil
+	return b.with(all.subqueries...) + "SELECT " + distinct + strings.Join(columns, ", ") + ", value" +
+		"\nFROM " + name + "\nWHERE at > " + b.within.Since.sql() + " AND " + holds + "\nORDER BY at, log_id\n", nil
 }
 
 // slackOf returns how much must be read in addition to the spans of a rule.
-func slackOf(set *Set, rule *Rule) (slack time.Duration) {
+func slackOf(set *rules.Set, rule *rules.Rule) (slack time.Duration) {
 	if rule.Correlation == nil {
 		return 0
 	}
 
 	for _, source := range rule.Correlation.Sources {
-		slack = max(slack, slackOf(set, set.rules[source.Rule]))
+		slack = max(slack, slackOf(set, set.Rules()[source.Rule]))
 	}
 
 	// What is compared with other days depends on how long the engine keeps them.
@@ -96,15 +97,15 @@ func slackOf(set *Set, rule *Rule) (slack time.Duration) {
 }
 
 // keepOf returns how long the engine keeps a group because its alert may still be firing.
-func keepOf(r *Rule) time.Duration {
-	if r.Alert != nil && r.Alert.Class == ClassCondition {
+func keepOf(r *rules.Rule) time.Duration {
+	if r.Alert != nil && r.Alert.Class == rules.ClassCondition {
 		return r.Alert.KeepFiringFor
 	}
 	return 0
 }
 
 // collect finds the detections and fields that a correlation needs, and everything that it counts.
-func (c *sqlChain) collect(rule *Rule) {
+func (c *chain) collect(rule *rules.Rule) {
 	addDetection := func(i int) {
 		if !slices.Contains(c.detections, i) {
 			c.detections = append(c.detections, i)
@@ -112,7 +113,7 @@ func (c *sqlChain) collect(rule *Rule) {
 	}
 
 	for _, source := range rule.Correlation.Sources {
-		if inner := c.set.rules[source.Rule]; inner.Correlation != nil {
+		if inner := c.set.Rules()[source.Rule]; inner.Correlation != nil {
 			c.collect(inner)
 		} else {
 			addDetection(source.Rule)
@@ -131,14 +132,14 @@ func (c *sqlChain) collect(rule *Rule) {
 }
 
 // matched adds the subquery for the events that any of the detections match.
-func (c *sqlChain) matched(lookback time.Duration) error {
+func (c *chain) matched(lookback time.Duration) error {
 	columns := []string{"tenant", "date AS at", "log_id", fmt.Sprintf("toUnixTimestamp64Milli(date) + "+
-		"least(row_number() OVER (PARTITION BY tenant, date ORDER BY log_id), %d) / %d AS place", maxTie, sqlTies)}
+		"least(row_number() OVER (PARTITION BY tenant, date ORDER BY log_id), %d) / %d AS place", maxTie, ties)}
 
 	// With several detections, a column for each says whether it matches.
 	var matches []string
 	for _, i := range c.detections {
-		rule := c.set.rules[i]
+		rule := c.set.Rules()[i]
 		condition, err := c.condition(rule.Match, "        ")
 		if err != nil {
 			return fmt.Errorf("%s:%d: %s: %w", rule.File, rule.Line, rule.Title, err)
@@ -163,7 +164,7 @@ func (c *sqlChain) matched(lookback time.Duration) error {
 	c.subqueries = append(c.subqueries, "  -- the events that matter; "+
 		"place orders them by date and, at the same time, by log_id\n"+
 		"  matched AS (\n    SELECT "+strings.Join(columns, ",\n      ")+"\n    FROM events\n    WHERE "+
-		c.where("      ", c.query.Since.before(lookback))+"\n      AND "+eitherOf(matches)+"\n  )")
+		c.where("      ", c.within.Since.before(lookback))+"\n      AND "+eitherOf(matches)+"\n  )")
 	return nil
 }
 
@@ -176,8 +177,8 @@ func eitherOf(list []string) string {
 }
 
 // source returns the condition that an event of matched is one of a rule.
-func (c *sqlChain) source(rule int) (string, error) {
-	counted := c.set.rules[rule]
+func (c *chain) source(rule int) (string, error) {
+	counted := c.set.Rules()[rule]
 	if counted.Correlation == nil {
 		return cmp.Or(c.flags[rule], "true"), nil
 	}
@@ -194,7 +195,7 @@ func (c *sqlChain) source(rule int) (string, error) {
 // evaluated adds the two subqueries of a correlation: the events that it counts with their
 // groups, and its value at each of them. It returns the name of the second one and the
 // condition on its columns.
-func (c *sqlChain) evaluated(rule *Rule) (name, holds string, err error) {
+func (c *chain) evaluated(rule *rules.Rule) (name, holds string, err error) {
 	title := "of_" + cmp.Or(rule.Name, rule.Title)
 	counted, err := c.counted(rule.Correlation)
 	if err != nil {
@@ -202,7 +203,7 @@ func (c *sqlChain) evaluated(rule *Rule) (name, holds string, err error) {
 	}
 	hits := c.named("", title, "_counted")
 	c.subqueries = append(c.subqueries, fmt.Sprintf("  -- the events counted for: %s\n  %s AS (\n%s\n  )",
-		sqlComment(rule.Title), hits, counted))
+		oneLine(rule.Title), hits, counted))
 
 	groupBy := "PARTITION BY tenant"
 	for i := range rule.Correlation.Sources[0].GroupBy {
@@ -234,7 +235,7 @@ func (c *sqlChain) evaluated(rule *Rule) (name, holds string, err error) {
 
 // counted returns the query for the events that a correlation counts, once for each of
 // their groups.
-func (c *sqlChain) counted(corr *Correlation) (string, error) {
+func (c *chain) counted(corr *rules.Correlation) (string, error) {
 	// The condition of each source.
 	var isSource []string
 	for _, source := range corr.Sources {
@@ -302,7 +303,7 @@ func (c *sqlChain) counted(corr *Correlation) (string, error) {
 // valuesOf returns lists of the values that a correlation uses, made from lists of texts; nil if
 // it only counts events. The expressions differ from those of the group's keys, since
 // ClickHouse joins equal arrays as one.
-func (c *sqlChain) valuesOf(corr *Correlation, texts []string) (lists []string) {
+func (c *chain) valuesOf(corr *rules.Correlation, texts []string) (lists []string) {
 	switch corr.Type.Traits().Value {
 	case correlation.ValueHash:
 		for _, list := range texts {
@@ -329,7 +330,7 @@ func joinedArrays(lists []string) string {
 
 // countedApart is counted for sources whose fields differ: an event may be in several groups, and
 // in each of them with other values.
-func (c *sqlChain) countedApart(corr *Correlation, isSource []string) string {
+func (c *chain) countedApart(corr *rules.Correlation, isSource []string) string {
 	// A tuple for each source: its number, or 0 if the event is not of it, and its fields.
 	var tuples []string
 	for i, source := range corr.Sources {

@@ -1,4 +1,4 @@
-package rules_test
+package lint_test
 
 import (
 	"fmt"
@@ -7,19 +7,32 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
+	"github.com/tenantwatch/tenantwatch/rules/lint"
 )
+
+const (
+	catalogDir = "../../../shared/data/auth0-detections" // Auth0's detection catalog, unchanged, beside the repository
+	mannerDir  = "../testdata/catalog"                   // rules in its manner
+)
+
+// catalogVars sets what the catalog asks its reader for.
+var catalogVars = rules.Vars{
+	"global_client_id": {"dashboard"}, "api_explorer_client_id": {"explorer"}, "your-tenant-url": {"t.auth0.com"},
+	"your-tenant-domain": {"t.eu.auth0.com"}, "trusted-client_id-1": {"trusted1"}, "trusted-client_id-2": {"trusted2"},
+}
+
+func file(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
 
 // linted are the findings of one rule file, a line each.
 func linted(t *testing.T, files fstest.MapFS) []string {
 	t.Helper()
 	var got []string
-	for _, f := range (rules.Settings{}).Lint(files) {
+	for _, f := range lint.Run(rules.Settings{}, files) {
 		got = append(got, fmt.Sprintf("%s %s %s:%d %s: %s", f.Severity, f.Check, f.File, f.Line, f.ID, f.Text))
 	}
 	return got
@@ -147,8 +160,8 @@ detection:
 	} {
 		text := "title: c\nid: c\ncorrelation:\n  type: event_count\n  " + tt.correlation + "\n"
 		files := fstest.MapFS{"a.yml": file(all.String()), "c.yml": file(text), "c.test.yml": file("[]")}
-		var got []rules.Finding
-		for _, f := range (rules.Settings{}).Lint(files) {
+		var got []lint.Finding
+		for _, f := range lint.Run(rules.Settings{}, files) {
 			if f.Check == "cap" {
 				got = append(got, f)
 			}
@@ -164,7 +177,7 @@ detection:
 		}
 		valued := strings.Replace(strings.Replace(text, "event_count", "value_count", 1), "condition: {", "condition: {field: client_id, ", 1)
 		files["c.yml"] = file(valued)
-		if !slices.ContainsFunc((rules.Settings{}).Lint(files), func(f rules.Finding) bool { return f.Check == "cap" && f.Text == got[0].Text }) {
+		if !slices.ContainsFunc(lint.Run(rules.Settings{}, files), func(f lint.Finding) bool { return f.Check == "cap" && f.Text == got[0].Text }) {
 			t.Errorf("%s is not found", valued)
 		}
 	}
@@ -172,54 +185,34 @@ detection:
 	// What an overlay sets is found in the overlay; a chain has the cap of its events.
 	files := fstest.MapFS{"a.yml": file(fmt.Sprintf(detections, "sms", "type: gd_send_sms")),
 		"x.overlay.yml": file("rules:\n  sms:\n    correlation:\n      type: event_count\n      group-by: [user_id]\n      timespan: 1h\n      condition: {gte: 11}\n")}
-	if got := (rules.Settings{}).Lint(files); !slices.ContainsFunc(got, func(f rules.Finding) bool {
-		return f.Severity == rules.SeverityError && f.Check == "cap" && f.File == "x.overlay.yml" && f.Line == 7 && f.ID == "sms#1"
+	if got := lint.Run(rules.Settings{}, files); !slices.ContainsFunc(got, func(f lint.Finding) bool {
+		return f.Severity == lint.SeverityError && f.Check == "cap" && f.File == "x.overlay.yml" && f.Line == 7 && f.ID == "sms#1"
 	}) {
 		t.Errorf("%+v", got)
 	}
 	files = fstest.MapFS{"a.yml": file(fmt.Sprintf(detections, "sms", "type: gd_send_sms") + "title: in\nid: in\nname: in\ncorrelation: {type: event_count, rules: [sms], group-by: [ip], timespan: 1h, condition: {gte: 2}}\n" +
 		"---\ntitle: out\nid: out\ncorrelation:\n  type: event_count\n  rules: [in]\n  group-by: [user_id]\n  timespan: 1h\n  condition: {gte: 11}\n")}
-	if got := (rules.Settings{}).Lint(files); !slices.ContainsFunc(got, func(f rules.Finding) bool {
-		return f.Severity == rules.SeverityError && f.Check == "cap" && f.ID == "out"
+	if got := lint.Run(rules.Settings{}, files); !slices.ContainsFunc(got, func(f lint.Finding) bool {
+		return f.Severity == lint.SeverityError && f.Check == "cap" && f.ID == "out"
 	}) {
 		t.Errorf("%+v", got)
-	}
-}
-
-// TestCapTable holds the table itself to what can be said of it.
-func TestCapTable(t *testing.T) {
-	for _, c := range rules.Caps() {
-		if c.Name == "" || c.Source == "" || len(c.Types) == 0 || c.Burst < 1 || c.Every <= 0 {
-			t.Errorf("%+v", c)
-		}
-		if c.Max(time.Nanosecond) != c.Burst || c.Max(c.Every) != c.Burst || c.Max(c.Every+1) != c.Burst+1 || c.Max(3*c.Every) != c.Burst+2 {
-			t.Errorf("%s: %d, %d, %d", c.Name, c.Max(1), c.Max(c.Every), c.Max(3*c.Every))
-		}
-		for _, typ := range c.Types {
-			text := "title: t\nid: a\ndetection:\n  s: {type: " + typ + "}\n  condition: s\n"
-			for _, f := range (rules.Settings{}).Lint(source(text)) {
-				if f.Check == "type" {
-					t.Errorf("%s: %+v", c.Name, f)
-				}
-			}
-		}
 	}
 }
 
 // TestLintShipped finds nothing wrong with what we ship, nor with the catalog as we
 // have tuned it.
 func TestLintShipped(t *testing.T) {
-	for _, f := range (rules.Settings{}).Lint(builtin.FS()) {
-		if f.Severity != rules.SeverityInfo || f.Check != "type" {
+	for _, f := range lint.Run(rules.Settings{}, builtin.FS()) {
+		if f.Severity != lint.SeverityInfo || f.Check != "type" {
 			t.Errorf("%+v", f)
 		}
 	}
 	if _, err := os.Stat(catalogDir); err != nil {
 		t.Skipf("not proven: that there are no errors in Auth0's catalog itself; rules in its manner are tested (TestMannerLint): %v", err)
 	}
-	for _, list := range [][]rules.Finding{rules.Settings{Vars: catalogVars}.Lint(os.DirFS(catalogDir)), rules.Settings{Vars: catalogVars}.Lint(builtin.FS(), os.DirFS(catalogDir))} {
+	for _, list := range [][]lint.Finding{lint.Run(rules.Settings{Vars: catalogVars}, os.DirFS(catalogDir)), lint.Run(rules.Settings{Vars: catalogVars}, builtin.FS(), os.DirFS(catalogDir))} {
 		for _, f := range list {
-			if f.Severity == rules.SeverityError {
+			if f.Severity == lint.SeverityError {
 				t.Errorf("%+v", f)
 			}
 		}
@@ -228,7 +221,18 @@ func TestLintShipped(t *testing.T) {
 
 // TestSeverities orders them.
 func TestSeverities(t *testing.T) {
-	if !rules.SeverityError.AtLeast(rules.SeverityWarning) || !rules.SeverityWarning.AtLeast(rules.SeverityWarning) || rules.SeverityInfo.AtLeast(rules.SeverityWarning) || rules.SeverityWarning.AtLeast(rules.SeverityError) {
+	if !lint.SeverityError.AtLeast(lint.SeverityWarning) || !lint.SeverityWarning.AtLeast(lint.SeverityWarning) || lint.SeverityInfo.AtLeast(lint.SeverityWarning) || lint.SeverityWarning.AtLeast(lint.SeverityError) {
 		t.Error("severities are out of order")
+	}
+}
+
+// TestMannerLint finds nothing worse than warnings, as they are and as our overlay tunes
+// them.
+func TestMannerLint(t *testing.T) {
+	settings := rules.Settings{Vars: catalogVars}
+	for _, f := range append(lint.Run(settings, os.DirFS(mannerDir)), lint.Run(settings, builtin.FS(), os.DirFS(mannerDir))...) {
+		if f.Severity == lint.SeverityError {
+			t.Errorf("%+v", f)
+		}
 	}
 }
