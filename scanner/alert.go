@@ -33,11 +33,11 @@ func (e *Engine) fireOrEscalate(g *group, value float64, end int, fires bool) {
 	case !g.open:
 		e.openAlert(g)
 		g.level, g.starts, g.updated = level, at, at
-		e.emit(g, schema.Firing, value, end)
+		e.emit(g, schema.StateFiring, value, end)
 		e.schedule(g)
 	case level > g.level:
 		g.level, g.updated = level, max(g.updated, at)
-		e.emit(g, schema.Firing, value, end)
+		e.emit(g, schema.StateFiring, value, end)
 	default:
 		g.updated = max(g.updated, at)
 	}
@@ -125,7 +125,7 @@ func (e *Engine) expireAlert(c *clock, g *group) {
 	default:
 		e.closeAlert(g)
 		g.updated = at
-		e.emit(g, schema.Resolved, g.rule.valueAt(g.window, at), len(g.window)-1)
+		e.emit(g, schema.StateResolved, g.rule.valueAt(g.window, at), len(g.window)-1)
 	}
 }
 
@@ -152,7 +152,7 @@ func (e *Engine) emit(g *group, state schema.AlertState, count float64, end int)
 		Prevention:  rule.Prevention,
 	}
 	slices.SortFunc(alert.Group, func(x, y schema.GroupValue) int { return strings.Compare(x.Field, y.Field) })
-	if state == schema.Resolved {
+	if state == schema.StateResolved {
 		alert.ResolvedAt = alert.UpdatedAt
 	}
 
@@ -182,9 +182,9 @@ func (g *group) sampleIDs(end, n int) []string {
 func summary(r *rules.Rule, a *schema.Alert) string {
 	window := schema.ShortDuration(time.Duration(a.Window))
 	switch {
-	case a.State == schema.Resolved && a.Window == 0:
+	case a.State == schema.StateResolved && a.Window == 0:
 		return "over"
-	case a.State == schema.Resolved:
+	case a.State == schema.StateResolved:
 		return fmt.Sprintf("over, %s in the last %s", correlation.Number(a.Count), window)
 	case r.Alert.Summary == "":
 		return plainSummary(r, a, window)

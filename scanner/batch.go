@@ -68,7 +68,7 @@ func (b *Batch) Alerts() []schema.Alert {
 	var list []schema.Alert
 	for i := range b.hits {
 		for _, alert := range b.engine.ObserveHit(&b.hits[i]) {
-			if alert.State == schema.Firing {
+			if alert.State == schema.StateFiring {
 				list = append(list, alert)
 			}
 		}

@@ -49,7 +49,7 @@ func simulated(tb testing.TB) []schema.Record {
 	for i, id := range tenant.IDs() {
 		raw, _ := tenant.Event(id)
 		stored, _ := schema.IDTime(id)
-		e := schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: stored.Add(time.Second), Raw: raw}
+		e := schema.Event{Tenant: "acme", Source: schema.SourceTail, FetchedAt: stored.Add(time.Second), Raw: raw}
 		if err := e.Identify(); err != nil {
 			tb.Fatal(err)
 		}

@@ -37,7 +37,7 @@ func (e *Engine) eventTime(ev *schema.Event) int64 {
 
 // clockOf returns the clock of an event.
 func (e *Engine) clockOf(ev *schema.Event) *clock {
-	return e.clock(ev.Tenant, ev.Source == schema.Self || ev.Source == schema.Probe)
+	return e.clock(ev.Tenant, ev.Source == schema.SourceSelf || ev.Source == schema.SourceProbe)
 }
 
 func (e *Engine) clock(tenant string, own bool) *clock {

@@ -56,7 +56,7 @@ func TestCorrelationsAgree(t *testing.T) {
 		}
 		for _, a := range scannertest.Scan(NewEngine(set, Config{}), raw) {
 			c := byID[a.RuleID]
-			if c == nil || a.State != schema.Firing {
+			if c == nil || a.State != schema.StateFiring {
 				continue
 			}
 			var key []string

@@ -117,7 +117,7 @@ func (e *Engine) Observe(ev *schema.Event) []schema.Alert {
 	if at > clock.now {
 		clock.now = at
 		e.expire(clock)
-	} else if clock.now-at > e.cfg.Lateness.Microseconds() && ev.Source != schema.Backfill {
+	} else if clock.now-at > e.cfg.Lateness.Microseconds() && ev.Source != schema.SourceBackfill {
 		e.late++
 	}
 	if !counts {
@@ -172,7 +172,7 @@ func (e *Engine) touch(f feed) {
 // event is not counted if it is too old to share a window with one that may fire.
 func (e *Engine) admits(ev *schema.Event, at int64) (counts, fires bool) {
 	age, maxAge := ev.FetchedAt.UnixMicro()-at, e.cfg.MaxAge.Microseconds()
-	return age <= e.horizon+maxAge, ev.Source != schema.Backfill && age <= maxAge
+	return age <= e.horizon+maxAge, ev.Source != schema.SourceBackfill && age <= maxAge
 }
 
 // Advance moves a tenant's event time forward and returns the alerts that end by it.

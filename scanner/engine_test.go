@@ -88,18 +88,18 @@ func TestAlertsAreConsistent(t *testing.T) {
 			before, was := open[a.Fingerprint]
 			event := scannertest.RuleOf(set, a.RuleID).Alert.Class == rules.ClassEvent
 			switch {
-			case a.State == schema.Firing && was && !event:
+			case a.State == schema.StateFiring && was && !event:
 				if !a.StartsAt.Equal(before.StartsAt) || rules.CompareLevels(a.Level, before.Level) <= 0 {
 					t.Fatalf("%s fired again without a rise: %v after %v", a.Title, a, before)
 				}
-			case a.State == schema.Resolved && (!was || !a.StartsAt.Equal(before.StartsAt) || a.ResolvedAt.Before(before.UpdatedAt)):
+			case a.State == schema.StateResolved && (!was || !a.StartsAt.Equal(before.StartsAt) || a.ResolvedAt.Before(before.UpdatedAt)):
 				t.Fatalf("%s resolved, but %v", a.Title, before)
 			}
-			if a.State == schema.Firing && (a.Count < a.Threshold || len(a.LogIDs) == 0 || a.Query == "" || a.Summary == "") {
+			if a.State == schema.StateFiring && (a.Count < a.Threshold || len(a.LogIDs) == 0 || a.Query == "" || a.Summary == "") {
 				t.Fatalf("%s says too little: %+v", a.Title, a)
 			}
 			open[a.Fingerprint] = a
-			if a.State == schema.Resolved {
+			if a.State == schema.StateResolved {
 				delete(open, a.Fingerprint)
 			}
 		}
@@ -122,7 +122,7 @@ func attack(t *testing.T, n int, change func(*schema.Event)) []schema.Event {
 func TestOldEventsDoNotPage(t *testing.T) {
 	set := scannertest.Builtin(t)
 	for name, change := range map[string]func(*schema.Event){
-		"backfill": func(e *schema.Event) { e.Source = schema.Backfill },
+		"backfill": func(e *schema.Event) { e.Source = schema.SourceBackfill },
 		"late":     func(e *schema.Event) { e.FetchedAt = e.FetchedAt.Add(3 * time.Hour) },
 	} {
 		if got := scannertest.Scan(NewEngine(set, Config{}), attack(t, 60, change)); len(got) > 0 {
@@ -131,7 +131,7 @@ func TestOldEventsDoNotPage(t *testing.T) {
 	}
 	events := attack(t, 20, func(*schema.Event) {})
 	for i := range 19 {
-		events[i].Source = schema.Backfill
+		events[i].Source = schema.SourceBackfill
 	}
 	if got := scannertest.Scan(NewEngine(set, Config{}), events); len(got) != 1 || got[0].Count != 20 {
 		t.Errorf("19 from before and one now: %+v", got)
@@ -150,7 +150,7 @@ func TestBrokenDatesMoveNoClock(t *testing.T) {
 		events = slices.Insert(events, 25+i, e)
 	}
 	got := scannertest.Scan(NewEngine(set, Config{}), events)
-	if len(got) != 1 || got[0].State != schema.Firing || got[0].UpdatedAt != scannertest.Start.Add(19*time.Second) {
+	if len(got) != 1 || got[0].State != schema.StateFiring || got[0].UpdatedAt != scannertest.Start.Add(19*time.Second) {
 		t.Errorf("alerts: %+v", got)
 	}
 }
@@ -179,7 +179,7 @@ func TestTenantsAreApart(t *testing.T) {
 		t.Errorf("another tenant's time ended an alert: %+v", got)
 	}
 	later.Tenant = "third"
-	if got := engine.Observe(&later); len(got) != 1 || got[0].State != schema.Resolved {
+	if got := engine.Observe(&later); len(got) != 1 || got[0].State != schema.StateResolved {
 		t.Errorf("its own time did not end it: %+v", got)
 	}
 }
@@ -253,7 +253,7 @@ func TestOwnEventsEndNothing(t *testing.T) {
 	e := NewEngine(set, Config{})
 	own := func(at time.Duration, n int, typ string) schema.Event {
 		ev := scannertest.Event(t, scannertest.Start.Add(at), n, map[string]any{"type": typ})
-		ev.Source = schema.Self
+		ev.Source = schema.SourceSelf
 		return ev
 	}
 	var got []string

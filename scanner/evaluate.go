@@ -169,7 +169,7 @@ func (e *Engine) evaluateLast(g *group, fires bool) {
 	}
 	e.closeAlert(g)
 	g.updated = g.window[end].At
-	e.emit(g, schema.Resolved, count, end)
+	e.emit(g, schema.StateResolved, count, end)
 }
 
 // notifyEvaluated calls Config.Evaluated with a value that is compared with a

@@ -106,7 +106,7 @@ func TestForgettingIsTold(t *testing.T) {
 	var told []string
 	for _, a := range got {
 		title := a.Group[1].Value
-		if a.Tenant != "acme" || a.Level != "medium" || scannertest.RuleOf(set, a.Group[0].Value).Title != title || a.State == schema.Firing && !strings.Contains(a.Summary, title) {
+		if a.Tenant != "acme" || a.Level != "medium" || scannertest.RuleOf(set, a.Group[0].Value).Title != title || a.State == schema.StateFiring && !strings.Contains(a.Summary, title) {
 			t.Errorf("%+v", a)
 		}
 		told = append(told, string(a.State))
@@ -137,7 +137,7 @@ func TestGroupsFitMemory(t *testing.T) {
 	for i := range 50_000 { // two groups each
 		for range 1 + i%4 {
 			at := scannertest.Start.Add(time.Duration(n) * 20 * time.Millisecond)
-			e := schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: at, LogID: fmt.Sprintf("900%053d", n), Date: at,
+			e := schema.Event{Tenant: "acme", Source: schema.SourceTail, FetchedAt: at, LogID: fmt.Sprintf("900%053d", n), Date: at,
 				Raw: fmt.Appendf(nil, `{"type":"hit","ip":"2001:db8:85a3::8a2e:370:%d","user_id":"auth0|%024d"}`, i, n)}
 			engine.Observe(&e)
 			n++

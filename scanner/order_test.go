@@ -87,7 +87,7 @@ func late(r *rand.Rand, events []schema.Event, lateness time.Duration) []schema.
 func told(list []schema.Alert) []schema.Alert {
 	list = slices.Clone(list)
 	for i := range list {
-		if list[i].State == schema.Resolved {
+		if list[i].State == schema.StateResolved {
 			list[i].LogIDs, list[i].Query = nil, ""
 		}
 	}

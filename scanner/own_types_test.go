@@ -36,7 +36,7 @@ func firings(t *testing.T, document string, events []schema.Event) []string {
 	}
 	var got []string
 	for _, a := range scannertest.Scan(NewEngine(set, Config{MaxAge: 1000 * time.Hour}), events) {
-		if a.State == schema.Firing && a.RuleID == "r" {
+		if a.State == schema.StateFiring && a.RuleID == "r" {
 			got = append(got, fmt.Sprintf("%s %.3f", a.StartsAt.Sub(scannertest.Start), a.Count))
 		}
 	}

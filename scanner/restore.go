@@ -24,7 +24,7 @@ func (e *Engine) Restore(a *schema.Alert) {
 
 	// An end that the replay has passed is in the past: the alert is over.
 	g := state.groups[string(e.key)]
-	if a.State == schema.Resolved {
+	if a.State == schema.StateResolved {
 		end := a.ResolvedAt.UnixMicro()
 		if g == nil || !g.open || g.starts > end || g.clock.now >= end {
 			return

@@ -17,8 +17,8 @@ type AlertState string
 // The states of an alert. An alert of the event class fires once and closes
 // after a timeout; one of the condition class resolves when its condition has ended.
 const (
-	Firing   AlertState = "firing"
-	Resolved AlertState = "resolved"
+	StateFiring   AlertState = "firing"
+	StateResolved AlertState = "resolved"
 )
 
 // GroupValue is one field of the key by which an alert is grouped, such as
@@ -70,7 +70,7 @@ func ReadAlert(value []byte) (Alert, error) {
 	if err := json.Unmarshal(value, &alert); err != nil {
 		return alert, err
 	}
-	if alert.State != Firing && alert.State != Resolved || alert.Fingerprint == "" {
+	if alert.State != StateFiring && alert.State != StateResolved || alert.Fingerprint == "" {
 		return alert, fmt.Errorf("not an alert: fingerprint %q, state %q", alert.Fingerprint, alert.State)
 	}
 	return alert, nil

@@ -12,13 +12,13 @@ type Source string
 
 // The sources of an event, as the events topic's source header names them.
 const (
-	Tail     Source = "tail"     // the continuous pull
-	Backfill Source = "backfill" // the pull of the events from before the first start
-	Overlap  Source = "overlap"  // the second pull of recent events by the tail
-	Repair   Source = "repair"   // an audit's repair
-	Probe    Source = "probe"    // a probe's result
-	Stream   Source = "stream"   // Auth0's log stream
-	Self     Source = "self"     // an observation of tenantwatch itself
+	SourceTail     Source = "tail"     // the continuous pull
+	SourceBackfill Source = "backfill" // the pull of the events from before the first start
+	SourceOverlap  Source = "overlap"  // the second pull of recent events by the tail
+	SourceRepair   Source = "repair"   // an audit's repair
+	SourceProbe    Source = "probe"    // a probe's result
+	SourceStream   Source = "stream"   // Auth0's log stream
+	SourceSelf     Source = "self"     // an observation of tenantwatch itself
 )
 
 // OwnTypes is the prefix of the types of events that tenantwatch creates.
@@ -76,7 +76,7 @@ func NewOwnEvent(tenant, typ, description string, details any) Event {
 		panic(err) // details has texts, numbers and times only
 	}
 
-	return Event{Tenant: tenant, Source: Self, FetchedAt: date, LogID: logID, Type: typ, Date: date, Raw: raw}
+	return Event{Tenant: tenant, Source: SourceSelf, FetchedAt: date, LogID: logID, Type: typ, Date: date, Raw: raw}
 }
 
 // The header names of the events and deadletter topics.
@@ -122,7 +122,7 @@ func EventOf(r *Record) Event {
 		event.Tenant = string(r.Key)
 	}
 	if event.Source = Source(r.Header(headerSource)); event.Source == "" {
-		event.Source = Tail
+		event.Source = SourceTail
 	}
 
 	// A header that is not a time counts as missing.

@@ -81,7 +81,7 @@ func TestIDTime(t *testing.T) {
 }
 
 func TestEventRecord(t *testing.T) {
-	e := schema.Event{Tenant: "acme", Source: schema.Overlap, FetchedAt: time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC), Raw: []byte(`{"x":1}`)}
+	e := schema.Event{Tenant: "acme", Source: schema.SourceOverlap, FetchedAt: time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC), Raw: []byte(`{"x":1}`)}
 	r := e.Record()
 	if diff := cmp.Diff(e, schema.EventOf(&r)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)

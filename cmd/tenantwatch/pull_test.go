@@ -309,7 +309,7 @@ func testDeadLetterCommand(t *testing.T, kafka ...string) {
 	s.tenant.Inject(func(string, time.Time) []byte { return []byte(`{"type":"\u001b[31m"}`) })
 	p.waitFor("moving it to the deadletter topic", 0)
 	// Something that an older program could not store, and this one can.
-	mended := schema.NewDeadLetter(&schema.Event{Tenant: s.tenant.Config().Name, Source: schema.Tail, FetchedAt: time.Now(),
+	mended := schema.NewDeadLetter(&schema.Event{Tenant: s.tenant.Config().Name, Source: schema.SourceTail, FetchedAt: time.Now(),
 		Raw: []byte(`{"log_id":"mended","date":"2026-01-01T00:00:00.000Z","type":"s"}`)}, io.ErrUnexpectedEOF)
 	produce(t, m[1], topicsOf(environ).DeadLetter, mended.Record())
 
@@ -356,7 +356,7 @@ func testDeadLetterCommand(t *testing.T, kafka ...string) {
 	}
 	eventually(t, environ, "SELECT source, raw FROM events WHERE log_id = 'mended'", `repair,"`+strings.ReplaceAll(string(mended.Raw), `"`, `""`)+`"`)
 	again := waitForLetters(t, list, func(l []letter) bool { return len(l) == 1 && l[0].ID == all[0].ID })
-	if again[0].Source != string(schema.Repair) {
+	if again[0].Source != string(schema.SourceRepair) {
 		t.Errorf("%+v", again)
 	}
 	// Nobody runs.

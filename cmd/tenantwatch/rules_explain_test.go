@@ -193,17 +193,17 @@ func TestRulesExplainStored(t *testing.T) {
 			Raw: fmt.Appendf(nil, `{"log_id":%q,"date":%q,%s}`, id, at.Format("2006-01-02T15:04:05.000Z"), more)}
 	}
 	failed := func(id string, after time.Duration, more string) schema.Event {
-		return event("acme", id, after, time.Second, schema.Tail, `"type":"fp","user_name":"ada"`+more)
+		return event("acme", id, after, time.Second, schema.SourceTail, `"type":"fp","user_name":"ada"`+more)
 	}
 	const from = `,"ip":"203.0.113.7"`
 	store(t, conn, []schema.Event{
 		failed("f0", 0, from), failed("f1", time.Minute, from), failed("f1x", 70*time.Second, `,"ip":"198.51.100.9"`), failed("f1y", 80*time.Second, ""),
 		failed("f2", 2*time.Minute, `,"ip":["203.0.113.7","x"]`), // no plain text, but the same address
-		failed("f3", 3*time.Minute, from), event("acme", "in", 4*time.Minute, time.Second, schema.Tail, `"type":"s","user_name":"ada"`),
-		event("other", "f0", 0, time.Second, schema.Tail, `"type":"fp","ip":"192.0.2.1"`),
+		failed("f3", 3*time.Minute, from), event("acme", "in", 4*time.Minute, time.Second, schema.SourceTail, `"type":"s","user_name":"ada"`),
+		event("other", "f0", 0, time.Second, schema.SourceTail, `"type":"fp","ip":"192.0.2.1"`),
 		failed("g0", time.Hour, from), failed("g1", time.Hour+time.Minute, from),
-		event("acme", "g2", time.Hour+2*time.Minute, time.Second, schema.Backfill, `"type":"fp","ip":"203.0.113.7"`),
-		event("acme", "g3", time.Hour+3*time.Minute, 125*time.Minute, schema.Tail, `"type":"fp","ip":"203.0.113.7"`),
+		event("acme", "g2", time.Hour+2*time.Minute, time.Second, schema.SourceBackfill, `"type":"fp","ip":"203.0.113.7"`),
+		event("acme", "g3", time.Hour+3*time.Minute, 125*time.Minute, schema.SourceTail, `"type":"fp","ip":"203.0.113.7"`),
 		failed("h0", 2*time.Hour, from), failed("h1", 2*time.Hour+time.Minute, from), failed("h2", 2*time.Hour+2*time.Minute, from),
 	})
 	store(t, conn, []schema.Event{failed("f1", time.Minute, from)}) // once more

@@ -204,7 +204,7 @@ func fillTopic(b *testing.B, k *kafka.Client, topic, file string, events, tenant
 		if err := e.Identify(); err != nil {
 			b.Fatal(err)
 		}
-		e.Tenant, e.Source, e.FetchedAt = fmt.Sprintf("tenant%d", i%tenants), schema.Tail, time.Now()
+		e.Tenant, e.Source, e.FetchedAt = fmt.Sprintf("tenant%d", i%tenants), schema.SourceTail, time.Now()
 		records = append(records, e.Record())
 		_, _ = w.Write(raw)
 		_ = w.WriteByte('\n')

@@ -86,7 +86,7 @@ func TestArchive(t *testing.T) {
 				if months[m] == nil {
 					months[m] = write.NewBlock()
 				}
-				months[m].Add(&schema.Event{Tenant: tenant, Source: schema.Tail, FetchedAt: start}, &row)
+				months[m].Add(&schema.Event{Tenant: tenant, Source: schema.SourceTail, FetchedAt: start}, &row)
 			}
 			for _, block := range months {
 				if err := store.Insert(t.Context(), block); err != nil {
@@ -194,7 +194,7 @@ func TestArchive(t *testing.T) {
 		store := write.NewStore(opts)
 		defer store.Close()
 		block := write.NewBlock()
-		block.Add(&schema.Event{Tenant: "acme", Source: schema.Self, FetchedAt: start}, &row)
+		block.Add(&schema.Event{Tenant: "acme", Source: schema.SourceSelf, FetchedAt: start}, &row)
 		if err := store.Insert(t.Context(), block); err != nil {
 			t.Fatal(err)
 		}

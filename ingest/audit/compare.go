@@ -49,7 +49,7 @@ func (a *Auditor) comparePiece(
 	// If we stop here, the piece is audited again, and the repaired events are not counted as healed.
 	left := missing
 	if len(missing) > 0 && chain.Repair {
-		if left, err = a.produceMissing(ctx, schema.Repair, piece.events, missing); err != nil {
+		if left, err = a.produceMissing(ctx, schema.SourceRepair, piece.events, missing); err != nil {
 			return chain, err
 		}
 	}

@@ -22,7 +22,7 @@ func (a *Auditor) produceLate(ctx context.Context, events []schema.Event, left [
 	}
 
 	// Other events may have been inserted in the meantime, so compare all of them again.
-	if _, err := a.produceMissing(ctx, schema.Overlap, events, late); err != nil {
+	if _, err := a.produceMissing(ctx, schema.SourceOverlap, events, late); err != nil {
 		return nil, err
 	}
 	return a.missing(ctx, events, left)
@@ -60,7 +60,7 @@ func (a *Auditor) reportMissing(
 	text := fmt.Sprintf("%d events that Auth0 has were missing in ClickHouse; %d of them were recovered",
 		missing, details.Healed)
 	event := schema.NewOwnEvent(a.cfg.Tenant, schema.TypeAudit, text, details)
-	if err := a.pull.Events.Produce(ctx, schema.Self, []schema.Record{event.Record()}); err != nil {
+	if err := a.pull.Events.Produce(ctx, schema.SourceSelf, []schema.Record{event.Record()}); err != nil {
 		return fmt.Errorf("produce the event of an audit of tenant %s: %w", a.cfg.Tenant, err)
 	}
 	return nil

@@ -64,7 +64,7 @@ func (l *Letters) Retry(ctx context.Context, list []schema.DeadLetter) error {
 	var events, notes []schema.Record
 	for i := range list {
 		d := &list[i]
-		plain := schema.Event{Tenant: d.Tenant, Source: schema.Repair, FetchedAt: time.Now(), Raw: d.Raw}
+		plain := schema.Event{Tenant: d.Tenant, Source: schema.SourceRepair, FetchedAt: time.Now(), Raw: d.Raw}
 		event := plain
 		if event.Identify() != nil { // it may have set some fields before it failed
 			event = plain

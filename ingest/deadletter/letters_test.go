@@ -31,7 +31,7 @@ func TestLetters(t *testing.T) {
 	t.Cleanup(func() { _ = producer.Close() })
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	letter := func(raw string, after time.Duration) schema.DeadLetter {
-		event := schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: at.Add(after), Raw: []byte(raw)}
+		event := schema.Event{Tenant: "acme", Source: schema.SourceTail, FetchedAt: at.Add(after), Raw: []byte(raw)}
 		return schema.NewDeadLetter(&event, errors.New("no reason"))
 	}
 	produce := func(list ...schema.DeadLetter) {

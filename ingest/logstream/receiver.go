@@ -282,7 +282,7 @@ func recordsOf(body []byte, tenant string) ([]schema.Record, error) {
 		if event.Identify() != nil {
 			event = schema.Event{Raw: raw}
 		}
-		event.Tenant, event.Source, event.FetchedAt = tenant, schema.Stream, now
+		event.Tenant, event.Source, event.FetchedAt = tenant, schema.SourceStream, now
 		records = append(records, event.Record())
 	}
 	return records, nil

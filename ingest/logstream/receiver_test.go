@@ -101,7 +101,7 @@ func TestFormats(t *testing.T) {
 			for _, rec := range k.records {
 				e := schema.EventOf(&rec)
 				got = append(got, string(e.Raw))
-				if e.Tenant != "acme" || e.Source != schema.Stream || e.FetchedAt.IsZero() || string(rec.Key) != "acme" {
+				if e.Tenant != "acme" || e.Source != schema.SourceStream || e.FetchedAt.IsZero() || string(rec.Key) != "acme" {
 					t.Errorf("%+v", e)
 				}
 			}

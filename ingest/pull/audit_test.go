@@ -291,7 +291,7 @@ func TestAudit(t *testing.T) {
 				}
 				repeats := 0
 				for _, r := range w.events.all()[before:] {
-					if r.Header("source") == string(schema.Repair) {
+					if r.Header("source") == string(schema.SourceRepair) {
 						repeats++
 					}
 				}
@@ -348,7 +348,7 @@ func TestAuditOfTheLatest(t *testing.T) {
 					t.Errorf("failing: %s", p.Status().Failing)
 				}
 				stop()
-				if got := w.events.bySource(); got[schema.Repair] != 0 || got[schema.Overlap] != len(tt.late) {
+				if got := w.events.bySource(); got[schema.SourceRepair] != 0 || got[schema.SourceOverlap] != len(tt.late) {
 					t.Errorf("sources: %v", got)
 				}
 			})
@@ -501,7 +501,7 @@ func TestAuditRetention(t *testing.T) {
 			t.Errorf("of what was dropped: %+v", gone.Audit)
 		}
 		stop()
-		if got := w.events.bySource()[schema.Repair]; got != 0 {
+		if got := w.events.bySource()[schema.SourceRepair]; got != 0 {
 			t.Errorf("%d events came by repair", got)
 		}
 	})
@@ -556,7 +556,7 @@ func TestAuditBackground(t *testing.T) {
 		if sum := k.hours(t); len(sum) < 24 {
 			t.Errorf("%d hours are covered", len(sum))
 		}
-		if got := w.events.bySource()[schema.Repair]; got != 3 {
+		if got := w.events.bySource()[schema.SourceRepair]; got != 3 {
 			t.Errorf("%d events came by repair, want 3", got)
 		}
 	})

@@ -49,7 +49,7 @@ func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 			take = max(take/2, 1)
 		}
 		room = min(max(bytes, minRoom), bytesAhead)
-		p.count(schema.Backfill, len(records))
+		p.count(schema.SourceBackfill, len(records))
 
 		// If we stop here, the next start produces the page again.
 		saved, left := p.backfill.advance(s, next, len(records), len(events) == 0)
@@ -74,7 +74,7 @@ func (p *Puller) sliceRecords(s *slice, events []schema.Event) (records []schema
 		if event.LogID != "" && checkpoint.Higher(event.LogID, until) {
 			continue
 		}
-		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Backfill, now
+		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.SourceBackfill, now
 		p.recent.addPast(event.LogID, now)
 		records = append(records, event.Record())
 	}

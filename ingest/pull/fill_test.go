@@ -440,7 +440,7 @@ func TestFillIsNotLate(t *testing.T) {
 		time.Sleep(90 * time.Minute)
 		stop()
 		w.wantOnce(past, live, late)
-		if got := w.events.bySource()[schema.Overlap]; got > 1 || p.Overlap() != 10*time.Minute {
+		if got := w.events.bySource()[schema.SourceOverlap]; got > 1 || p.Overlap() != 10*time.Minute {
 			t.Errorf("%d events count as late, and the overlap is %s wide", got, p.Overlap())
 		}
 	})

@@ -87,7 +87,7 @@ func (p *Puller) recordGaps(ctx context.Context, list []gap) error {
 	if err := p.produce(ctx, records); err != nil {
 		return p.describe("produce the event of a gap", err)
 	}
-	p.count(schema.Self, len(records))
+	p.count(schema.SourceSelf, len(records))
 	return nil
 }
 

@@ -50,7 +50,7 @@ func TestOverlapWidens(t *testing.T) {
 				}
 				stop()
 				w.wantOnceUntil(live, late)
-				if got := w.events.bySource()[schema.Overlap]; got != len(late) {
+				if got := w.events.bySource()[schema.SourceOverlap]; got != len(late) {
 					t.Errorf("%d events came late, want %d", got, len(late))
 				}
 			})
@@ -122,7 +122,7 @@ func TestOverlapAfterAnOutage(t *testing.T) {
 				time.Sleep(7 * time.Hour)
 				stop()
 				w.wantOnce(live, late)
-				if got := w.events.bySource()[schema.Overlap]; got != 1 || p.Overlap() > 20*time.Minute {
+				if got := w.events.bySource()[schema.SourceOverlap]; got != 1 || p.Overlap() > 20*time.Minute {
 					t.Errorf("%d events came late, want 1; the overlap is %s", got, p.Overlap())
 				}
 			})
@@ -145,14 +145,14 @@ func TestOverlapOfTheNextLease(t *testing.T) {
 			t.Fatalf("the overlap is %s", got)
 		}
 		time.Sleep(time.Minute)
-		before := w.events.bySource()[schema.Overlap]
+		before := w.events.bySource()[schema.SourceOverlap]
 		stop = w.lead(p)
 		time.Sleep(5 * time.Minute)
-		owed := w.events.bySource()[schema.Overlap] // what the last lease had to look at comes again
+		owed := w.events.bySource()[schema.SourceOverlap] // what the last lease had to look at comes again
 		time.Sleep(time.Until(start.Add(4*time.Hour + 6*time.Minute + 1500*time.Millisecond)))
 		stop()
 		w.wantAll(live[:7381], late, later)
-		if got := w.events.bySource()[schema.Overlap]; got != owed || owed-before > 21*60 || p.Overlap() != 40*time.Minute {
+		if got := w.events.bySource()[schema.SourceOverlap]; got != owed || owed-before > 21*60 || p.Overlap() != 40*time.Minute {
 			t.Errorf("%d and then %d events came late, the overlap is %s", owed-before, got-owed, p.Overlap())
 		}
 	})
@@ -171,7 +171,7 @@ func TestOverlapStartsFresh(t *testing.T) {
 		p, stop := w.run(pull.Config{Backfill: 3 * time.Hour})
 		time.Sleep(2 * time.Hour)
 		stop()
-		if got := w.events.bySource()[schema.Overlap]; got > 2+302 || p.Overlap() > 40*time.Minute {
+		if got := w.events.bySource()[schema.SourceOverlap]; got > 2+302 || p.Overlap() > 40*time.Minute {
 			t.Errorf("%d events came late, want the two and what the restart repeats; the overlap is %s", got, p.Overlap())
 		}
 	})
@@ -191,7 +191,7 @@ func TestOverlapForgets(t *testing.T) {
 		time.Sleep(15 * time.Minute)
 		stop()
 		w.wantOnce(live)
-		if got := w.events.bySource()[schema.Overlap]; got != 0 || p.Overlap() != 30*time.Minute {
+		if got := w.events.bySource()[schema.SourceOverlap]; got != 0 || p.Overlap() != 30*time.Minute {
 			t.Errorf("%d events came late, the overlap is %s", got, p.Overlap())
 		}
 	})

@@ -54,13 +54,13 @@ func (p *Puller) pullLowIDs(ctx context.Context, c *checkpoint.Checkpoint) (more
 	records := make([]schema.Record, len(events))
 	for i := range events {
 		event := &events[i]
-		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Backfill, p.clock.Now()
+		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.SourceBackfill, p.clock.Now()
 		records[i] = event.Record()
 	}
 	if err := p.produce(ctx, records); err != nil {
 		return false, p.describe("produce events", err)
 	}
-	p.count(schema.Backfill, len(records))
+	p.count(schema.SourceBackfill, len(records))
 
 	last := events[len(events)-1].LogID
 	p.cfg.Log.Warn("tenant has events whose ids sort below all others; pulling them separately",

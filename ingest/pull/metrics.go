@@ -89,7 +89,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 // start creates the series of a tenant, so that they are zero rather than absent.
 func (m *Metrics) start(tenant string) {
-	for _, source := range []schema.Source{schema.Tail, schema.Backfill, schema.Overlap, schema.Repair, schema.Self} {
+	for _, source := range []schema.Source{schema.SourceTail, schema.SourceBackfill, schema.SourceOverlap, schema.SourceRepair, schema.SourceSelf} {
 		m.events.WithLabelValues(tenant, string(source))
 	}
 	for _, kind := range auth0.Kinds {

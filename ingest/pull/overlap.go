@@ -158,7 +158,7 @@ func (p *Puller) reread(
 			if err := p.produce(ctx, late); err != nil {
 				return found, calls, p.describe("produce late events", err)
 			}
-			p.count(schema.Overlap, len(late))
+			p.count(schema.SourceOverlap, len(late))
 			found += len(late)
 		}
 
@@ -185,7 +185,7 @@ func (p *Puller) lateRecords(events []schema.Event, due stretch, first bool) []s
 		}
 
 		// An unknown id is a late event. From now on it is known.
-		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Overlap, tenantNow
+		event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.SourceOverlap, tenantNow
 		if !p.recent.add(event.LogID) {
 			continue
 		}

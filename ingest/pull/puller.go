@@ -289,7 +289,7 @@ func (p *Puller) produce(ctx context.Context, records []schema.Record) error {
 // count counts events that Kafka has acknowledged.
 func (p *Puller) count(source schema.Source, n int) {
 	p.cfg.Metrics.events.WithLabelValues(p.cfg.Tenant, string(source)).Add(float64(n))
-	if source == schema.Self {
+	if source == schema.SourceSelf {
 		return
 	}
 	p.mu.Lock()

@@ -265,7 +265,7 @@ func (f *fakeTopic) readAll(_ context.Context, yield func(schema.Record) error) 
 func (f *fakeTopic) pulled() map[string]int {
 	got := map[string]int{}
 	for _, r := range f.all() {
-		if r.Header("source") != string(schema.Self) {
+		if r.Header("source") != string(schema.SourceSelf) {
 			got[string(r.Value)]++
 		}
 	}
@@ -390,7 +390,7 @@ func (w *world) own(typ string) []schema.Event {
 	var list []schema.Event
 	for _, r := range w.events.all() {
 		e := schema.EventOf(&r)
-		if e.Source != schema.Self {
+		if e.Source != schema.SourceSelf {
 			continue
 		}
 		if err := e.Identify(); err != nil {
@@ -479,7 +479,7 @@ func TestPullBackfillToLive(t *testing.T) {
 					if err := e.Identify(); err != nil {
 						t.Fatal(err)
 					}
-					if e.Source == schema.Tail {
+					if e.Source == schema.SourceTail {
 						if e.LogID < last {
 							t.Errorf("%s came after %s", e.LogID, last)
 						}
@@ -489,7 +489,7 @@ func TestPullBackfillToLive(t *testing.T) {
 						t.Errorf("tenant %q, fetched at %s", e.Tenant, e.FetchedAt)
 					}
 				}
-				if got := w.events.bySource(); got[schema.Backfill] != len(past) || got[schema.Tail] != len(live) {
+				if got := w.events.bySource(); got[schema.SourceBackfill] != len(past) || got[schema.SourceTail] != len(live) {
 					t.Errorf("sources: got %v, want %d of the backfill and %d live", got, len(past), len(live))
 				}
 				s := p.Status()
@@ -708,7 +708,7 @@ func TestPullLateEvents(t *testing.T) {
 					return // a start meets the overlap's events again
 				}
 				w.wantOnce(tt.live, late)
-				if got := w.events.bySource()[schema.Overlap]; got != 1 {
+				if got := w.events.bySource()[schema.SourceOverlap]; got != 1 {
 					t.Errorf("%d events came by the overlap, want 1", got)
 				}
 				if n := w.log.count("events showed up late"); n != 1 {
@@ -800,7 +800,7 @@ func TestPullFailedCalls(t *testing.T) {
 				if got := p.Status().Failing; got != "" {
 					t.Errorf("still failing: %s", got)
 				}
-				if got := w.events.bySource()[schema.Self]; got != failures {
+				if got := w.events.bySource()[schema.SourceSelf]; got != failures {
 					t.Errorf("%d events of our own, want %d", got, failures)
 				}
 			})
@@ -832,7 +832,7 @@ func TestPullFailedCallsOfSlices(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		stop()
 		w.wantOnce(past, live)
-		if got := w.events.bySource()[schema.Overlap]; got != 0 {
+		if got := w.events.bySource()[schema.SourceOverlap]; got != 0 {
 			t.Errorf("%d events of the past count as late", got)
 		}
 	})
@@ -884,7 +884,7 @@ func TestPullSelfEvents(t *testing.T) {
 				t.Fatal(err)
 			}
 			ids[e.LogID] = true
-			if e.Source != schema.Self || e.Type != schema.TypeAPIError || e.Tenant != "acme" || e.Date.Before(start) {
+			if e.Source != schema.SourceSelf || e.Type != schema.TypeAPIError || e.Tenant != "acme" || e.Date.Before(start) {
 				t.Errorf("event %+v", e)
 			}
 			_, details, _ := strings.Cut(string(e.Raw), `"details":`)

@@ -75,6 +75,6 @@ func (p *Puller) produceOwn(ctx context.Context) error {
 		if err := p.produce(ctx, records); err != nil {
 			return p.describe("produce our own events", err)
 		}
-		p.count(schema.Self, len(records))
+		p.count(schema.SourceSelf, len(records))
 	}
 }

@@ -206,15 +206,15 @@ func (p *Puller) prepare(batch []fetchedPage, marks *marks) tailWork {
 
 // label sets the tenant, the source and the time of an event, and notes its id.
 func (p *Puller) label(event *schema.Event, at time.Time, next *checkpoint.Checkpoint) {
-	event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.Tail, p.clock.byTenant(at)
+	event.Tenant, event.Source, event.FetchedAt = p.cfg.Tenant, schema.SourceTail, p.clock.byTenant(at)
 	switch {
 	case event.LogID == "":
 		if next.Backfill {
-			event.Source = schema.Backfill
+			event.Source = schema.SourceBackfill
 		}
 		return
 	case !passed(event.LogID, next.LiveFrom):
-		event.Source = schema.Backfill
+		event.Source = schema.SourceBackfill
 	default:
 		p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(p.clock.byTenant(at).Sub(event.Date).Seconds())
 	}

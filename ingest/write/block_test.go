@@ -17,7 +17,7 @@ func BenchmarkRows(b *testing.B) {
 	bytes := 0
 	for _, id := range tenant.IDs() {
 		raw, _ := tenant.Event(id)
-		e := schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: time.Now(), Raw: raw}
+		e := schema.Event{Tenant: "acme", Source: schema.SourceTail, FetchedAt: time.Now(), Raw: raw}
 		if err := e.Identify(); err != nil {
 			b.Fatal(err)
 		}

@@ -28,7 +28,7 @@ func blockOf(t *testing.T, round, n int) *write.Block {
 		if err != nil {
 			t.Fatal(err)
 		}
-		block.Add(&schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: start, Raw: []byte(raw)}, &row)
+		block.Add(&schema.Event{Tenant: "acme", Source: schema.SourceTail, FetchedAt: start, Raw: []byte(raw)}, &row)
 	}
 	return block
 }

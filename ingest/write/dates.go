@@ -187,7 +187,7 @@ func (w *Writer) askDates(ctx context.Context, query func() error) error {
 // isUndated reports whether the date of a row has to be looked up, and notes it.
 func (w *Writer) isUndated(c *chunk, event *schema.Event, row *schema.Row) bool {
 	// Our own events have one date only.
-	if w.dates == nil || event.Source == schema.Self || event.Source == schema.Probe {
+	if w.dates == nil || event.Source == schema.SourceSelf || event.Source == schema.SourceProbe {
 		return false
 	}
 

@@ -45,7 +45,7 @@ func TestFirstDateWins(t *testing.T) {
 			rounds = append(rounds, nil)
 		}
 		text := day + "T" + clock
-		e := schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: time.Now(), Raw: fmt.Appendf(nil, `{"log_id":%q,"date":%q,"type":"s","x":1}`, id, text)}
+		e := schema.Event{Tenant: "acme", Source: schema.SourceTail, FetchedAt: time.Now(), Raw: fmt.Appendf(nil, `{"log_id":%q,"date":%q,"type":"s","x":1}`, id, text)}
 		r := e.Record()
 		r.Offset = int64(1000*round + len(rounds[round]))
 		rounds[round] = append(rounds[round], r)

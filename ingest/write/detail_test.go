@@ -56,7 +56,7 @@ func TestDetailColumns(t *testing.T) {
 		if months[month] == nil {
 			months[month] = write.NewBlock()
 		}
-		months[month].Add(&schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: time.Now()}, &row)
+		months[month].Add(&schema.Event{Tenant: "acme", Source: schema.SourceTail, FetchedAt: time.Now()}, &row)
 	}
 	for _, block := range months {
 		if err := store.Insert(t.Context(), block); err != nil {

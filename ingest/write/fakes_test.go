@@ -98,7 +98,7 @@ func (f *fakeTopic) all() []schema.Record {
 func (f *fakeTopic) written() map[string]int {
 	got := map[string]int{}
 	for _, r := range f.all() {
-		if r.Header("source") != string(schema.Self) {
+		if r.Header("source") != string(schema.SourceSelf) {
 			got[string(r.Value)]++
 		}
 	}

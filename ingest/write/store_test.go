@@ -105,7 +105,7 @@ func TestStoreIsLossless(t *testing.T) {
 		if months[month] == nil {
 			months[month] = write.NewBlock()
 		}
-		months[month].Add(&schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: time.Now()}, &row)
+		months[month].Add(&schema.Event{Tenant: "acme", Source: schema.SourceTail, FetchedAt: time.Now()}, &row)
 		rows++
 	}
 	opts, err := schema.Options(dsn, nil)

@@ -129,7 +129,7 @@ func (s *fakeStore) stored() map[string]int {
 func recordsOf(first int64, from time.Time, gap time.Duration, events ...[]logEvent) []schema.Record {
 	var records []schema.Record
 	for i, e := range slices.Concat(events...) {
-		ev := schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: from, Raw: []byte(e.raw)}
+		ev := schema.Event{Tenant: "acme", Source: schema.SourceTail, FetchedAt: from, Raw: []byte(e.raw)}
 		r := ev.Record()
 		r.Partition, r.Offset, r.Time = 3, first+int64(i), from.Add(time.Duration(i)*gap)
 		records = append(records, r)
@@ -366,7 +366,7 @@ func TestWriteDeadLetters(t *testing.T) {
 			if i == 3 {
 				tenant = "globex"
 			}
-			if !ok || !strings.HasPrefix(d.Reason, b.reason) || d.Tenant != tenant || d.Source != schema.Tail || len(d.ID) != 64 || !d.FetchedAt.Equal(start) {
+			if !ok || !strings.HasPrefix(d.Reason, b.reason) || d.Tenant != tenant || d.Source != schema.SourceTail || len(d.ID) != 64 || !d.FetchedAt.Equal(start) {
 				t.Errorf("dead letter %d: %+v, want reason %q of %s", i, d, b.reason, tenant)
 			}
 		}

@@ -98,7 +98,7 @@ func timelines(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	firing := func(c timeline.Case) bool {
-		return slices.ContainsFunc(c.Alerts, func(a timeline.Transition) bool { return a.State == schema.Firing })
+		return slices.ContainsFunc(c.Alerts, func(a timeline.Transition) bool { return a.State == schema.StateFiring })
 	}
 	if !slices.ContainsFunc(cases, firing) {
 		t.Error("it fires in no timeline")

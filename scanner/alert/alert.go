@@ -59,7 +59,7 @@ func New(conn driver.Conn, sinks []Sink, log *slog.Logger, reg prometheus.Regist
 	}
 
 	// Create the labels up front, so that they start at zero.
-	for _, state := range []schema.AlertState{schema.Firing, schema.Resolved} {
+	for _, state := range []schema.AlertState{schema.StateFiring, schema.StateResolved} {
 		for _, level := range []string{"informational", "low", "medium", "high", "critical"} {
 			notifier.count.WithLabelValues(string(state), level)
 		}

@@ -36,7 +36,7 @@ var start = time.Date(2026, 3, 4, 10, 0, 0, 250e6, time.UTC)
 func firing(ip string) schema.Alert {
 	group := []schema.GroupValue{{Field: "ip", Value: ip}}
 	return schema.Alert{Fingerprint: schema.Fingerprint("acme", "users-by-ip", group), Tenant: "acme", RuleID: "users-by-ip", Title: "Many users tried from one address",
-		Level: "medium", State: schema.Firing, StartsAt: start, UpdatedAt: start, Group: group, Count: 10, Threshold: 10, Window: schema.Seconds(90 * time.Second / 60 * 10),
+		Level: "medium", State: schema.StateFiring, StartsAt: start, UpdatedAt: start, Group: group, Count: 10, Threshold: 10, Window: schema.Seconds(90 * time.Second / 60 * 10),
 		Summary: ip + " tried 10 users", LogIDs: []string{"9001", "9002"}, Query: "SELECT 1", Tags: []string{"attack.t1110", "tenantwatch.authentication"}, Prevention: "Block it."}
 }
 
@@ -46,7 +46,7 @@ func raised(a schema.Alert) schema.Alert {
 }
 
 func resolved(a schema.Alert) schema.Alert {
-	a.State, a.Count, a.UpdatedAt = schema.Resolved, 0, a.StartsAt.Add(time.Hour+1500*time.Millisecond)
+	a.State, a.Count, a.UpdatedAt = schema.StateResolved, 0, a.StartsAt.Add(time.Hour+1500*time.Millisecond)
 	a.ResolvedAt = a.UpdatedAt
 	return a
 }

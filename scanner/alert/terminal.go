@@ -42,7 +42,7 @@ func (t *Terminal) Notify(_ context.Context, a *schema.Alert) error {
 // control parts of the text: they cannot break the line or control the terminal.
 func Line(a *schema.Alert) string {
 	state := "ALERT"
-	if a.State == schema.Resolved {
+	if a.State == schema.StateResolved {
 		state = "RESOLVED"
 	}
 
@@ -57,7 +57,7 @@ func Line(a *schema.Alert) string {
 	}
 
 	fmt.Fprintf(&line, " (tenant %s", a.Tenant)
-	if a.State == schema.Resolved {
+	if a.State == schema.StateResolved {
 		fmt.Fprintf(&line, ", after %s", a.UpdatedAt.Sub(a.StartsAt).Round(time.Second))
 	} else if len(a.LogIDs) > 0 {
 		fmt.Fprintf(&line, ", see log_id %s", a.LogIDs[len(a.LogIDs)-1])
@@ -74,7 +74,7 @@ func Line(a *schema.Alert) string {
 }
 
 func colorOf(a *schema.Alert) text.Colors {
-	if a.State == schema.Resolved {
+	if a.State == schema.StateResolved {
 		return text.Colors{text.FgGreen}
 	}
 	switch a.Level {

@@ -144,7 +144,7 @@ func orderly(t testing.TB, seed uint64, n int, least time.Duration) []schema.Eve
 		ev := scannertest.Event(t, at, i, members)
 		switch r.IntN(30) {
 		case 0:
-			ev.Source = schema.Backfill
+			ev.Source = schema.SourceBackfill
 		case 1:
 			ev.FetchedAt = at.Add(3 * time.Hour)
 		}
@@ -168,7 +168,7 @@ func TestExplainAgreesWithEngine(t *testing.T) {
 			fired[i] = map[string]bool{}
 			for _, a := range engine.Observe(&events[i]) {
 				past = append(past, a)
-				if a.State == schema.Firing {
+				if a.State == schema.StateFiring {
 					fired[i][a.RuleID] = true
 				}
 			}
@@ -233,7 +233,7 @@ func TestExplainFiles(t *testing.T) {
 	for i := range events {
 		fired := map[string]bool{}
 		for _, a := range engine.Observe(&events[i]) {
-			if a.State == schema.Firing {
+			if a.State == schema.StateFiring {
 				fired[a.RuleID] = true
 			}
 		}
@@ -284,7 +284,7 @@ func TestExplainReasons(t *testing.T) {
 	ancient := failed(100, 1)
 	ancient.FetchedAt = ancient.Date.Add(100 * time.Hour)
 	filled := failed(100, 1)
-	filled.Source = schema.Backfill
+	filled.Source = schema.SourceBackfill
 	for _, tt := range []struct {
 		name, rule string
 		events     []schema.Event
@@ -326,14 +326,14 @@ func TestExplainReasons(t *testing.T) {
 	}
 
 	// An alert that began before all that is seen is known from its record.
-	past := schema.Alert{Tenant: "acme", RuleID: "many", State: schema.Firing, Level: "high", StartsAt: scannertest.Start.Add(-time.Hour), UpdatedAt: scannertest.Start.Add(-time.Minute),
+	past := schema.Alert{Tenant: "acme", RuleID: "many", State: schema.StateFiring, Level: "high", StartsAt: scannertest.Start.Add(-time.Hour), UpdatedAt: scannertest.Start.Add(-time.Minute),
 		Group: []schema.GroupValue{{Field: "ip", Value: "192.0.2.1"}}}
 	past.Fingerprint = schema.Fingerprint(past.Tenant, past.RuleID, past.Group)
 	got := explained(t, set, "many", five, 3, past)
 	if got.Fires || !strings.Contains(got.Reason, "open since 2026-03-04T09:00:00.000Z") || got.Groups[0].Alert.Level != "high" || len(got.Recorded) != 1 {
 		t.Errorf("%s\n%+v", got.Reason, got)
 	}
-	past.State, past.UpdatedAt = schema.Resolved, scannertest.Start.Add(-time.Second)
+	past.State, past.UpdatedAt = schema.StateResolved, scannertest.Start.Add(-time.Second)
 	if got := explained(t, set, "many", five, 3, past); !got.Fires {
 		t.Error(got.Reason)
 	}

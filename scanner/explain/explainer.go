@@ -224,7 +224,7 @@ func (x *Explainer) restore() {
 		// An event alert closes without a stored transition.
 		closes := alert.StartsAt.Add(scanner.KeepFiring(x.rule.Alert))
 		closed := x.rule.Alert.Class == rules.ClassEvent && !closes.After(x.at)
-		if alert.State != schema.Resolved && !closed {
+		if alert.State != schema.StateResolved && !closed {
 			x.engine.Continue(alert)
 		}
 	}
@@ -236,7 +236,7 @@ func (x *Explainer) before(a *schema.Alert) bool {
 	if order := a.UpdatedAt.Compare(x.at); order != 0 {
 		return order < 0
 	}
-	if a.State == schema.Resolved {
+	if a.State == schema.StateResolved {
 		return true
 	}
 
@@ -311,7 +311,7 @@ func (x *Explainer) noteLater(alerts []schema.Alert, id string) {
 	_, until := x.Span()
 	for i := range alerts {
 		alert := &alerts[i]
-		fired := alert.RuleID == x.rule.ID && alert.State == schema.Firing && alert.StartsAt.Equal(alert.UpdatedAt)
+		fired := alert.RuleID == x.rule.ID && alert.State == schema.StateFiring && alert.StartsAt.Equal(alert.UpdatedAt)
 		if fired && alert.UpdatedAt.Before(until) && x.inGroups(alert.Group) {
 			x.out.Later = &Later{alert.UpdatedAt, id, alert.Count}
 			return

@@ -76,7 +76,7 @@ func TestMembers(t *testing.T) {
 			engine, batch := scanner.NewEngine(set, scanner.Config{}), scanner.NewBatch(set, 10)
 			for i := range events {
 				for _, a := range engine.Observe(&events[i]) {
-					if a.State == schema.Firing {
+					if a.State == schema.StateFiring {
 						streamed = append(streamed, told(&a))
 					}
 				}

@@ -50,7 +50,7 @@ func (x *Explainer) reason() string {
 	case open != nil:
 		return fmt.Sprintf("The condition holds, but the alert has been open since %s; "+
 			"a further match does not fire again.", stamp(open.StartsAt))
-	case !x.fires && x.event.Source == schema.Backfill:
+	case !x.fires && x.event.Source == schema.SourceBackfill:
 		return "The condition holds, but the event was backfilled, and such events never begin an alert."
 	case !x.fires:
 		return fmt.Sprintf("The condition holds, but the event was %s old when it was pulled; "+

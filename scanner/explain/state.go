@@ -157,7 +157,7 @@ func (x *Explainer) openAlert(r *rules.Rule, group *scanner.GroupState, key keys
 	// The event's own transitions tell whether it fired or escalated the alert.
 	id := x.fingerprint(r, key)
 	for i := range alerts {
-		if alert := &alerts[i]; alert.Fingerprint == id && alert.State == schema.Firing {
+		if alert := &alerts[i]; alert.Fingerprint == id && alert.State == schema.StateFiring {
 			open.Fired = alert.StartsAt.Equal(alert.UpdatedAt) && alert.StartsAt.Equal(x.at)
 			open.Raised = !open.Fired
 		}

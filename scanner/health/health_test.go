@@ -115,7 +115,7 @@ func TestMonitor(t *testing.T) {
 			synctest.Wait()
 			for _, r := range k.take() {
 				ev := schema.EventOf(&r)
-				if err := ev.Identify(); err != nil || ev.Type != schema.TypeHealth || ev.Source != schema.Self {
+				if err := ev.Identify(); err != nil || ev.Type != schema.TypeHealth || ev.Source != schema.SourceSelf {
 					t.Fatalf("%s: %v, type %s, source %s", r.Value, err, ev.Type, ev.Source)
 				}
 				var e struct {

@@ -146,7 +146,7 @@ func (b *backtest) add(transitions []schema.Alert) {
 		}
 
 		// Transitions come in order, so the last one wins.
-		known.Level, known.Ends, known.Over = next.Level, next.UpdatedAt, next.State == schema.Resolved
+		known.Level, known.Ends, known.Over = next.Level, next.UpdatedAt, next.State == schema.StateResolved
 		if !known.Over {
 			known.Count = max(known.Count, next.Count)
 		}

@@ -172,7 +172,7 @@ func TestThreshold(t *testing.T) {
 	alerts := func(than float64) int {
 		n := 0
 		for _, x := range streamed(set.WithThreshold(rule, than), events) {
-			if x.State == string(schema.Firing) {
+			if x.State == string(schema.StateFiring) {
 				n++
 			}
 		}

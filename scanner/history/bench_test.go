@@ -35,7 +35,7 @@ func BenchmarkBacktest(b *testing.B) {
 	var events []schema.Event
 	for _, id := range tenant.IDs() {
 		raw, _ := tenant.Event(id)
-		events = append(events, schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: until, Raw: raw})
+		events = append(events, schema.Event{Tenant: "acme", Source: schema.SourceTail, FetchedAt: until, Raw: raw})
 	}
 	insert(b, conn, events, until)
 	exec("CREATE TABLE base AS events_stored")

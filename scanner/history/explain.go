@@ -164,7 +164,7 @@ func (s *Store) alerts(
 		}
 
 		alert.State = schema.AlertState(state)
-		if alert.State == schema.Resolved {
+		if alert.State == schema.StateResolved {
 			alert.ResolvedAt = alert.UpdatedAt
 		}
 		for field, value := range group {

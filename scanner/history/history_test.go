@@ -37,7 +37,7 @@ func event(t testing.TB, tenant string, at time.Time, n int, members map[string]
 	if err != nil {
 		t.Fatal(err)
 	}
-	return schema.Event{Tenant: tenant, Source: schema.Tail, FetchedAt: at, LogID: id, Date: at.UTC(), Raw: raw}
+	return schema.Event{Tenant: tenant, Source: schema.SourceTail, FetchedAt: at, LogID: id, Date: at.UTC(), Raw: raw}
 }
 
 // insert stores events as the writer does.

@@ -274,7 +274,7 @@ func (l *Live) query(
 
 	asked := map[string]bool{} // tenants
 	for _, alert := range l.known[r.ID] {
-		if alert.State != schema.Firing {
+		if alert.State != schema.StateFiring {
 			continue
 		}
 		query.Open = append(query.Open, openGroup(r, &alert))
@@ -381,8 +381,8 @@ func follows(a, before *schema.Alert) bool {
 	switch {
 	case !a.StartsAt.Equal(before.StartsAt):
 		return a.StartsAt.After(before.StartsAt)
-	case before.State == schema.Resolved:
+	case before.State == schema.StateResolved:
 		return false
 	}
-	return a.State == schema.Resolved || rules.CompareLevels(a.Level, before.Level) > 0
+	return a.State == schema.StateResolved || rules.CompareLevels(a.Level, before.Level) > 0
 }

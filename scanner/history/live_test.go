@@ -186,7 +186,7 @@ func TestLiveNewRule(t *testing.T) {
 	}
 	// Our own events come also when the tenant's do not, and end nothing.
 	own := event(t, "acme", day(36), 98, map[string]any{"type": "tenantwatch_health"})
-	own.Source = schema.Self
+	own.Source = schema.SourceSelf
 	insert(t, conn, []schema.Event{own}, day(36))
 	if diff := cmp.Diff(want, scan(36)); diff != "" {
 		t.Errorf("after an event of our own (-want +got):\n%s", diff)

@@ -143,7 +143,7 @@ func scanRow(rows driver.Rows) (event stored, err error) {
 
 	// The query does not say: treat it as pulled at once.
 	if fetched == 0 {
-		fetched, source = date, string(schema.Tail)
+		fetched, source = date, string(schema.SourceTail)
 	}
 	event.Source, event.FetchedAt = schema.Source(source), time.UnixMilli(fetched).UTC()
 	event.Date = time.UnixMilli(date).UTC()
@@ -207,7 +207,7 @@ func column[T any](ctx context.Context, conn driver.Conn, query string, args ...
 }
 
 // notOwn is a condition that excludes events of our own.
-const notOwn = "source NOT IN ('" + string(schema.Self) + "', '" + string(schema.Probe) + "')"
+const notOwn = "source NOT IN ('" + string(schema.SourceSelf) + "', '" + string(schema.SourceProbe) + "')"
 
 // now returns the server's time, which inserted_at uses.
 func (s *Store) now(ctx context.Context) (now time.Time, err error) {

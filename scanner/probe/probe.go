@@ -434,7 +434,7 @@ func (p *Probe) event(r Result) (schema.Event, error) {
 	}
 	return schema.Event{
 		Tenant:    p.cfg.Tenant,
-		Source:    schema.Probe,
+		Source:    schema.SourceProbe,
 		FetchedAt: r.At,
 		LogID:     id,
 		Type:      schema.TypeProbe,

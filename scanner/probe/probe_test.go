@@ -339,7 +339,7 @@ func TestEvent(t *testing.T) {
 		if diff := cmp.Diff(tt.want, string(e.Raw)); diff != "" {
 			t.Errorf("-want +got\n%s", diff)
 		}
-		again := schema.Event{Tenant: "acme", Source: schema.Probe, FetchedAt: at, Raw: e.Raw}
+		again := schema.Event{Tenant: "acme", Source: schema.SourceProbe, FetchedAt: at, Raw: e.Raw}
 		if err := again.Identify(); err != nil {
 			t.Fatal(err)
 		}
@@ -376,7 +376,7 @@ func TestRun(t *testing.T) {
 		ids := map[string]bool{}
 		for _, r := range f.kafka.records {
 			e := schema.EventOf(&r)
-			if err := e.Identify(); err != nil || e.Tenant != "acme" || e.Source != schema.Probe || e.Type != schema.TypeProbe || ids[e.LogID] {
+			if err := e.Identify(); err != nil || e.Tenant != "acme" || e.Source != schema.SourceProbe || e.Type != schema.TypeProbe || ids[e.LogID] {
 				t.Errorf("%+v: %v", e, err)
 			}
 			ids[e.LogID] = true

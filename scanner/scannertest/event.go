@@ -28,7 +28,7 @@ func Event(t testing.TB, date time.Time, n int, members map[string]any) schema.E
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := schema.Event{Tenant: "acme", Source: schema.Tail, FetchedAt: date.Add(time.Second), Raw: raw}
+	e := schema.Event{Tenant: "acme", Source: schema.SourceTail, FetchedAt: date.Add(time.Second), Raw: raw}
 	if err := e.Identify(); err != nil {
 		t.Fatalf("%s: %v", raw, err)
 	}

@@ -77,7 +77,7 @@ func newStreamMetrics(reg prometheus.Registerer) *streamMetrics {
 	}
 
 	// Create the states up front, so that they start at zero.
-	metrics.alerts.WithLabelValues(string(schema.Firing))
-	metrics.alerts.WithLabelValues(string(schema.Resolved))
+	metrics.alerts.WithLabelValues(string(schema.StateFiring))
+	metrics.alerts.WithLabelValues(string(schema.StateResolved))
 	return metrics
 }

@@ -376,7 +376,7 @@ func TestStreamSaysTheSameAgain(t *testing.T) {
 	if diff := cmp.Diff(got[:2], got[2:]); diff != "" {
 		t.Errorf("-first +second\n%s", diff)
 	}
-	if !got[0].StartsAt.Equal(scannertest.Start.Add(40*seconds)) || got[1].State != schema.Resolved {
+	if !got[0].StartsAt.Equal(scannertest.Start.Add(40*seconds)) || got[1].State != schema.StateResolved {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -391,7 +391,7 @@ func TestStreamEndsLongAlerts(t *testing.T) {
 	}
 	events := append(hits(t, "192.0.2.1", at...), hits(t, "192.0.2.2", time.Hour, time.Hour+1*seconds)...)
 	want := scannertest.Scan(scanner.NewEngine(set, scanner.Config{}), events)
-	if len(want) != 2 || want[1].State != schema.Resolved {
+	if len(want) != 2 || want[1].State != schema.StateResolved {
 		t.Fatalf("%+v", want)
 	}
 	for name, lost := range map[string]error{"after the end": nil, "after the end, with the commit lost": errors.New("killed")} {
@@ -432,7 +432,7 @@ func TestStreamTakesUpOpenAlerts(t *testing.T) {
 	before := len(f.alerts)
 	f.run(t, set, 0)
 	got := f.said(t, before)
-	if len(got) != 1 || got[0].State != schema.Resolved || got[0].Fingerprint != said[0].Fingerprint || !got[0].StartsAt.Equal(said[0].StartsAt) {
+	if len(got) != 1 || got[0].State != schema.StateResolved || got[0].Fingerprint != said[0].Fingerprint || !got[0].StartsAt.Equal(said[0].StartsAt) {
 		t.Errorf("got %+v, want the end of %+v", got, said)
 	}
 	// Once resolved it is left alone.
@@ -573,7 +573,7 @@ correlation: {type: event_count, rules: [inner], group-by: [ip], timespan: 1m, c
 	}
 	e := scanner.NewEngine(set, scanner.Config{})
 	for _, id := range []string{"hits", "inner", "gone", "outer"} {
-		e.Restore(&schema.Alert{Tenant: "acme", RuleID: id, State: schema.Firing, Level: "low", StartsAt: scannertest.Start, UpdatedAt: scannertest.Start})
+		e.Restore(&schema.Alert{Tenant: "acme", RuleID: id, State: schema.StateFiring, Level: "low", StartsAt: scannertest.Start, UpdatedAt: scannertest.Start})
 	}
 	e.CloseUnpublished("acme")
 	if n := e.Status().Open; n != 0 {

@@ -82,7 +82,7 @@ func counts(t *testing.T, find func(id, file string) *rules.Rule, set *rules.Set
 						t.Fatal(err)
 					}
 					for _, a := range engine.Observe(&ev) {
-						if a.State == schema.Firing && a.RuleID == rule.ID {
+						if a.State == schema.StateFiring && a.RuleID == rule.ID {
 							list = append(list, a)
 						}
 					}

@@ -252,7 +252,7 @@ func newEvent(date time.Time, n int, members map[string]any) (schema.Event, erro
 	if err != nil {
 		return schema.Event{}, err
 	}
-	event := schema.Event{Tenant: tenant, Source: schema.Tail, FetchedAt: date.Add(time.Second), Raw: raw}
+	event := schema.Event{Tenant: tenant, Source: schema.SourceTail, FetchedAt: date.Add(time.Second), Raw: raw}
 	return event, event.Identify()
 }
 

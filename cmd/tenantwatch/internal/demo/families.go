@@ -28,7 +28,7 @@ func NewFamilies() *Families {
 // Notify records an alert.
 func (s *Families) Notify(_ context.Context, a *schema.Alert) error {
 	family := alert.Family(a)
-	if a.State == schema.Resolved {
+	if a.State == schema.StateResolved {
 		if family != "probe" {
 			return nil
 		}
