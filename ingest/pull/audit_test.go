@@ -356,6 +356,30 @@ func TestAuditOfTheLatest(t *testing.T) {
 	}
 }
 
+// TestAuditPullsWhatIsTooLateForTheOverlap lets events show up later than the overlap is
+// wide: an audit pulls them, each once.
+func TestAuditPullsWhatIsTooLateForTheOverlap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		live, late := every(start, 2*time.Second, 3600), lateBy(start.Add(20*time.Minute), time.Minute, 65*time.Minute, 6)
+		w := newWorld(t, newTenant(live, late))
+		k := w.keep()
+		_, stop := w.run(pull.Config{Poll: time.Second})
+		time.Sleep(time.Until(start.Add(100 * time.Minute)))
+		if got := w.events.bySource()[schema.SourceOverlap]; got != 0 {
+			t.Fatalf("the overlap has pulled %d of them", got)
+		}
+
+		done := w.order(audit.Request("acme", "mine", start, start.Add(time.Hour), true))
+		stop()
+		if done.Audit.Missing != 0 || done.Audit.Stored != done.Audit.Expected {
+			t.Errorf("%+v\n%s", done.Audit, w.log)
+		}
+		if got := w.events.bySource()[schema.SourceRepair]; got != 6 || k.has(late) != 6 {
+			t.Errorf("%d were repaired, %d are stored", got, k.has(late))
+		}
+	})
+}
+
 // TestAuditWaitsForTheBackfill orders an audit of what is still to be pulled.
 func TestAuditWaitsForTheBackfill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -66,7 +66,7 @@ func (a auditParts) WaitPast(ctx context.Context, from, until string) error {
 // ClaimLate returns those of some events that the overlap would produce too: recent, and not known.
 func (a auditParts) ClaimLate(events []schema.Event, some []int) (late []int) {
 	p := a.p
-	edge := p.clock.Now().Add(-p.width())
+	edge := p.clock.Now().Add(-p.cfg.Overlap)
 	for _, i := range some {
 		at, ok := schema.IDTime(events[i].LogID)
 		inOverlap := ok && at.After(edge) && at.After(p.recent.since())

@@ -1,12 +1,9 @@
 package pull
 
-import "time"
-
 // RecentIDs is how many ids the overlap can know.
 const RecentIDs = recentIDs
 
 // Overlap is how far back the overlap reaches.
-func (p *Puller) Overlap() time.Duration { return p.width() }
 
 // RoomIsFree reports whether no page is on its way.
 func (p *Puller) RoomIsFree() bool {

@@ -22,7 +22,6 @@ type Metrics struct {
 	remaining  *prometheus.GaugeVec
 	caughtUp   *prometheus.GaugeVec
 	dropped    *prometheus.CounterVec
-	overlap    *prometheus.GaugeVec
 	gaps       *prometheus.CounterVec
 	gapSeconds *prometheus.CounterVec
 	streams    *prometheus.GaugeVec
@@ -70,8 +69,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"1 if the tenant had no more events after the last page."),
 		dropped: counter("tenantwatch_pull_self_events_dropped_total",
 			"Events about our own failed calls that were dropped because Kafka was down for too long."),
-		overlap: gauge("tenantwatch_pull_overlap_seconds",
-			"Width of the overlap, which re-reads the log for late events."),
 
 		// Problems of the tenant, or of our clock.
 		gaps: counter("tenantwatch_pull_gaps_total",
@@ -89,7 +86,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 // start creates the series of a tenant, so that they are zero rather than absent.
 func (m *Metrics) start(tenant string) {
-	for _, source := range []schema.Source{schema.SourceTail, schema.SourceBackfill, schema.SourceOverlap, schema.SourceRepair, schema.SourceSelf} {
+	for _, source := range []schema.Source{
+		schema.SourceTail, schema.SourceBackfill, schema.SourceOverlap, schema.SourceRepair, schema.SourceSelf,
+	} {
 		m.events.WithLabelValues(tenant, string(source))
 	}
 	for _, kind := range auth0.Kinds {
@@ -111,7 +110,7 @@ func (m *Metrics) start(tenant string) {
 func (m *Metrics) stop(tenant string) {
 	labels := prometheus.Labels{"tenant": tenant}
 	for _, gauge := range []*prometheus.GaugeVec{
-		m.position, m.checkpoint, m.limit, m.remaining, m.caughtUp, m.overlap, m.streams, m.clock,
+		m.position, m.checkpoint, m.limit, m.remaining, m.caughtUp, m.streams, m.clock,
 	} {
 		gauge.DeletePartialMatch(labels)
 	}

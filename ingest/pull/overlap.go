@@ -11,16 +11,10 @@ import (
 	"github.com/tenantwatch/tenantwatch/schema"
 )
 
-const (
-	// maxOverlap is the greatest width of the overlap. Audits find events that are later still.
-	maxOverlap = 12 * time.Hour
-	// narrowAfter is how long no event may have needed the width before it is halved.
-	narrowAfter = 24 * time.Hour
-)
-
 // runOverlap re-reads the last minutes of the log behind the tail, since Auth0 may make an
-// event visible after others with higher ids. It starts at the place that the checkpoint
-// has for it, so a re-read that a crash has prevented is done by the next start.
+// event visible after others with higher ids. Audits find events that are later still. It
+// starts at the place that the checkpoint has for it, so a re-read that a crash has prevented
+// is done by the next start.
 func (p *Puller) runOverlap(ctx context.Context) error {
 	take := auth0.MaxTake
 	p.mu.Lock()
@@ -41,17 +35,12 @@ func (p *Puller) runOverlap(ctx context.Context) error {
 
 		p.mu.Lock()
 		p.pendingOverlap = stretch{}
-		p.narrow(time.Now())
 		p.overlapRan = true
-		width := p.overlapWidth
 		p.mu.Unlock()
 
-		// A wide overlap runs less often, so that it needs no more calls.
-		wider := float64(width) / float64(p.cfg.Overlap)
-		if !sleep.For(ctx, time.Duration(float64(p.cfg.OverlapEvery)*wider)) {
+		if !sleep.For(ctx, p.cfg.OverlapEvery) {
 			return ctx.Err()
 		}
-
 		due = p.dueOverlap()
 	}
 }
@@ -62,14 +51,6 @@ func (p *Puller) dueOverlap() stretch {
 	defer p.mu.Unlock()
 	due := stretch{p.tail.Behind, p.tail.LogID}
 	pending := due
-
-	// After a widening, the tail's marks do not go back far enough yet.
-	if p.overlapWidth > p.cfg.Overlap && p.synthetic {
-		from := schema.SyntheticID(time.Now().Add(-p.clock.Lead() - p.overlapWidth))
-		if checkpoint.Higher(due.from, from) {
-			due.from = from
-		}
-	}
 
 	// Nothing is comparable while the tail itself is far behind.
 	if due = p.comparable(due); due.from == "" {
@@ -173,7 +154,7 @@ func (p *Puller) reread(
 // lateRecords returns the records of the events of a page that are not known.
 func (p *Puller) lateRecords(events []schema.Event, due stretch, first bool) []schema.Record {
 	var late []schema.Record
-	now, tenantNow, known := time.Now(), p.clock.Now(), p.recent.since()
+	tenantNow, known := p.clock.Now(), p.recent.since()
 	for i := range events {
 		event := &events[i]
 		if event.LogID == "" || checkpoint.Higher(event.LogID, due.until) {
@@ -191,48 +172,6 @@ func (p *Puller) lateRecords(events []schema.Event, due stretch, first bool) []s
 		}
 		late = append(late, event.Record())
 		p.cfg.Metrics.lateness.WithLabelValues(p.cfg.Tenant).Observe(tenantNow.Sub(event.Date).Seconds())
-		if ok && !first {
-			p.widen(now, tenantNow.Sub(at))
-		}
 	}
 	return late
-}
-
-// width returns the width of the overlap.
-func (p *Puller) width() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.overlapWidth
-}
-
-// widen is called with the lateness of each late event. If that is more than half of the
-// width, the width is doubled: the next event may be later still.
-func (p *Puller) widen(now time.Time, late time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if late > p.overlapWidth/4 && p.overlapWidth > p.cfg.Overlap || late > p.overlapWidth/2 {
-		p.widthNeededAt = now
-	}
-
-	if late > p.overlapWidth/2 && p.overlapWidth < maxOverlap {
-		p.setWidth(min(2*p.overlapWidth, maxOverlap))
-		p.cfg.Log.Warn("events show up later than before; widening the overlap",
-			"late", late.Round(time.Second), "overlap", p.overlapWidth)
-	}
-}
-
-// narrow halves a wide overlap that has not been needed for narrowAfter. mu must be held.
-func (p *Puller) narrow(now time.Time) {
-	if p.overlapWidth > p.cfg.Overlap && now.Sub(p.widthNeededAt) > narrowAfter {
-		p.widthNeededAt = now
-		p.setWidth(max(p.overlapWidth/2, p.cfg.Overlap))
-		p.cfg.Log.Info("events show up in time again; narrowing the overlap", "overlap", p.overlapWidth)
-	}
-}
-
-// setWidth sets the width of the overlap. mu must be held.
-func (p *Puller) setWidth(width time.Duration) {
-	p.overlapWidth = width
-	p.recent.widen(2*width + p.cfg.OverlapEvery)
-	p.cfg.Metrics.overlap.WithLabelValues(p.cfg.Tenant).Set(width.Seconds())
 }

@@ -34,7 +34,7 @@ type Config struct {
 	Backfill     time.Duration // how far back the first start pulls; negative for everything, 0 for nothing
 	Chains       int           // number of backfill chains that run in parallel; default 16
 	Poll         time.Duration // pause after everything has been pulled; default 1 s
-	Overlap      time.Duration // least width of the overlap, which pulls late events; default 10 min
+	Overlap      time.Duration // width of the overlap, which pulls late events; default 10 min
 	OverlapEvery time.Duration // interval of the overlap; default 1 min
 	RequestsOnly bool          // work on requests, and pull nothing else
 	Retention    time.Duration // age at which ClickHouse drops events, so that no audit misses them; 0 for never
@@ -69,14 +69,12 @@ type Puller struct {
 	mu             sync.Mutex            // guards the fields below
 	tail           checkpoint.Checkpoint // acknowledged
 	pendingOverlap stretch               // the part that the overlap still has to re-read; from the last run at first
-	overlapWidth   time.Duration
-	widthNeededAt  time.Time     // when an event was last late enough to need the width
-	synthetic      bool          // the tenant accepts synthetic ids
-	acceptsIDs     chan struct{} // closed once synthetic is true; then nil
-	highestID      string        // of all events of this run
-	untimedFirst   bool          // the tenant's oldest event has an id without a time
-	overlapRan     bool          // at least once in this run
-	notFound       string        // the last cursor that was answered with 404, although its time was not
+	synthetic      bool                  // the tenant accepts synthetic ids
+	acceptsIDs     chan struct{}         // closed once synthetic is true; then nil
+	highestID      string                // of all events of this run
+	untimedFirst   bool                  // the tenant's oldest event has an id without a time
+	overlapRan     bool                  // at least once in this run
+	notFound       string                // the last cursor that was answered with 404, although its time was not
 
 	status Status
 }
@@ -129,7 +127,7 @@ func New(
 	return &Puller{
 		cfg: cfg, tenant: tenant, limiter: limiter,
 		events: events, checkpoints: checkpoints, archive: archive,
-		ownEvents: make(chan schema.Record, 64), backfill: newBackfill(), overlapWidth: cfg.Overlap,
+		ownEvents: make(chan schema.Record, 64), backfill: newBackfill(),
 		clock:  &clock{tenant: cfg.Tenant, log: cfg.Log, skew: cfg.Metrics.clock},
 		outage: &outage{log: cfg.Log},
 	}
@@ -186,7 +184,7 @@ func (p *Puller) Run(ctx context.Context, state checkpoint.Set, requests <-chan 
 
 // reset prepares the state of a Run.
 func (p *Puller) reset() {
-	p.recent = newRecent(2*p.width() + p.cfg.OverlapEvery)
+	p.recent = newRecent(2*p.cfg.Overlap + p.cfg.OverlapEvery)
 	p.saves = checkpoint.NewSaver(p.checkpoints, p.cfg.Log, func() {
 		p.cfg.Metrics.checkpoint.WithLabelValues(p.cfg.Tenant).SetToCurrentTime()
 	})

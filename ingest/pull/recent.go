@@ -93,10 +93,3 @@ func (r *recent) since() time.Time {
 	defer r.mu.Unlock()
 	return r.forgot
 }
-
-// widen sets the greatest age of an id of the backfill that is kept.
-func (r *recent) widen(window time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.window = window
-}

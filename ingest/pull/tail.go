@@ -108,7 +108,7 @@ func caughtUp(n int, last string, now time.Time) bool {
 // produceTail produces pages in their order, several at once if they wait, and saves the
 // checkpoint after the acknowledgement.
 func (p *Puller) produceTail(ctx context.Context, pages <-chan fetchedPage) error {
-	marks := newMarks(p.width())
+	marks := newMarks(p.cfg.Overlap)
 	marks.add(p.tail.Behind, p.clock.Now()) // the overlap re-reads what the last run has not
 
 	for {
@@ -116,7 +116,6 @@ func (p *Puller) produceTail(ctx context.Context, pages <-chan fetchedPage) erro
 		if err != nil {
 			return err
 		}
-		marks.width = p.width()
 		work := p.prepare(batch, marks)
 
 		// If we stop here, the next start fetches the pages again.
