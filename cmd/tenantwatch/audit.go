@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/ingest/audit"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
@@ -42,21 +40,7 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 		until = now
 	}
 
-	c, err := config.Load(a.environ, config.Need{})
-	if err != nil {
-		return err
-	}
-	if err := u.check(c); err != nil {
-		return err
-	}
-
-	// The settings name the tenants, if they name any; a running instance knows its own.
-	return withRequests(ctx, a, func(ctx context.Context, q *requests) error {
-		tenants, err := u.choose(ctx, c, q)
-		if err != nil {
-			return err
-		}
-
+	return u.withRequests(ctx, a, func(ctx context.Context, q *requests, tenants []string) error {
 		// Ids that are made from times are cut to seconds, so the range ends a second later. Without an
 		// instance it ends at until: our own login, which is an event too, comes after that.
 		end := until.Add(time.Second)
@@ -73,14 +57,14 @@ func (u *auditCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		return u.report(ctx, a, c, tenants, since, until, done)
+		return u.report(ctx, a, tenants, since, until, done)
 	})
 }
 
 // report prints the hours and their sums.
-func (u *auditCmd) report(ctx context.Context, a *app, c *config.Config, tenants []string, since, until time.Time,
+func (u *auditCmd) report(ctx context.Context, a *app, tenants []string, since, until time.Time,
 	done []checkpoint.Checkpoint) error {
-	if err := u.printHours(ctx, a, c, tenants, since, until); err != nil {
+	if err := u.printHours(ctx, a, tenants, since, until); err != nil {
 		return err
 	}
 
@@ -128,9 +112,9 @@ func (u *auditCmd) report(ctx context.Context, a *app, c *config.Config, tenants
 const maxLag = 5 * time.Minute
 
 // printHours prints the coverage of the hours in the range.
-func (u *auditCmd) printHours(ctx context.Context, a *app, c *config.Config, tenants []string,
+func (u *auditCmd) printHours(ctx context.Context, a *app, tenants []string,
 	since, until time.Time) error {
-	conn, end, err := engines.OpenReader(ctx, c)
+	conn, end, err := a.openReader(ctx)
 	if err != nil {
 		return err
 	}

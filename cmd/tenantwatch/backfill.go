@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/lead"
@@ -28,20 +27,8 @@ func (b *backfillCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	c, err := config.Load(a.environ, config.Need{})
-	if err != nil {
-		return err
-	}
-	if err := b.check(c); err != nil {
-		return err
-	}
 
-	return withRequests(ctx, a, func(ctx context.Context, q *requests) error {
-		tenants, err := b.choose(ctx, c, q)
-		if err != nil {
-			return err
-		}
-
+	return b.withRequests(ctx, a, func(ctx context.Context, q *requests, tenants []string) error {
 		// One request a tenant, all with one name.
 		name := lead.NewName()
 		var list []checkpoint.Checkpoint

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/logger"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
@@ -128,7 +127,7 @@ func findDeadLetter(list []schema.DeadLetter, id string) (schema.DeadLetter, err
 func withDeadLetters(
 	ctx context.Context, a *app, f func(*deadletter.Letters, []schema.DeadLetter) error,
 ) error {
-	c, err := config.Load(a.environ, config.Need{})
+	c, err := a.settings()
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,6 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/schema"
 )
@@ -49,11 +47,7 @@ func (v *investigateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	c, err := config.Load(a.environ, config.Need{})
-	if err != nil {
-		return err
-	}
-	conn, end, err := engines.OpenReader(ctx, c)
+	conn, end, err := a.openReader(ctx)
 	if err != nil {
 		return err
 	}

@@ -12,10 +12,12 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/version"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
 )
@@ -54,6 +56,18 @@ type cli struct {
 type app struct {
 	stdout, stderr io.Writer
 	environ        []string
+}
+
+// settings returns the settings that a command may have, none of which it requires.
+func (a *app) settings() (*config.Config, error) { return config.Load(a.environ, config.Need{}) }
+
+// openReader connects to the ClickHouse with the data, for reading only. The caller calls end.
+func (a *app) openReader(ctx context.Context) (conn driver.Conn, end func(), err error) {
+	c, err := a.settings()
+	if err != nil {
+		return nil, nil, err
+	}
+	return engines.OpenReader(ctx, c)
 }
 
 func main() {

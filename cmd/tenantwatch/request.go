@@ -26,11 +26,11 @@ type tenantFlag struct {
 
 // check refuses a tenant that is not among those of the settings. Without any in the settings, an instance must
 // be running that knows its own.
-func (f *tenantFlag) check(c *config.Config) error {
+func (t *tenantFlag) check(c *config.Config) error {
 	names := c.TenantNames()
 	if len(names) > 0 {
-		if f.Tenant != "" && !slices.Contains(names, f.Tenant) {
-			return usageError(fmt.Sprintf("--tenant %s: the settings have %s", f.Tenant, strings.Join(names, ", ")))
+		if t.Tenant != "" && !slices.Contains(names, t.Tenant) {
+			return usageError(fmt.Sprintf("--tenant %s: the settings have %s", t.Tenant, strings.Join(names, ", ")))
 		}
 		return nil
 	}
@@ -44,11 +44,11 @@ func (f *tenantFlag) check(c *config.Config) error {
 
 // choose returns the tenants that a command applies to: the named one, or all of the settings, or the only one
 // that is pulled. A tenant that no instance pulls is refused: its request would wait forever.
-func (f *tenantFlag) choose(ctx context.Context, c *config.Config, q *requests) ([]string, error) {
+func (t *tenantFlag) choose(ctx context.Context, c *config.Config, q *requests) ([]string, error) {
 	names := c.TenantNames()
 	if q.alone {
-		if f.Tenant != "" {
-			names = []string{f.Tenant} // check has found it in the settings
+		if t.Tenant != "" {
+			names = []string{t.Tenant} // check has found it in the settings
 		}
 		return names, nil
 	}
@@ -60,8 +60,8 @@ func (f *tenantFlag) choose(ctx context.Context, c *config.Config, q *requests) 
 	}
 	choices := strings.Join(pulled, ", ")
 	switch {
-	case f.Tenant != "":
-		names = []string{f.Tenant}
+	case t.Tenant != "":
+		names = []string{t.Tenant}
 	case len(names) == 0 && len(pulled) > 1:
 		return nil, usageError("several tenants are pulled: choose one with --tenant: " + choices)
 	case len(names) == 0:
@@ -99,17 +99,31 @@ func (q *requests) submit(ctx context.Context, bar *output.Progress, list []chec
 	return q.Submit(ctx, list)
 }
 
-// withRequests calls f with the requests of the running instance. When none runs, this process serves the
-// requests itself while f runs.
-func withRequests(ctx context.Context, a *app, f func(context.Context, *requests) error) error {
-	c, err := config.Load(a.environ, config.Need{})
+// withRequests calls f with the requests of the running instance and the tenants that the command applies to.
+// When none runs, this process serves the requests itself while f runs.
+func (t *tenantFlag) withRequests(
+	ctx context.Context, a *app, f func(ctx context.Context, q *requests, tenants []string) error,
+) error {
+	c, err := a.settings()
 	if err != nil {
+		return err
+	}
+	if err := t.check(c); err != nil {
 		return err
 	}
 	log := logger.New(a.stderr, c)
 
+	// The settings name the tenants, if they name any; a running instance knows its own.
+	withTenants := func(ctx context.Context, q *requests) error {
+		tenants, err := t.choose(ctx, c, q)
+		if err != nil {
+			return err
+		}
+		return f(ctx, q, tenants)
+	}
+
 	// An instance that runs must serve the request: two that pull one tenant would share its rate limit.
-	err = askInstance(ctx, c, log, f)
+	err = askInstance(ctx, c, log, withTenants)
 	if !errors.Is(err, lead.ErrNoInstance) {
 		return err
 	}
@@ -119,7 +133,7 @@ func withRequests(ctx context.Context, a *app, f func(context.Context, *requests
 		return err
 	}
 	log.Info("no running instance pulls: this command does the work itself")
-	return serveAlone(ctx, c, log, f)
+	return serveAlone(ctx, c, log, withTenants)
 }
 
 // askInstance calls f with the requests of the running instance. Its error is lead.ErrNoInstance when none runs

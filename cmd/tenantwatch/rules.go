@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/rules/builtin"
@@ -43,7 +42,7 @@ type ruleSources struct {
 
 // sources returns the settings and the folders of the rules.
 func (s *ruleSources) sources(a *app) (rules.Settings, []fs.FS, error) {
-	c, err := config.Load(a.environ, config.Need{})
+	c, err := a.settings()
 	if err != nil {
 		return rules.Settings{}, nil, err
 	}

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/scanner/history"
@@ -58,11 +56,7 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 
-	cfg, err := config.Load(a.environ, config.Need{})
-	if err != nil {
-		return err
-	}
-	conn, end, err := engines.OpenReader(ctx, cfg)
+	conn, end, err := a.openReader(ctx)
 	if err != nil {
 		return err
 	}

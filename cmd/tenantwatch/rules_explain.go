@@ -9,8 +9,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 	"github.com/tenantwatch/tenantwatch/ingest/eventfile"
 	"github.com/tenantwatch/tenantwatch/rules"
@@ -147,11 +145,7 @@ func (c *rulesExplainCmd) findEvent(ctx context.Context, a *app, files eventfile
 // fromClickHouse explains a stored event.
 func (c *rulesExplainCmd) fromClickHouse(ctx context.Context, a *app, set *rules.Set,
 	rule *rules.Rule) (*explain.Explanation, error) {
-	cfg, err := config.Load(a.environ, config.Need{})
-	if err != nil {
-		return nil, err
-	}
-	conn, end, err := engines.OpenReader(ctx, cfg)
+	conn, end, err := a.openReader(ctx)
 	if err != nil {
 		return nil, err
 	}

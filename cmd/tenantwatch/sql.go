@@ -10,7 +10,6 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
-	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/engines"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/output"
 )
 
@@ -67,13 +66,9 @@ func (q *sqlCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	c, err := config.Load(a.environ, config.Need{})
-	if err != nil {
-		return err
-	}
 
 	// The connection cannot write, whatever the query is.
-	conn, end, err := engines.OpenReader(ctx, c)
+	conn, end, err := a.openReader(ctx)
 	if err != nil {
 		return err
 	}

@@ -19,41 +19,41 @@ type Report struct {
 	Until       time.Time     `json:"until"`
 	Alerts      int           `json:"alerts"`
 	PerWeek     float64       `json:"alerts_per_week"`
-	Days        []ReportDay   `json:"days"`
+	Days        []reportDay   `json:"days"`
 	AlertGroups int           `json:"alert_groups"` // groups with an alert
 	Groups      int           `json:"groups"`       // groups of which a window was evaluated
 	P50         float64       `json:"p50"`          // of the groups' highest values
 	P95         float64       `json:"p95"`
 	Highest     float64       `json:"highest"`
-	TopGroups   []ReportGroup `json:"top_groups"`
+	TopGroups   []reportGroup `json:"top_groups"`
 	Threshold   *float64      `json:"threshold,omitempty"` // of a rule with a single one
-	Suggested   *Suggestion   `json:"suggested,omitempty"`
-	Against     *Comparison   `json:"against,omitempty"`
+	Suggested   *suggestion   `json:"suggested,omitempty"`
+	Against     *comparison   `json:"against,omitempty"`
 }
 
-// ReportDay is the number of alerts that began on a day.
-type ReportDay struct {
+// reportDay is the number of alerts that began on a day.
+type reportDay struct {
 	Date   string `json:"date"` // as 2026-11-20
 	Alerts int    `json:"alerts"`
 }
 
-// ReportGroup is a group with its highest value.
-type ReportGroup struct {
+// reportGroup is a group with its highest value.
+type reportGroup struct {
 	Tenant string            `json:"tenant"`
 	Group  map[string]string `json:"group"`
 	Value  float64           `json:"value"`
 	Alerts int               `json:"alerts"`
 }
 
-// Suggestion is the lowest threshold that stays within a number of alerts a week.
-type Suggestion struct {
+// suggestion is the lowest threshold that stays within a number of alerts a week.
+type suggestion struct {
 	MaxPerWeek int     `json:"max_per_week"`
 	Threshold  float64 `json:"threshold"`
 	Alerts     int     `json:"alerts"` // in the whole range
 }
 
-// Comparison compares the alerts of a rule with those of another version.
-type Comparison struct {
+// comparison compares the alerts of a rule with those of another version.
+type comparison struct {
 	Alerts int           `json:"alerts"` // of the other version
 	Both   int           `json:"both"`
 	Gone   []ReportAlert `json:"gone"` // that only the other version has
@@ -110,7 +110,7 @@ func (s *Store) Report(ctx context.Context, trial Trial) ([]*Report, error) {
 			if err != nil {
 				return nil, err
 			}
-			report.Suggested = &Suggestion{trial.MaxPerWeek, threshold, alerts}
+			report.Suggested = &suggestion{trial.MaxPerWeek, threshold, alerts}
 		}
 		if before != nil {
 			report.Against = compareVersions(before[r.Rule.ID], r)
@@ -160,26 +160,26 @@ func newReport(r *Result, span Span, weeks float64) *Report {
 	const day = 24 * time.Hour
 	for start := span.Since.UTC().Truncate(day); !start.After(span.Until); start = start.Add(day) {
 		date := start.Format(time.DateOnly)
-		row.Days = append(row.Days, ReportDay{date, perDay[date]})
+		row.Days = append(row.Days, reportDay{date, perDay[date]})
 	}
 
 	// Groups are sorted by their highest value.
 	for _, g := range r.Groups[:min(len(r.Groups), topGroups)] {
 		alerts := perGroup[groupText(g.Tenant, g.Group)]
-		row.TopGroups = append(row.TopGroups, ReportGroup{g.Tenant, schema.GroupMap(g.Group), g.Value, alerts})
+		row.TopGroups = append(row.TopGroups, reportGroup{g.Tenant, schema.GroupMap(g.Group), g.Value, alerts})
 	}
 	return row
 }
 
 // compareVersions compares the alerts of two versions of a rule. Alerts of the same group that overlap in time
 // are the same.
-func compareVersions(before, now *Result) *Comparison {
+func compareVersions(before, now *Result) *comparison {
 	var older []*Alert
 	if before != nil {
 		older = before.Alerts
 	}
 	gone, added := alertsWithout(older, now.Alerts), alertsWithout(now.Alerts, older)
-	return &Comparison{Alerts: len(older), Both: len(now.Alerts) - len(added), Gone: gone, New: added}
+	return &comparison{Alerts: len(older), Both: len(now.Alerts) - len(added), Gone: gone, New: added}
 }
 
 // alertsWithout returns the alerts of a list that have no equal in another.

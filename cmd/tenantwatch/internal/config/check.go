@@ -47,8 +47,14 @@ func (c *Config) checkPull(wrong *Faults) {
 	c.checkRules(wrong)
 }
 
-// checkRules checks that the folders of rules can be read.
+// checkRules checks which rules run, and that their folders can be read.
 func (c *Config) checkRules(wrong *Faults) {
+	all, err := strconv.ParseBool(c.AllRules)
+	if err != nil {
+		wrong.add("TENANTWATCH_ALL_LOG_SOURCES", "%q: want true or false", c.AllRules)
+	}
+	c.Parsed.AllLogSources = all
+
 	c.Rules = trimmed(c.Rules)
 	for _, dir := range c.Rules {
 		if info, err := os.Stat(dir); err != nil {

@@ -52,7 +52,7 @@ type Config struct {
 	Rules []string `env:"TENANTWATCH_RULES"`
 
 	// AllRules set to true also runs rules whose logsource is another product than Auth0. Default: false.
-	AllRules logSources `env:"TENANTWATCH_ALL_LOG_SOURCES"`
+	AllRules string `env:"TENANTWATCH_ALL_LOG_SOURCES" envDefault:"false"`
 
 	// Retention is how long ClickHouse keeps events: forever, or a duration of at least 1d such as 400d.
 	// Default: forever. Older events are deleted.
@@ -103,6 +103,8 @@ type Parsed struct {
 	Poll       time.Duration
 	Retention  time.Duration // 0 for forever
 	ProbeEvery time.Duration
+
+	AllLogSources bool // of rules
 
 	KafkaTLS      *tls.Config    // nil without TLS
 	KafkaSASL     sasl.Mechanism // nil without a login

@@ -85,6 +85,7 @@ func TestConfigFaults(t *testing.T) {
 		{wellSet("TENANTWATCH_RULES=" + empty), []string{"TENANTWATCH_RULES: " + empty + " is not a folder"}},
 		{wellSet("KAFKA_TLS=true", "KAFKA_USERNAME=u"), []string{"KAFKA_TLS: has no effect without KAFKA_BROKERS", "KAFKA_USERNAME: has no effect", "KAFKA_SASL_MECHANISM: is not set"}},
 		{wellSet("KAFKA_BROKERS=host", "KAFKA_SASL_MECHANISM=GSSAPI", "KAFKA_TOPIC_PREFIX=a/b"), []string{"KAFKA_BROKERS: ", "KAFKA_SASL_MECHANISM: ", "KAFKA_USERNAME: ", "KAFKA_TOPIC_PREFIX: "}},
+		{wellSet("TENANTWATCH_ALL_LOG_SOURCES=perhaps"), []string{"\n  TENANTWATCH_ALL_LOG_SOURCES: \"perhaps\": want true or false"}},
 		{wellSet("KAFKA_TLS=perhaps"), []string{"KAFKA_TLS: \"perhaps\": want true or false"}},
 		{wellSet("CLICKHOUSE_DSN=clickhouse://u:hush-3@"), []string{"CLICKHOUSE_DSN: want clickhouse://"}},
 		{wellSet("CLICKHOUSE_DSN=::hush-4"), []string{"CLICKHOUSE_DSN: want clickhouse://"}},

@@ -1,25 +1,10 @@
 package config
 
 import (
-	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/tenantwatch/tenantwatch/rules"
 )
-
-// logSources is the setting that also runs rules for other products than Auth0.
-type logSources bool
-
-// UnmarshalText parses the setting.
-func (s *logSources) UnmarshalText(text []byte) error {
-	all, err := strconv.ParseBool(string(text))
-	if err != nil {
-		return fmt.Errorf("TENANTWATCH_ALL_LOG_SOURCES: %q: want true or false", text)
-	}
-	*s = logSources(all)
-	return nil
-}
 
 // RuleSettings returns the settings with which rules are loaded. Its variables include those that follow from
 // the settings of tenants.
@@ -36,5 +21,5 @@ func (c *Config) RuleSettings() rules.Settings {
 	}
 	add(&c.Probe)
 
-	return rules.Settings{Vars: rules.Vars{"probe_clients": clients}, AllLogSources: bool(c.AllRules)}
+	return rules.Settings{Vars: rules.Vars{"probe_clients": clients}, AllLogSources: c.Parsed.AllLogSources}
 }

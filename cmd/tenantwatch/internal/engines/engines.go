@@ -15,6 +15,7 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
+	"github.com/tenantwatch/tenantwatch/ingest/sleep"
 	"github.com/tenantwatch/tenantwatch/ingest/write"
 	"github.com/tenantwatch/tenantwatch/schema"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal"
@@ -68,7 +69,10 @@ func Start(
 	wg.Go(func() { kafkaErr = e.startKafka(ctx) })
 	wg.Go(func() { clickhouseErr = e.startClickHouse(ctx) })
 	wg.Wait()
-	return e, errors.Join(kafkaErr, clickhouseErr)
+	if err := errors.Join(kafkaErr, clickhouseErr); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // NewProducer returns a new producer, which is closed with the engines.
@@ -138,10 +142,8 @@ func retryStart(ctx context.Context, log *slog.Logger, server string, f func() e
 				"server", server, "timeout", connectTimeout, "err", err)
 		}
 
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, time.Second) {
 			return ctx.Err()
-		case <-time.After(time.Second):
 		}
 	}
 }
