@@ -36,7 +36,7 @@ const (
 	TypeGap = "tenantwatch_gap"
 	// Events were missing in ClickHouse. Details: {from, until, missing, healed, repair}.
 	TypeAudit = "tenantwatch_audit"
-	// The state of the tenant's pull, once a minute. Details: see scanner/health.
+	// The state of the tenant's pull, once a minute. Details: see scanner/silence.
 	TypeHealth = "tenantwatch_health"
 	// A log stream of the tenant has become active, paused or suspended. Details: {id, name, type, status}.
 	TypeLogStream = "tenantwatch_log_stream"

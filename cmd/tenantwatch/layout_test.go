@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"scanner/stream":                     {"rules", "scanner", "schema"},
 	"scanner/probe":                      {"schema"},
 	"scanner/alert":                      {"schema"},
-	"scanner/health":                     {"schema"},
+	"scanner/silence":                    {"schema"},
 	"scanner/history":                    {"rules", "rules/tosql", "scanner", "scanner/explain", "scanner/stream", "schema"},
 	"scanner/timeline":                   {"rules", "scanner", "schema"},
 	"rules":                              {"rules/correlation", "rules/expr"},

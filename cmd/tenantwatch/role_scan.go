@@ -12,8 +12,8 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/lead"
 	"github.com/tenantwatch/tenantwatch/rules"
 	"github.com/tenantwatch/tenantwatch/scanner"
-	"github.com/tenantwatch/tenantwatch/scanner/health"
 	"github.com/tenantwatch/tenantwatch/scanner/history"
+	"github.com/tenantwatch/tenantwatch/scanner/silence"
 	"github.com/tenantwatch/tenantwatch/scanner/stream"
 )
 
@@ -43,7 +43,7 @@ func buildScan(p *pipeline) (func(context.Context) error, error) {
 		})
 		p.add(part{
 			name: "history", role: roleScan, stops: stopsSecond,
-			run:   p.consumer(topics.Alerts, groupHistory, onePartition(long.Run, p.newHealth().Run)),
+			run:   p.consumer(topics.Alerts, groupHistory, onePartition(long.Run, p.newSilence().Run)),
 			ready: p.progresses(groupHistory),
 		})
 		p.add(part{name: "rules", role: roleScan, stops: stopsLast, run: func(ctx context.Context) error {
@@ -79,11 +79,11 @@ func onePartition(runs ...func(context.Context) error) consume {
 	}
 }
 
-// newHealth returns the monitor of the tenants' health.
-func (p *pipeline) newHealth() *health.Monitor {
-	var tenants []health.Tenant
+// newSilence returns the monitor of the tenants' health.
+func (p *pipeline) newSilence() *silence.Monitor {
+	var tenants []silence.Tenant
 	for _, cfg := range p.cfg.Tenants {
-		tenant := health.Tenant{Name: cfg.Name}
+		tenant := silence.Tenant{Name: cfg.Name}
 		if cfg.Probe.Enabled() {
 			tenant.ProbeEvery = p.cfg.Parsed.ProbeEvery
 		}
@@ -91,13 +91,13 @@ func (p *pipeline) newHealth() *health.Monitor {
 	}
 
 	letters := deadletter.New(p.engines.Kafka, p.engines.Topics, p.log)
-	sources := health.Sources{Store: p.seen, Checkpoints: p.tails, DeadLetters: letters.Follow, Roles: p.problem}
+	sources := silence.Sources{Store: p.seen, Checkpoints: p.tails, DeadLetters: letters.Follow, Roles: p.problem}
 	events := p.engines.NewProducer(p.engines.Topics.Events)
-	return health.New(tenants, sources, events, p.log.With("part", "health"), p.reg)
+	return silence.New(tenants, sources, events, p.log.With("part", "silence"), p.reg)
 }
 
 // seen returns what ClickHouse knows, by the tenants' clocks, which may be ahead of ours.
-func (p *pipeline) seen(ctx context.Context) (map[string]health.Seen, error) {
+func (p *pipeline) seen(ctx context.Context) (map[string]silence.Seen, error) {
 	newest, err := p.tails(ctx)
 	if err != nil {
 		p.log.Warn("read checkpoints failed; assuming that the tenants' clocks agree with ours", "err", err)
@@ -108,16 +108,16 @@ func (p *pipeline) seen(ctx context.Context) (map[string]health.Seen, error) {
 	for _, tail := range newest {
 		ahead = max(ahead, -tail.Ahead)
 	}
-	return health.NewStore(p.engines.Conn).Seen(ctx, ahead)
+	return silence.NewStore(p.engines.Conn).Seen(ctx, ahead)
 }
 
 // tails returns the newest checkpoint of each tenant's tail.
-func (p *pipeline) tails(ctx context.Context) (map[string]health.Tail, error) {
+func (p *pipeline) tails(ctx context.Context) (map[string]silence.Tail, error) {
 	newest, err := lead.Tails(ctx, p.engines.Kafka, p.engines.Topics.Checkpoints)
-	found := map[string]health.Tail{}
+	found := map[string]silence.Tail{}
 	for tenant, tail := range newest {
 		ahead := time.Duration(tail.Ahead * float64(time.Second))
-		found[tenant] = health.Tail{Written: tail.UpdatedAt, Ahead: ahead}
+		found[tenant] = silence.Tail{Written: tail.UpdatedAt, Ahead: ahead}
 	}
 	return found, err
 }

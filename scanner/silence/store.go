@@ -1,4 +1,4 @@
-package health
+package silence
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package health_test
+package silence_test
 
 import (
 	"testing"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tenantwatch/tenantwatch/scanner/health"
+	"github.com/tenantwatch/tenantwatch/scanner/silence"
 	"github.com/tenantwatch/tenantwatch/schema/chlocal/chlocaltest"
 )
 
@@ -31,11 +31,11 @@ func TestSeen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := health.NewStore(conn).Seen(t.Context(), 0)
+	got, err := silence.NewStore(conn).Seen(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]health.Seen{
+	want := map[string]silence.Seen{
 		"acme":  {First: now.Add(-48 * time.Hour), Newest: now.Add(-time.Hour), SameHour: 2, Probe: now.Add(-time.Minute)},
 		"quiet": {},
 	}
@@ -48,7 +48,7 @@ func TestSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	for ahead, newest := range map[time.Duration]time.Time{0: now.Add(-time.Hour), time.Hour: now.Add(time.Hour)} {
-		if got, err := health.NewStore(conn).Seen(t.Context(), ahead); err != nil || !got["acme"].Newest.Equal(newest) {
+		if got, err := silence.NewStore(conn).Seen(t.Context(), ahead); err != nil || !got["acme"].Newest.Equal(newest) {
 			t.Errorf("%s ahead: %v, %v", ahead, got["acme"].Newest, err)
 		}
 	}
