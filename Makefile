@@ -36,7 +36,7 @@ kafka: kafka-jars ## run three Apache Kafka brokers for trials until Ctrl-C; pri
 test: engine kafka-jars ## every test, against the real engines
 	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -p 3 -parallel 3 -timeout 15m ./...
 
-race: engine kafka-jars ## the tests under the race detector, but for those that kill three brokers
+race: engine kafka-jars ## the tests under the race detector, except where it has nothing to see (-short)
 	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -race -short -parallel 3 -timeout 20m ./...
 
 # How long make chaos goes on.

@@ -17,6 +17,9 @@ import (
 // TestCorrelationsAgree runs random correlations, some of others, over random
 // events, and holds when each group first alerts against the plain reading.
 func TestCorrelationsAgree(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	tried, fired, chained := map[string]int{}, map[string]int{}, 0
 	for seed := range uint64(400) {
 		scenario, ok := scannertest.NewScenario(t, rand.New(rand.NewPCG(seed, 11)))

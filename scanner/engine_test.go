@@ -17,6 +17,9 @@ import (
 
 // TestRepeatsChangeNothing delivers events again, soon or late.
 func TestRepeatsChangeNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	set := scannertest.Builtin(t)
 	for seed := range uint64(10) {
 		events := scannertest.Storm(t, seed, 1500)
@@ -42,6 +45,9 @@ func TestRepeatsChangeNothing(t *testing.T) {
 // what the windows reach back to and takes up the open alerts. Together they say
 // what one run says.
 func TestStartAnywhere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	set := scannertest.Builtin(t)
 	for seed := range uint64(6) {
 		events := scannertest.Storm(t, seed, 1200)
@@ -81,6 +87,9 @@ func lastOf(alerts []schema.Alert) map[string]schema.Alert {
 
 // TestAlertsAreConsistent checks what holds for every series of transitions.
 func TestAlertsAreConsistent(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	set := scannertest.Builtin(t)
 	for seed := range uint64(10) {
 		open := map[string]schema.Alert{}
@@ -186,6 +195,9 @@ func TestTenantsAreApart(t *testing.T) {
 
 // TestGroupsAreBounded floods a rule with group keys.
 func TestGroupsAreBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	engine := NewEngine(scannertest.Builtin(t), Config{MaxGroups: 2000})
 	for i := range 10_000 {
 		e := scannertest.Event(t, scannertest.Start.Add(time.Duration(i)*time.Millisecond), i, map[string]any{"type": "feccft", "client_id": fmt.Sprintf("app%d", i)})

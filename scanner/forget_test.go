@@ -35,6 +35,9 @@ func byIP(t testing.TB, correlations ...string) *rules.Set {
 // which there is never more than half of what an engine keeps. The few are counted as
 // if there were room for all.
 func TestHotGroupsStay(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	for seed := range uint64(5) {
 		r := rand.New(rand.NewPCG(seed, 21))
 		set := byIP(t, "  type: event_count\n  timespan: 2h\n  condition: {gte: 40}\n", "  type: value_count\n  timespan: 2h\n  condition: {field: user_id, gte: 30}\n")
@@ -124,6 +127,9 @@ func TestForgettingIsTold(t *testing.T) {
 
 // TestGroupsFitMemory gives an engine 100,000 groups of one to four events each.
 func TestGroupsFitMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats

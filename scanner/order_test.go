@@ -97,6 +97,9 @@ func told(list []schema.Alert) []schema.Alert {
 // TestStartAgainAnyRule ends runs of random rules of every type at random places, with
 // events in order and not. Both runs together say what one says.
 func TestStartAgainAnyRule(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	said := 0
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 31))
@@ -129,6 +132,9 @@ func TestStartAgainAnyRule(t *testing.T) {
 // after another that is younger. Where a condition stays true whatever else comes, the
 // same groups alert as in order, and none begins earlier, or later by more than that.
 func TestAnyOrderAlertsTheSame(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	const lateness = 5 * time.Minute
 	rises := func(c *scannertest.PlainCorrelation) bool {
 		for op := range c.Bounds {
@@ -182,6 +188,9 @@ func TestAnyOrderAlertsTheSame(t *testing.T) {
 // that lead has occurred against others that make every group, with events that come
 // late, also such as lead.
 func TestLeadingChangesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	said, absent := 0, 0
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 34))

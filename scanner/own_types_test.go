@@ -46,6 +46,9 @@ func firings(t *testing.T, document string, events []schema.Event) []string {
 // TestEventRatio holds when a ratio first fires against a count of everything at each
 // event.
 func TestEventRatio(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	fired := 0
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 3))

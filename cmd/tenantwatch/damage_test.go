@@ -25,6 +25,9 @@ import (
 // wait for a ClickHouse that is away, more than the writer holds: storing continues behind them, the log says which file
 // from which offset, the process is ready, and an audit brings back what was there.
 func TestDamagedKafka(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	t.Parallel()
 	engineDir := t.TempDir()
 	engine := chlocaltest.Start(t, engineDir)

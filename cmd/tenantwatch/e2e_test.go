@@ -175,6 +175,9 @@ func testKilledAnywhere(t *testing.T, kafka ...string) {
 func TestBadInput(t *testing.T) { onEachKafka(t, testBadInput) }
 
 func testBadInput(t *testing.T, kafka ...string) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 500, LiveRate: 50})
 	environ := settings(t, append(unprobed(s), kafka...)...)
@@ -538,6 +541,9 @@ func readAll(t *testing.T, broker, topic string) []schema.Record {
 func TestEngineDies(t *testing.T) { onEachKafka(t, testEngineDies) }
 
 func testEngineDies(t *testing.T, kafka ...string) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	var clock stoppable
 	s := serve(t, auth0sim.Config{Now: clock.now, HistoryEvents: 30_000, LiveRate: 80, Latency: time.Millisecond})
 	environ := settings(t, append(unprobed(s), kafka...)...)

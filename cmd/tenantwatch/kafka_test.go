@@ -97,6 +97,9 @@ func TestApacheKafka(t *testing.T) {
 // TestKafkaRefuses shows that what a broker refuses ends the start at once, with
 // the broker and the reason, and not with the password.
 func TestKafkaRefuses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	t.Parallel()
 	broker := kafkatest.Start(t, kafkatest.Config{Brokers: 1, TLS: true, SASL: "PLAIN"})
 	s := serve(t, auth0sim.Config{})

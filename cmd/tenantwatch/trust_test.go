@@ -17,6 +17,9 @@ import (
 // local time for UTC: what happens there comes at once and is alerted on, and the log, a
 // metric and an alert tell of the clock.
 func TestClockAhead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	t.Parallel()
 	const behind = 190 * time.Minute
 	s := serve(t, auth0sim.Config{Now: func() time.Time { return time.Now().Add(-behind) }, HistoryEvents: 300, LiveRate: 2})
@@ -45,6 +48,9 @@ func TestClockAhead(t *testing.T) {
 // TestNamesOfTenants: a tenant whose data has another name is not pulled a second time,
 // and orders for a tenant that nobody pulls are refused at once.
 func TestNamesOfTenants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	t.Parallel()
 	s := serve(t, auth0sim.Config{HistoryEvents: 200})
 	environ := settings(t, unprobed(s)...)
@@ -101,6 +107,9 @@ func TestNamesOfTenants(t *testing.T) {
 // TestHTTPPort: a DSN with the port that speaks HTTP is told from one that nobody
 // answers at.
 func TestHTTPPort(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	t.Parallel()
 	server := startEngine(t, io.Discard)
 	s := serve(t, auth0sim.Config{})

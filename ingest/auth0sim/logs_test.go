@@ -31,6 +31,9 @@ func busy(t testing.TB, shapes Shapes) (*Tenant, *fakeClock) {
 }
 
 func TestCheckpointPaging(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see here")
+	}
 	sim, _ := busy(t, ShapesMixed)
 	s := login(t, sim)
 	all := sim.IDs()

@@ -18,6 +18,9 @@ import (
 )
 
 func TestAnswersAreInTheLog(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see here")
+	}
 	for _, shapes := range []Shapes{ShapesMixed, ShapesClean} {
 		clock := newClock(noon().Add(4 * time.Hour))
 		var attacks []Attack

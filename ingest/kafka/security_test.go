@@ -38,6 +38,9 @@ func scramMechanism(t *testing.T, algorithm scram.Algorithm, password string) sa
 // and holds what is said of a connection that is refused against what an
 // operator has to know.
 func TestSecurity(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	t.Parallel()
 	plainText := func(password string) sasl.Mechanism {
 		return plain.Mechanism{Username: kafkatest.User, Password: password}

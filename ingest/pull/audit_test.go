@@ -439,6 +439,9 @@ func TestAuditBesideABackfill(t *testing.T) {
 // TestAuditHours audits random stretches with random losses, killed at random:
 // the totals and the rows are those of the tenant.
 func TestAuditHours(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	for seed := range uint64(12) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 31))

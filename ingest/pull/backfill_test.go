@@ -104,6 +104,9 @@ type chain struct {
 // Whatever part of the checkpoints was written when we die: what has not been
 // acked by then is in some slice that is not done.
 func TestBackfillCoversAtEveryKill(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	const seconds = 6000
 	idOf := func(n int) string { return schema.SyntheticID(noon.Add(time.Duration(n) * time.Second)) }
 	second := func(id string) int {

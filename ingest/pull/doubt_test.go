@@ -72,6 +72,9 @@ func TestPullGateway(t *testing.T) {
 // TestPullAcceptsLater: a tenant that refuses ids for a while is asked again, and then
 // what is left of the backfill is pulled by several chains, and audited.
 func TestPullAcceptsLater(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		events := every(start.Add(-10*24*time.Hour), 20*time.Second, 3*10*24*60+400)
 		w := newWorld(t, newTenant(events))
@@ -180,6 +183,9 @@ func TestPullWord(t *testing.T) {
 // TestPullClock: the tail begins at the tenant's now, whatever ours is, and says how
 // far they differ.
 func TestPullClock(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	for _, behind := range []time.Duration{70 * time.Minute, -70 * time.Minute, 20 * time.Second, -20 * time.Second, 26 * time.Hour} {
 		t.Run(behind.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

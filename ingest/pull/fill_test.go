@@ -180,6 +180,9 @@ func TestFillKill(t *testing.T) {
 // its slices and the tail's: the next start goes on from what there is, soon or
 // late.
 func TestFillKilledAtTheBeginning(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	for _, away := range []time.Duration{time.Minute, 7 * time.Hour} {
 		for _, some := range []int{0, 1, 2, 8, 15, 16, 17} {
 			t.Run(fmt.Sprintf("%d records, away for %s", some, away), func(t *testing.T) {

@@ -36,6 +36,9 @@ func (w *world) wantGap(from, until time.Time) {
 // TestGapAtStart lets the tenant drop events while the puller is away: that is
 // told once, and what is left is pulled.
 func TestGapAtStart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		before, lost, left := every(start, 30*time.Second, 100), every(start.Add(time.Hour), 30*time.Second, 1000), every(start.Add(48*time.Hour), 30*time.Second, 3000)
 		w := newWorld(t, newTenant(before, lost, left))
@@ -147,6 +150,9 @@ func TestGapWhileCallsFail(t *testing.T) {
 
 // TestGapNone shows what is no gap.
 func TestGapNone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other tests run the same code under the race detector")
+	}
 	for _, tt := range []struct {
 		name   string
 		events []logEvent

@@ -27,6 +27,9 @@ func naive(list []Occurrence, end, span int64, distinct bool) uint64 {
 // TestWindowAgreesWithNaive inserts events in any order, with ties and repeats,
 // and compares every answer with one that is found by looking at everything.
 func TestWindowAgreesWithNaive(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	for seed := range uint64(400) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		distinct := seed%2 == 0

@@ -156,6 +156,9 @@ func orderly(t testing.TB, seed uint64, n int, least time.Duration) []schema.Eve
 // TestExplainAgreesWithEngine explains events of a long run, each from what lies
 // around it alone: what is said to fire is what fired.
 func TestExplainAgreesWithEngine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	set := explainSet(t)
 	for seed := range uint64(3) {
 		// Of an alert on record that began or ended in the very millisecond it is not known
@@ -221,6 +224,9 @@ func TestExplainAgreesWithEngine(t *testing.T) {
 
 // TestExplainFiles gives the events in any order, as files have them.
 func TestExplainFiles(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an engine has one goroutine: the race detector has nothing to see")
+	}
 	set := explainSet(t)
 	events := orderly(t, 7, 300, 0)
 	for i := range events {

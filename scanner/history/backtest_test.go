@@ -151,6 +151,9 @@ x-tenantwatch-correlation: {type: event_ratio, rules: f, among: all, min: 10, gr
 // TestThreshold finds the lowest threshold that keeps to so many alerts, and holds it
 // against a run with each threshold.
 func TestThreshold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see here")
+	}
 	conn, _ := chlocaltest.Open(t)
 	store := history.NewStore(conn)
 	set, _ := rules.Load(nil, fstest.MapFS{"r.yml": {Data: []byte(failing)}})

@@ -243,6 +243,9 @@ func streamed(set *rules.Set, events []schema.Event) []told {
 // TestSameAlerts holds what comes of random events in the stream against what comes
 // of the same events from ClickHouse, for random rules.
 func TestSameAlerts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see here")
+	}
 	conn, _ := chlocaltest.Open(t)
 	store := history.NewStore(conn)
 	fired, pruned := 0, 0

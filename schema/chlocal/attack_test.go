@@ -167,6 +167,9 @@ func (tt target) readSecret() string { return "SELECT file('" + tt.secret + "')"
 // TestStrangers are on the same machine and have no password, at the ports that we
 // print and at those of the engine itself.
 func TestStrangers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see in what the engine refuses")
+	}
 	tt := newTarget(t)
 	engineTCP, engineHTTP := tt.engineAddr(t), tt.engineHTTP(t)
 	queries := map[string]string{
@@ -225,6 +228,9 @@ func TestStrangers(t *testing.T) {
 
 // TestFilesAndNetwork has every user try what reads files or the network.
 func TestFilesAndNetwork(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see in what the engine refuses")
+	}
 	tt := newTarget(t)
 	if tt.Access.Unconfined {
 		t.Skip("the kernel has no Landlock: not shown is that the engine cannot read files of ours")
@@ -312,6 +318,9 @@ func TestFilesAndNetwork(t *testing.T) {
 
 // TestOtherSites are pages in a browser on this machine.
 func TestOtherSites(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see in what the engine refuses")
+	}
 	tt := newTarget(t)
 	request := func(change func(r *http.Request)) (int, http.Header) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+tt.Access.HTTP+"/?add_http_cors_header=1"+
@@ -368,6 +377,9 @@ func TestOtherSites(t *testing.T) {
 
 // TestReaders shows what readers reach.
 func TestReaders(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see in what the engine refuses")
+	}
 	tt := newTarget(t)
 	type user struct{ name, password string }
 	reader := user{chlocal.Reader, tt.Access.ReaderPassword}
@@ -465,6 +477,9 @@ func TestReaders(t *testing.T) {
 // TestFilesOfTheStore are where rows of all tenants are, in reach of the engine. Only
 // the guard keeps a tenant's reader from them.
 func TestFilesOfTheStore(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see in what the engine refuses")
+	}
 	tt := newTarget(t)
 	password := tt.Access.TenantReaders["acme"].Password
 	user := chlocal.TenantReader("acme")

@@ -29,6 +29,9 @@ func startLogged(t *testing.T, dir string) (*chlocal.Server, *bytes.Buffer) {
 // TestDamagedAccess shows that a cut or foreign access file is named and made again, and
 // that the data is there.
 func TestDamagedAccess(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see in what the engine refuses")
+	}
 	for name, text := range map[string]string{"cut": `{"tcp": "127.0.0.1:1`, "empty": "", "foreign": "\x7fELF\x00", "another type": `{"tcp": 7}`, "another host": `{"tcp": "192.0.2.1:9000", "http": "nonsense"}`} {
 		dir := t.TempDir()
 		srv, _ := startLogged(t, dir)

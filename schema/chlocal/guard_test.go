@@ -38,6 +38,9 @@ func zipped(t *testing.T, text string) []byte {
 // TestWrongProtocols has clients of all kinds come to the ports that we print, and
 // one with a password send garbage after it: the engine lives on.
 func TestWrongProtocols(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector has nothing to see in what the engine refuses")
+	}
 	tt := newTarget(t)
 	alive := tt.PID()
 	send := func(addr string, parts ...[]byte) {
