@@ -33,7 +33,7 @@ func (e *Engines) startKafka(ctx context.Context) error {
 	return retryStart(ctx, e.log, "Kafka", func() error {
 		warnings, err := e.Kafka.EnsureTopics(ctx, e.Topics.All(segment))
 		for _, warning := range warnings {
-			e.log.Warn(warning)
+			e.log.Warn("topic is not as required", "reason", warning)
 		}
 		return err
 	})
