@@ -13,7 +13,7 @@ TOOL = $(GO) tool -modfile=.ci/tools.mod
 export TENANTWATCH_TEST_ENGINE = 1
 export TENANTWATCH_TEST_KAFKA = 1
 
-.PHONY: help build engine kafka-jars demo run kafka test race chaos bench fuzz lint clean
+.PHONY: help build engine kafka-jars demo run kafka test race chaos bench fuzz docs lint clean
 
 help: ## list what can be made
 	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ fuzz: ## run each fuzzer for FUZZTIME
 			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
 		done; \
 	done
+
+docs: ## write the generated tables of the documents again
+	@$(GO) test ./cmd/tenantwatch -run '^TestDocuments$$' -count=1 -update
 
 # Words that are right, or that Auth0 spells this way.
 SPELLED = mitre,donwgrade,proces

@@ -19,8 +19,9 @@ import (
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 )
 
-// update writes the golden texts of the scripts again, where a cmp differs.
-var update = flag.Bool("update", false, "write the golden texts of testdata/script again")
+// update writes the golden texts of the scripts and the generated parts of the documents
+// again, where they differ.
+var update = flag.Bool("update", false, "write the golden texts and the generated documents again")
 
 // engineVar makes tests fail without the real engine, instead of leaving out what needs it.
 const engineVar = "TENANTWATCH_TEST_ENGINE"
