@@ -31,7 +31,8 @@ type described struct {
 }
 
 // descriptionParts splits the text of a prometheus.Desc, which has no other way to its parts.
-var descriptionParts = regexp.MustCompile(`^Desc{fqName: "(.*?)", help: "(.*?)", (?:unit: "", )?constLabels: {}, variableLabels: {(.*)}}$`)
+var descriptionParts = regexp.MustCompile(
+	`^Desc{fqName: "(.*?)", help: "(.*?)", (?:unit: "", )?constLabels: {}, variableLabels: {(.*)}}$`)
 
 func (d *described) Register(c prometheus.Collector) error {
 	kind := "gauge"
