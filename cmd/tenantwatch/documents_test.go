@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/golden"
 )
 
 // generated are the parts of documents that are written from the code. In its document, a
@@ -28,7 +30,7 @@ func TestDocuments(t *testing.T) {
 		t.Run(part.name, func(t *testing.T) {
 			before, old, after := cutPart(t, part.document, part.name)
 			text := "\n" + part.text(t) + "\n"
-			if *update {
+			if golden.Update() {
 				whole := before + text + after
 				if err := os.WriteFile(filepath.Join(root, part.document), []byte(whole), 0o644); err != nil {
 					t.Fatal(err)
