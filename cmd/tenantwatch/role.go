@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"slices"
 
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/web"
@@ -58,17 +57,15 @@ func defaultRoles() (names []string) {
 
 // rolesForPeople returns the roles with the defaults first.
 func rolesForPeople() []role {
-	list := allRoles()
-	slices.SortStableFunc(list, func(a, b role) int {
-		switch {
-		case a.extra == b.extra:
-			return 0
-		case a.extra:
-			return 1
+	var defaults, extras []role
+	for _, r := range allRoles() {
+		if r.extra {
+			extras = append(extras, r)
+		} else {
+			defaults = append(defaults, r)
 		}
-		return -1
-	})
-	return list
+	}
+	return append(defaults, extras...)
 }
 
 // part is something that runs in a process. Roles add them.

@@ -70,6 +70,7 @@ func cut(tenant, plan, from, until string, n int) []checkpoint.Checkpoint {
 // slice is a stretch of the log that one chain pulls.
 type slice struct {
 	at      checkpoint.Checkpoint // acknowledged
+	next    string                // the cursor after the page that is being produced
 	working bool
 	density float64 // events a second of the log, as far as it is known
 }
@@ -203,10 +204,14 @@ func (b *backfill) tryClaim() (claimed *slice, parts []checkpoint.Checkpoint) {
 		return nil, nil
 	}
 
-	// Cut the part that is left in the middle. The other chain stops there.
-	at, _ := schema.IDTime(largest.at.LogID)
-	middle := schema.SyntheticID(at.Add(largest.remaining() / 2))
-	if !checkpoint.Higher(middle, largest.at.LogID) || !checkpoint.Higher(largest.at.Until, middle) {
+	// Cut what is left after the page in production in the middle. The other chain stops there.
+	from := largest.at.LogID
+	if checkpoint.Higher(largest.next, from) {
+		from = largest.next
+	}
+	at, _ := schema.IDTime(from)
+	middle := schema.SyntheticID(at.Add(span(from, largest.at.Until) / 2))
+	if !checkpoint.Higher(middle, from) || !checkpoint.Higher(largest.at.Until, middle) {
 		return nil, nil
 	}
 
@@ -242,10 +247,12 @@ func (b *backfill) advance(s *slice, logID string, events int, end bool) (c chec
 	return s.at, len(b.list)
 }
 
-// until returns the current end of a slice.
-func (b *backfill) until(s *slice) string {
+// begin notes that a page of a slice is being produced, so that no other chain claims a part of it. next
+// is the cursor after the page. It returns the end of the slice.
+func (b *backfill) begin(s *slice, next string) (until string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	s.next = next
 	return s.at.Until
 }
 

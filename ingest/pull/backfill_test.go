@@ -183,7 +183,7 @@ func TestBackfillCoversAtEveryKill(t *testing.T) {
 						*c = chain{s: s, step: 1}
 					case 1: // a page comes
 						c.next = idOf(min(second(c.s.at.LogID)+1+rng.IntN(200), seconds))
-						c.until, c.step = b.until(c.s), 2
+						c.until, c.step = b.begin(c.s, c.next), 2
 					case 2: // it is acked
 						end := c.next
 						if checkpoint.Higher(end, c.until) {
@@ -246,7 +246,7 @@ func TestBackfillTake(t *testing.T) {
 			t.Fatalf("got %+v, %v, want a part of the dense slice from %s", s, err, want)
 		}
 	}
-	if got := b.until(dense); got != at(1325) {
+	if got := dense.at.Until; got != at(1325) {
 		t.Errorf("the dense slice ends at %s, want %s", got, at(1325))
 	}
 	// What is little, or short, stays whole.

@@ -36,7 +36,7 @@ func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 		}
 
 		// If we stop here, the next start pulls the page again.
-		records, bytes := p.sliceRecords(s, events)
+		records, bytes := p.sliceRecords(s, events, next)
 		if len(records) > 0 {
 			if err := p.produce(ctx, records); err != nil {
 				return p.describe("produce events", err)
@@ -65,9 +65,9 @@ func (p *Puller) pullSlice(ctx context.Context, s *slice) error {
 }
 
 // sliceRecords returns the records of the events of a page that belong to a slice, and the
-// size of the page. Events after the slice belong to the next one.
-func (p *Puller) sliceRecords(s *slice, events []schema.Event) (records []schema.Record, bytes int64) {
-	now, until := p.clock.Now(), p.backfill.until(s)
+// size of the page. next is the cursor after it. Events after the slice belong to the next one.
+func (p *Puller) sliceRecords(s *slice, events []schema.Event, next string) (records []schema.Record, bytes int64) {
+	now, until := p.clock.Now(), p.backfill.begin(s, next)
 	for i := range events {
 		event := &events[i]
 		bytes += int64(len(event.Raw))

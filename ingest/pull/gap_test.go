@@ -213,6 +213,15 @@ func TestGapInSlices(t *testing.T) {
 		if want := (150 * time.Minute).Seconds(); seconds != want {
 			t.Errorf("gaps of %v s in all, want %v", seconds, want)
 		}
-		w.wantOnce(w.tenant.events)
+
+		// The overlap that the first start still owes may come before the backfill of the same minutes,
+		// so of these a repeat is allowed.
+		w.wantAll(w.tenant.events)
+		repeated, got := few{t: t}, w.events.pulled()
+		for _, e := range w.tenant.events {
+			if got[e.raw] > 1 && e.visible.Before(start.Add(-10*time.Minute)) {
+				repeated.errorf("%.150s came %d times", e.raw, got[e.raw])
+			}
+		}
 	})
 }
