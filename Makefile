@@ -6,11 +6,14 @@ CACHE := $(CURDIR)/.cache
 BIN := $(CURDIR)/bin/tenantwatch
 FUZZTIME ?= 10s
 
+# The tools have a module of their own, so that they are no dependency of the program.
+TOOL = $(GO) tool -modfile=.ci/tools.mod
+
 # Tests and benchmarks want the real engines: without them they fail, not skip.
 export TENANTWATCH_TEST_ENGINE = 1
 export TENANTWATCH_TEST_KAFKA = 1
 
-.PHONY: help build engine kafka-jars demo run kafka test race chaos bench fuzz lint clean
+.PHONY: help build engine kafka-jars demo run kafka test race chaos bench fuzz docs lint clean
 
 help: ## list what can be made
 	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,10 +37,10 @@ kafka: kafka-jars ## run three Apache Kafka brokers for trials until Ctrl-C; pri
 	@exec deploy/kafka-cluster "$(CACHE)"
 
 test: engine kafka-jars ## every test, against the real engines
-	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -p 3 -parallel 3 -timeout 15m ./...
+	@$(TOOL) gotestsum --format pkgname-and-test-fails -- -p 3 -parallel 3 -timeout 15m ./...
 
 race: engine kafka-jars ## the tests under the race detector, except where it has nothing to see (-short)
-	@$(GO) tool gotestsum --format pkgname-and-test-fails -- -race -short -parallel 3 -timeout 20m ./...
+	@$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -short -parallel 3 -timeout 20m ./...
 
 # How long make chaos goes on.
 CHAOS ?= 10m
@@ -56,10 +59,20 @@ fuzz: ## run each fuzzer for FUZZTIME
 		done; \
 	done
 
-lint: ## gofmt, vet, staticcheck, tidy modules
+docs: ## write the generated tables of the documents again
+	@$(GO) test ./cmd/tenantwatch -run '^TestDocuments$$' -count=1 -update
+
+# Words that are right, or that Auth0 spells this way.
+SPELLED = mitre,donwgrade,proces
+
+lint: ## gofmt, vet, staticcheck, revive, errors, log calls, spelling, tidy modules
 	@unformatted=$$(gofmt -l cmd ingest rules scanner schema); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	$(GO) vet ./...
-	$(GO) tool staticcheck ./...
+	$(TOOL) staticcheck ./...
+	$(TOOL) revive -config .ci/revive.toml ./...
+	$(TOOL) go-errorlint ./...
+	$(TOOL) sloglint -static-msg=true -key-naming-case=snake -msg-style=lowercased -no-global=all ./...
+	@git ls-files | grep -v -e testdata/ -e '\.sum$$' | xargs $(TOOL) misspell -error -locale US -i $(SPELLED)
 	$(GO) mod tidy -diff
 
 clean: ## remove what was built; the data and the fetched engine stay

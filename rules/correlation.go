@@ -2,6 +2,7 @@ package rules
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
@@ -30,5 +31,23 @@ func (c *Correlation) HasAliases() bool {
 	first := c.Sources[0]
 	return slices.ContainsFunc(c.Sources, func(other Source) bool {
 		return !slices.Equal(other.GroupBy, first.GroupBy) || !slices.Equal(other.Values, first.Values)
+	})
+}
+
+// Words returns the condition in words, such as "at least 5 events". names are those of the rules that
+// it counts, in the order of Sources.
+func (c *Correlation) Words(names []string) string {
+	var bounds, paths []string
+	for _, bound := range c.Bounds {
+		bounds = append(bounds, bound.Words())
+	}
+	for _, field := range c.Sources[0].Values {
+		paths = append(paths, field.Path)
+	}
+
+	return c.Type.Describe(&c.Spec, correlation.Words{
+		Bounds: strings.Join(bounds, " and "),
+		Field:  strings.Join(paths, " and "),
+		Rules:  names,
 	})
 }

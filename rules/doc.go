@@ -7,7 +7,7 @@
 //
 // The rules themselves are used elsewhere. Package expr evaluates the detections of
 // a Set for one event after the other, and explains the results. Package correlation
-// has the types of correlations. Package scanner evaluates behaviour over time, that
+// has the types of correlations. Package scanner evaluates behavior over time, that
 // is, correlations and alerts, which are only described here. Package lint finds
 // mistakes in rules, and package tosql writes a rule as a query for ClickHouse.
 //

@@ -42,20 +42,20 @@ func holdsAsMatch(t *testing.T, set *rules.Set, m, explainer *expr.Matcher, even
 
 // sound reports whether each node follows from its parts.
 func sound(e *expr.Explanation) bool {
-	all, any := true, false
+	all, some := true, false
 	for _, p := range e.Parts {
 		if !sound(p) {
 			return false
 		}
-		all, any = all && p.Holds, any || p.Holds
+		all, some = all && p.Holds, some || p.Holds
 	}
 	switch e.Op {
 	case expr.OpAnd:
 		return e.Holds == all && len(e.Parts) > 0
 	case expr.OpOr:
-		return e.Holds == any && len(e.Parts) > 0
+		return e.Holds == some && len(e.Parts) > 0
 	case expr.OpNot:
-		return e.Holds != any && len(e.Parts) == 1
+		return e.Holds != some && len(e.Parts) == 1
 	case expr.OpField:
 		return e.Parts == nil && e.Line > 0 && (e.Found == expr.FoundValues) == (len(e.Actual) > 0)
 	case expr.OpKeyword:

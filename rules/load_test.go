@@ -278,7 +278,7 @@ func TestRefused(t *testing.T) {
 
 		{"alert is a text", item("a: 1") + "\nx-tenantwatch-alert: x", "rule.yml:9: x-tenantwatch-alert: want a map"},
 		{"alert class", item("a: 1") + "\nx-tenantwatch-alert: {class: state}", "x-tenantwatch-alert.class: want event or condition"},
-		{"alert key", item("a: 1") + "\nx-tenantwatch-alert:\n  colour: red", "rule.yml:10: x-tenantwatch-alert.colour: unknown key"},
+		{"alert key", item("a: 1") + "\nx-tenantwatch-alert:\n  color: red", "rule.yml:10: x-tenantwatch-alert.color: unknown key"},
 		{"resolve_below 0", item("a: 1") + "\nx-tenantwatch-alert: {resolve_below: 0}", "want 1 or more"},
 		{"resolve_below -1", item("a: 1") + "\nx-tenantwatch-alert: {resolve_below: -1}", "resolve_below"},
 		{"keep_firing_for", item("a: 1") + "\nx-tenantwatch-alert: {keep_firing_for: soon}", `keep_firing_for: "soon": want a number`},

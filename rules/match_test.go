@@ -91,7 +91,7 @@ func TestEquality(t *testing.T) {
 		{name: "number", rule: item(`a: 200`),
 			yes: []string{`{"a":200}`, `{"a":"200"}`, `{"a":200.0}`, `{"a":2e2}`, `{"a":"200.00"}`, `{"a":[1,200]}`},
 			no:  []string{`{"a":2000}`, `{"a":20}`, `{"a":"0200"}`, `{"a":-200}`, `{"a":true}`, `{"a":"200 "}`, `{"a":""}`}},
-		{name: "neighbours above 2^53 are not equal", rule: item(`a: 9007199254740993`),
+		{name: "neighbors above 2^53 are not equal", rule: item(`a: 9007199254740993`),
 			yes: []string{`{"a":9007199254740993}`, `{"a":"9007199254740993"}`}, no: []string{`{"a":9007199254740992}`, `{"a":9007199254740994}`}},
 		{name: "a large whole number with a point", rule: item(`a: 9007199254740993.0`), yes: []string{`{"a":9007199254740993}`, `{"a":9007199254740993.00}`}, no: []string{`{"a":9007199254740992}`, `{"a":9007199254740994.0}`}},
 		{name: "zero", rule: item(`a: 0`), yes: []string{`{"a":0}`, `{"a":0.0}`, `{"a":-0.0}`, `{"a":0e5}`}, no: []string{`{"a":""}`, `{"a":1e-300}`}},

@@ -322,7 +322,7 @@ func (p *parser) read(raw []byte) error {
 	if _, err := p.dec.ReadToken(); err != nil {
 		return fmt.Errorf("not JSON: %w", err)
 	}
-	if _, err := p.dec.ReadToken(); err != io.EOF {
+	if _, err := p.dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return errors.New("not JSON: more text after the object")
 	}
 	return nil

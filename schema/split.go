@@ -20,7 +20,7 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 // SplitArray splits a JSON array into its elements without changing them. The elements
 // share memory with the text, but their capacity ends with their length. SplitArray only
 // looks at quotes and brackets: an element may be nested to any depth, and one that is not
-// valid JSON does not affect its neighbours. The reader of the elements reports the error.
+// valid JSON does not affect its neighbors. The reader of the elements reports the error.
 func SplitArray(text []byte) ([][]byte, error) {
 	text = bytes.TrimPrefix(text, byteOrderMark)
 	at := skipSpace(text, 0)

@@ -97,11 +97,11 @@ func TestDemo(t *testing.T) {
 	if code := start(t, append(environ, "AUTH0_DOMAIN=acme.eu.auth0.com", "AUTH0_CLIENT_ID=a", "AUTH0_CLIENT_SECRET=b"), "run").wait(); code != exitUsage {
 		t.Errorf("run over the demo's data: exit %d", code)
 	}
-	real := settings(t)
-	if err := os.MkdirAll(filepath.Join(value(real, "TENANTWATCH_DATA_DIR"), engines.KafkaDir), 0o700); err != nil {
+	tenant := settings(t)
+	if err := os.MkdirAll(filepath.Join(value(tenant, "TENANTWATCH_DATA_DIR"), engines.KafkaDir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if code := start(t, real, "demo").wait(); code != exitUsage {
+	if code := start(t, tenant, "demo").wait(); code != exitUsage {
 		t.Errorf("demo over real data: exit %d", code)
 	}
 }

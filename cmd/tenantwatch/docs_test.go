@@ -6,8 +6,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/alecthomas/kong"
 )
 
 // document returns a file of the project.
@@ -18,31 +16,6 @@ func document(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(data)
-}
-
-// TestDocumentedCommands compares the commands with the table of README.md.
-func TestDocumentedCommands(t *testing.T) {
-	readme := document(t, "README.md")
-	if lines := strings.Count(readme, "\n"); lines > 200 {
-		t.Errorf("README.md has %d lines; each folder has its own", lines)
-	}
-	parser, err := kong.New(&cli{}, flagDefaults())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, leaf := range parser.Model.Leaves(true) {
-		path := strings.Fields(leaf.Path()) // without the program
-		name := path[len(path)-1]
-
-		// A row may have several subcommands.
-		row := "(?m)^\\| `tenantwatch " + path[0] + "\\b.*"
-		if len(path) > 1 {
-			row += `\b` + name + `\b`
-		}
-		if !leaf.Hidden && !regexp.MustCompile(row).MatchString(readme) {
-			t.Errorf("README.md lacks %s", leaf.Path())
-		}
-	}
 }
 
 // TestDocumentedMetrics compares the metrics that the documents name with those that

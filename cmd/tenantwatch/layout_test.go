@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"cmd/tenantwatch/internal/config":    {"ingest/auth0", "rules", "schema/chlocal"},
 	"cmd/tenantwatch/internal/demo":      {"cmd/tenantwatch/internal/engines", "ingest/auth0sim", "scanner/alert", "schema"},
 	"cmd/tenantwatch/internal/engines":   {"cmd/tenantwatch/internal/config", "cmd/tenantwatch/internal/version", "ingest/kafka", "ingest/kafkalocal", "ingest/sleep", "ingest/write", "schema", "schema/chlocal"},
+	"cmd/tenantwatch/internal/golden":    {},
 	"cmd/tenantwatch/internal/logger":    {"cmd/tenantwatch/internal/config"},
 	"cmd/tenantwatch/internal/output":    {"rules", "rules/expr", "scanner/explain", "scanner/history", "schema"},
 	"cmd/tenantwatch/internal/rulefiles": {"cmd/tenantwatch/internal/config", "rules", "rules/builtin"},

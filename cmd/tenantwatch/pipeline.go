@@ -87,7 +87,7 @@ func startPipeline(
 	}
 
 	// From here on close stops the engines.
-	if p.engines, err = engines.Start(ctx, c, log, p.reg); err != nil {
+	if p.engines, err = engines.Start(ctx, c, log, engines.NewMetrics(p.reg)); err != nil {
 		return nil, err
 	}
 	for _, add := range slices.Backward(adds) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -14,13 +13,11 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/golden"
 	"github.com/tenantwatch/tenantwatch/ingest/auth0sim"
 	"github.com/tenantwatch/tenantwatch/ingest/deadletter"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
 )
-
-// update writes the golden texts of the scripts again, where a cmp differs.
-var update = flag.Bool("update", false, "write the golden texts of testdata/script again")
 
 // engineVar makes tests fail without the real engine, instead of leaving out what needs it.
 const engineVar = "TENANTWATCH_TEST_ENGINE"
@@ -47,7 +44,7 @@ func TestScripts(t *testing.T) {
 
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
-		UpdateScripts:       *update,
+		UpdateScripts:       golden.Update(),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {

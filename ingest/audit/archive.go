@@ -43,7 +43,7 @@ func (a *Archive) Stored(ctx context.Context, tenant string, events []schema.Eve
 	defer cancel()
 	found := map[string]bool{}
 
-	// Nearly all events have a date close to the time of their id, and are neighbours in the
+	// Nearly all events have a date close to the time of their id, and are neighbors in the
 	// table's order: one query finds them.
 	near, far := nearAndFar(events)
 	if near.low != "" {

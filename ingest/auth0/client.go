@@ -200,7 +200,7 @@ func readStream(item []byte) (LogStream, error) {
 
 // page calls GET /api/v2/logs.
 func (c *Client) page(ctx context.Context, query url.Values) (Page, error) {
-	// The first byte may come in the moment in which a cancelled call returns.
+	// The first byte may come in the moment in which a canceled call returns.
 	var first atomic.Pointer[time.Time]
 	trace := &httptrace.ClientTrace{GotFirstResponseByte: func() {
 		now := time.Now()

@@ -142,7 +142,7 @@ func TestRetryAfterByTheirClock(t *testing.T) {
 	}
 }
 
-// TestOddPages: what cannot be read does not hide its neighbours; where it does, it is
+// TestOddPages: what cannot be read does not hide its neighbors; where it does, it is
 // found alone.
 func TestOddPages(t *testing.T) {
 	deep := `{"log_id":"x","details":` + strings.Repeat(`{"a":`, 50_000) + "1" + strings.Repeat("}", 50_000) + "}"

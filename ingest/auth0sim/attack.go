@@ -30,7 +30,7 @@ const (
 	// and mgmt_api_read with details.response.statusCode of 400 and above.
 	AttackManagementErrors AttackKind = "management_errors"
 	// AttackLegacyManagementErrors is the same as fapi, a type that is no
-	// longer documented. Its details are modelled.
+	// longer documented. Its details are modeled.
 	AttackLegacyManagementErrors AttackKind = "legacy_management_errors"
 	// AttackSecretGuessing is feccft of one client.
 	AttackSecretGuessing AttackKind = "secret_guessing"

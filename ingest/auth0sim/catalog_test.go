@@ -34,7 +34,7 @@ func TestSchemas(t *testing.T) {
 			}
 			i, ok := sim.kindIndex[code]
 			if !ok {
-				t.Fatal("the catalogue lacks this type")
+				t.Fatal("the catalog lacks this type")
 			}
 			variants := []int{i}
 			if v, ok := sim.kindIndex[code+":error"]; ok {

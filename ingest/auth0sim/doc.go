@@ -12,8 +12,8 @@
 //
 // It implements what is known of the wire: ids ordered by ingest time, dates that
 // are out of that order, batches that share a microsecond, late arrivals, mixed
-// shapes, Link headers, limits, error bodies. Behaviour that Auth0 does not
-// document is marked "modelled" in a comment. The package is not a reference for
+// shapes, Link headers, limits, error bodies. Behavior that Auth0 does not
+// document is marked "modeled" in a comment. The package is not a reference for
 // anything else of Auth0. It imports nothing else of this module, so that it shares
 // no mistake with it.
 package auth0sim

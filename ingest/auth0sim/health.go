@@ -71,7 +71,7 @@ type (
 	}
 )
 
-// notice is the current state of an incident. Its wording in the feeds is modelled.
+// notice is the current state of an incident. Its wording in the feeds is modeled.
 type notice struct {
 	id, title, text, impact string
 	updated                 time.Time

@@ -19,7 +19,7 @@ const (
 )
 
 // listLogs serves GET /api/v2/logs. from or take select checkpoint mode, which ignores
-// all other parameters. take alone starts at the oldest event (modelled).
+// all other parameters. take alone starts at the oldest event (modeled).
 func (t *Tenant) listLogs(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	if query.Has("from") || query.Has("take") {
@@ -299,7 +299,7 @@ func number(w http.ResponseWriter, query url.Values, name string, low, high, def
 	return 0, false
 }
 
-// badQuery answers 400. The wording of the fault is modelled.
+// badQuery answers 400. The wording of the fault is modeled.
 func badQuery(w http.ResponseWriter, fault, property, description string) {
 	apiFail(w, http.StatusBadRequest, "invalid_query_string",
 		fmt.Sprintf("Query validation error: '%s' on property %s (%s).", fault, property, description))

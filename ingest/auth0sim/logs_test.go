@@ -246,7 +246,7 @@ func TestLogFailures(t *testing.T) {
 		{"/api/v2/logs?per_page=101", 400, "invalid_query_string", "greater than maximum 100"},
 		{"/api/v2/logs?per_page=100&page=10", 400, "invalid_paging", "Requesting page 11 exceeds the allowed maximum of 1000 records"},
 		{"/api/v2/logs?sort=ip:1", 400, "invalid_query_string", "on property sort"},
-		{"/api/v2/logs?q=colour:red", 400, "invalid_query_string", "unknown field"},
+		{"/api/v2/logs?q=color:red", 400, "invalid_query_string", "unknown field"},
 		{"/api/v2/logs?q=(type:fp", 400, "invalid_query_string", "never closed"},
 		{"/api/v2/logs/" + pos{1, 1}.id(), 404, "", "Log not found."},
 		{"/api/v2/logs/x", 404, "", "Log not found."},

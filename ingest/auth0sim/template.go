@@ -90,7 +90,7 @@ func slotNames() map[string]slot {
 }
 
 // compile cuts src into segments. It panics on an unknown slot, which is a mistake in
-// the catalogue.
+// the catalog.
 func compile(src string, names map[string]slot) template {
 	var t template
 	for {

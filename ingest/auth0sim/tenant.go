@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Names of the rate limit buckets in events (modelled).
+// Names of the rate limit buckets in events (modeled).
 const (
 	managementBucket     = "management-api"
 	authenticationBucket = "authentication-api"

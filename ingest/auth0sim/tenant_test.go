@@ -261,8 +261,8 @@ func TestFaultHang(t *testing.T) {
 	default:
 	}
 	cancel()
-	if v := <-gone; v != http.ErrAbortHandler {
-		t.Errorf("the handler ended with %v", v)
+	if err, _ := (<-gone).(error); !errors.Is(err, http.ErrAbortHandler) {
+		t.Errorf("the handler ended with %v", err)
 	}
 	if n := sim.Stats().Calls[Call{"POST /oauth/token", 0}]; n != 1 {
 		t.Errorf("%d calls without an answer, want 1", n)

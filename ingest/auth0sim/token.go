@@ -261,7 +261,7 @@ func (t *Tenant) passwordGrant(w http.ResponseWriter, r *http.Request, query url
 }
 
 // resourceOwner serves the legacy POST /oauth/ro, whose errors have other names. The
-// events that it writes are modelled.
+// events that it writes are modeled.
 func (t *Tenant) resourceOwner(w http.ResponseWriter, r *http.Request) {
 	query, err := tokenParams(r)
 	if err != nil {
@@ -302,7 +302,7 @@ func (t *Tenant) resourceOwner(w http.ResponseWriter, r *http.Request) {
 }
 
 // login checks a password and writes the event of a failure. Realm "" is the default
-// directory. The precedence of several errors is modelled.
+// directory. The precedence of several errors is modeled.
 func (t *Tenant) login(r *http.Request, query url.Values, realm string) *refusal {
 	who := attempt{escaped(query.Get("username")), clientIP(r)}
 	known := query.Get("username") == t.cfg.Username

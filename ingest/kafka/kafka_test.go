@@ -79,7 +79,7 @@ func (b *testBroker) consume(t *testing.T, c *kafka.Client, group string, handle
 }
 
 // fetch is the next n texts of a partition.
-func fetch(t *testing.T, ctx context.Context, p *kafka.Partition, n int) []string {
+func fetch(ctx context.Context, t *testing.T, p *kafka.Partition, n int) []string {
 	t.Helper()
 	var got []schema.Record
 	for range n {
@@ -353,7 +353,7 @@ func testCommitAndResume(t *testing.T, b *testBroker) {
 			if p.ID() != 0 || p.Committed() != tt.start {
 				t.Errorf("group %s: partition %d begins at %d, want %d", tt.group, p.ID(), p.Committed(), tt.start)
 			}
-			got := fetch(t, ctx, p, tt.read)
+			got := fetch(ctx, t, p, tt.read)
 			if tt.read > 0 && !slices.Equal(got, want[tt.start:int(tt.start)+tt.read]) {
 				t.Errorf("group %s: got %q from %d on", tt.group, got, tt.start)
 			}
@@ -380,7 +380,7 @@ func testHandleFails(t *testing.T, b *testBroker) {
 	var starts []int64
 	b.consume(t, c, "group", func(ctx context.Context, p *kafka.Partition, done func()) error {
 		starts = append(starts, p.Committed())
-		fetch(t, ctx, p, 2)
+		fetch(ctx, t, p, 2)
 		if len(starts) == 2 {
 			done()
 			return nil
@@ -407,7 +407,7 @@ func testSeek(t *testing.T, b *testBroker) {
 			if err := p.SeekOffset(offset); err != nil {
 				t.Error(err)
 			}
-			if got := fetch(t, ctx, p, 1); len(got) != 1 || got[0] != fmt.Sprintf("r %d", offset) {
+			if got := fetch(ctx, t, p, 1); len(got) != 1 || got[0] != fmt.Sprintf("r %d", offset) {
 				t.Errorf("got %q at offset %d", got, offset)
 			}
 		}
@@ -462,7 +462,7 @@ func testRewind(t *testing.T, b *testBroker) {
 				if err != nil || committed != tt.commit || asked != (tt.commit > 0) {
 					t.Errorf("Rewind: committed %d, asked: %v, %v, want %d", committed, asked, err, tt.commit)
 				}
-				if got := fetch(t, ctx, p, 8-tt.want); !slices.Equal(got, numbered("r", 8)[tt.want:]) {
+				if got := fetch(ctx, t, p, 8-tt.want); !slices.Equal(got, numbered("r", 8)[tt.want:]) {
 					t.Errorf("got %q, want from %d on", got, tt.want)
 				}
 				if p.Committed() != tt.commit {
@@ -488,7 +488,7 @@ func testRewindEmpty(t *testing.T, b *testBroker) {
 			t.Errorf("Rewind of an empty partition: %d, %v", committed, err)
 		}
 		produce(t, p, "first")
-		if got := fetch(t, ctx, part, 1); !slices.Equal(got, []string{"first"}) {
+		if got := fetch(ctx, t, part, 1); !slices.Equal(got, []string{"first"}) {
 			t.Errorf("got %q", got)
 		}
 		return nil

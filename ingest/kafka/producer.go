@@ -64,7 +64,7 @@ func (c *Client) NewProducerBy(topic string, part func(key []byte) []byte) *Prod
 		BatchSize:    batchRecords,
 		BatchBytes:   batchBytes,
 		BatchTimeout: linger, // the default is a second
-		MaxAttempts:  1,      // Produce retries, so that it can be cancelled and reports failures
+		MaxAttempts:  1,      // Produce retries, so that it can be canceled and reports failures
 		ReadTimeout:  requestTimeout,
 		WriteTimeout: requestTimeout,
 		Compression:  kafkago.Snappy,

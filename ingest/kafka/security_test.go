@@ -137,7 +137,7 @@ func (try try) run(t *testing.T, c *kafkatest.Cluster) {
 	}
 	b.consume(t, client, "group", func(ctx context.Context, p *kafka.Partition, done func()) error {
 		defer done()
-		if got := fetch(t, ctx, p, 3); !slices.Equal(got, want) {
+		if got := fetch(ctx, t, p, 3); !slices.Equal(got, want) {
 			t.Errorf("the group got %q, want %q", got, want)
 		}
 		return p.Commit(3)

@@ -101,7 +101,8 @@ func start(dir string, lock *os.File, log *slog.Logger) (*Broker, error) {
 	verifier := newVerifier(dir)
 	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		return verifier.fetch(req)
+		response, damaged := verifier.fetch(req)
+		return response, nil, damaged
 	})
 
 	// Other processes find the broker by this file.

@@ -41,15 +41,14 @@ func newVerifier(dir string) *verifier {
 
 // fetch checks a request. It answers the request if a partition starts with damage.
 // Otherwise kfake answers, and fetch limits the bytes so that they end before any damage.
-func (v *verifier) fetch(request kmsg.Request) (kmsg.Response, error, bool) {
+func (v *verifier) fetch(request kmsg.Request) (response kmsg.Response, damaged bool) {
 	req, ok := request.(*kmsg.FetchRequest)
 	if !ok {
-		return nil, nil, false
+		return nil, false
 	}
 
 	// A response has all partitions: those without damage are empty, and fetched again.
 	resp := req.ResponseKind().(*kmsg.FetchResponse)
-	damaged := false
 	for i := range req.Topics {
 		topic := &req.Topics[i]
 		answer := kmsg.NewFetchResponseTopic()
@@ -69,7 +68,7 @@ func (v *verifier) fetch(request kmsg.Request) (kmsg.Response, error, bool) {
 		}
 		resp.Topics = append(resp.Topics, answer)
 	}
-	return resp, nil, damaged
+	return resp, damaged
 }
 
 // sound returns the number of bytes, at most most, from an offset to the next damage, or 0 if

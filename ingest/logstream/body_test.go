@@ -39,7 +39,7 @@ func nested(id string, levels int, open, end string) string {
 }
 
 // TestBodies: what forwarders make of a body reaches the topic byte for byte, and
-// what cannot be read does not keep its neighbours out.
+// what cannot be read does not keep its neighbors out.
 func TestBodies(t *testing.T) {
 	one, two := `{"log_id":"`+id+`","type":"s"}`, `{"log_id":"x","type":"f","s":"]},{"}`
 	deep, deepArray := nested("deep", 20_000, `{"a":`, "}"), nested("deep", 20_000, "[", "]")

@@ -3,6 +3,7 @@ package write_test
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -219,7 +220,7 @@ func canonicalValue(dec *jsontext.Decoder) (string, error) {
 		return "raw" + string(v), nil
 	}
 	v, err := dec.ReadValue()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return "", io.ErrUnexpectedEOF
 	}
 	return string(v), err

@@ -318,7 +318,7 @@ func TestWriteFailing(t *testing.T) {
 }
 
 // TestWriteDeadLetters shows that what cannot be stored is kept with its bytes
-// and the reason, and that its neighbours are stored.
+// and the reason, and that its neighbors are stored.
 func TestWriteDeadLetters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(start))

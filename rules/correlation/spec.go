@@ -53,6 +53,19 @@ func (b Bound) holds(v float64) bool {
 	return v != b.Than
 }
 
+// Words returns the bound in words, such as "at least 5".
+func (b Bound) Words() string {
+	words := map[string]string{
+		"gte": "at least",
+		"gt":  "more than",
+		"lte": "at most",
+		"lt":  "less than",
+		"eq":  "exactly",
+		"neq": "not",
+	}
+	return words[b.Op] + " " + Number(b.Than)
+}
+
 // Holds reports whether a value satisfies all bounds.
 func (s *Spec) Holds(v float64) bool {
 	for _, bound := range s.Bounds {

@@ -29,7 +29,7 @@ func (valuePercentile) Describe(s *Spec, words Words) string {
 	return fmt.Sprintf("percentile %s of %s is %s", Number(s.Percentile), words.Field, words.Bounds)
 }
 
-// SQL selects from two neighbours. ClickHouse rounds a percentile's index among the sorted numbers
+// SQL selects from two neighbors. ClickHouse rounds a percentile's index among the sorted numbers
 // down. If the index is a whole number, the number before it may be the right one.
 func (valuePercentile) SQL(s *Spec, query *SQL) {
 	const little = 1e-9

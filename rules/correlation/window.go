@@ -80,14 +80,14 @@ func (w Window) countMatches(pos int) {
 	}
 }
 
-// insertAt inserts one occurrence at an index and links it with its neighbours of the
+// insertAt inserts one occurrence at an index and links it with its neighbors of the
 // same value.
 func (w *Window) insertAt(pos int, o Occurrence, distinct bool) {
 	list := *w
 	o.prev, o.next = math.MinInt64, math.MaxInt64
 
 	if distinct {
-		// Only the nearest neighbour on each side is linked.
+		// Only the nearest neighbor on each side is linked.
 		for i := pos - 1; i >= 0; i-- {
 			if list[i].Value == o.Value {
 				o.prev, o.next, list[i].next = list[i].At, list[i].next, o.At

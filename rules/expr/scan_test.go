@@ -25,11 +25,11 @@ func randomJSON(r *rand.Rand, b *strings.Builder, depth int) {
 	space()
 	switch kind {
 	case 0, 1:
-		open, close := "{", "}"
+		opening, closing := "{", "}"
 		if kind == 1 {
-			open, close = "[", "]"
+			opening, closing = "[", "]"
 		}
-		b.WriteString(open)
+		b.WriteString(opening)
 		space()
 		for i := range r.IntN(5) {
 			if i > 0 {
@@ -43,7 +43,7 @@ func randomJSON(r *rand.Rand, b *strings.Builder, depth int) {
 			}
 			randomJSON(r, b, depth+1)
 		}
-		b.WriteString(close)
+		b.WriteString(closing)
 	case 2:
 		b.WriteString("null")
 	case 3:

@@ -6,7 +6,7 @@ import (
 )
 
 // eventCap is a limit of Auth0's own: events beyond it do not occur, so a rule that requires them can
-// never fire. It is modelled as a bucket with burst tokens that gains one token per interval every.
+// never fire. It is modeled as a bucket with burst tokens that gains one token per interval every.
 type eventCap struct {
 	name        string
 	types       []string      // of the events

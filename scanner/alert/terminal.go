@@ -21,7 +21,7 @@ type Terminal struct {
 	color bool
 }
 
-// NewTerminal returns a sink that prints to w, in colours if color is set.
+// NewTerminal returns a sink that prints to w, in colors if color is set.
 func NewTerminal(w io.Writer, color bool) *Terminal { return &Terminal{w: w, color: color} }
 
 // Notify prints an alert. It ignores write errors: a closed terminal must not stop the

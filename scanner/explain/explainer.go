@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/tenantwatch/tenantwatch/rules"
-	"github.com/tenantwatch/tenantwatch/rules/correlation"
 	"github.com/tenantwatch/tenantwatch/rules/expr"
 	"github.com/tenantwatch/tenantwatch/rules/tosql"
 	"github.com/tenantwatch/tenantwatch/scanner"
@@ -379,30 +378,4 @@ func (x *Explainer) readEvent() {
 			return
 		}
 	}
-}
-
-// opWords are the comparisons of correlation.Bound in words.
-var opWords = map[string]string{
-	"gte": "at least",
-	"gt":  "more than",
-	"lte": "at most",
-	"lt":  "less than",
-	"eq":  "exactly",
-	"neq": "not",
-}
-
-// words returns the condition of a correlation in words.
-func (x *Explainer) words(counted *rules.Correlation) string {
-	var bounds, paths []string
-	for _, bound := range counted.Bounds {
-		bounds = append(bounds, opWords[bound.Op]+" "+correlation.Number(bound.Than))
-	}
-	for _, field := range counted.Sources[0].Values {
-		paths = append(paths, field.Path)
-	}
-	return counted.Type.Describe(&counted.Spec, correlation.Words{
-		Bounds: strings.Join(bounds, " and "),
-		Field:  strings.Join(paths, " and "),
-		Rules:  x.names(counted),
-	})
 }

@@ -43,7 +43,7 @@ func (x *Explainer) state(r *rules.Rule, alerts []schema.Alert) State {
 		status.Counts = append(status.Counts, Counted{State: of, OnlyLookedAt: true})
 	}
 
-	status.Condition = x.words(counted)
+	status.Condition = counted.Words(x.names(counted))
 	if x.counts && (seen != 0 || onlyLookedAt) {
 		status.Groups = x.correlationGroups(r, seen, alerts)
 	}

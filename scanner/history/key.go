@@ -84,7 +84,7 @@ func (q *Query) inGroups(k key, where string) string {
 	}
 	by := strings.Join(names, ", ")
 
-	// Cut time into stretches of the window's length. A window lies in two neighbouring
+	// Cut time into stretches of the window's length. A window lies in two neighboring
 	// ones, so each event counts in its own stretch and in the next.
 	inner := fmt.Sprintf("SELECT %s, arrayJoin([0, 1]) + intDiv(toUnixTimestamp64Milli(date), %d) AS stretch, "+
 		"count() AS n, max(inserted_at) AS newest\n    FROM events_stored WHERE %s GROUP BY %s, stretch",

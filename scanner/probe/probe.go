@@ -193,7 +193,7 @@ func (p *Probe) Run(ctx context.Context) error {
 // loop runs the login at the interval until ctx ends.
 func (p *Probe) loop(ctx context.Context) error {
 	for {
-		// A run that was cancelled by the end of ctx says nothing about the tenant.
+		// A run that was canceled by the end of ctx says nothing about the tenant.
 		result := p.run(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()

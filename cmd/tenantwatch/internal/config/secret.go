@@ -7,7 +7,10 @@ type Secret string
 // redacted stands for a secret in logs and dumps.
 const redacted = "<secret>"
 
-func (Secret) String() string   { return redacted }
+// String keeps a secret out of texts.
+func (Secret) String() string { return redacted }
+
+// GoString keeps a secret out of dumps with %#v.
 func (Secret) GoString() string { return redacted }
 
 // MarshalText keeps a secret out of JSON and logs.

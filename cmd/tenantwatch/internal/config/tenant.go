@@ -19,8 +19,8 @@ import (
 
 // auth0Config is how to reach a tenant's Management API.
 type auth0Config struct {
-	// Domain is the tenant's domain, such as acme.eu.auth0.com, or its custom domain. Required. Plain http
-	// is allowed for loopback only, such as http://127.0.0.1:4711 for the simulated tenant.
+	// Domain is the tenant's domain, such as acme.eu.auth0.com, or its custom domain, in any spelling. Required.
+	// Plain http is allowed for loopback only, such as http://127.0.0.1:4711 for the simulated tenant.
 	Domain string `env:"DOMAIN"`
 
 	// Audience is the identifier of the Management API. Default: https://DOMAIN/api/v2/. With a custom
@@ -30,33 +30,35 @@ type auth0Config struct {
 	// ClientID is a machine-to-machine application with the scope read:logs. Required.
 	ClientID string `env:"CLIENT_ID"`
 
-	// ClientSecret is the application's secret. Either this or PrivateKey is required.
+	// ClientSecret is the application's secret. Required, unless AUTH0_PRIVATE_KEY is set.
 	ClientSecret Secret `env:"CLIENT_SECRET"`
 
 	// PrivateKey is the application's RSA key in PEM (PKCS #8 or PKCS #1), for private_key_jwt with RS256.
+	// Default: none. It takes the place of AUTH0_CLIENT_SECRET.
 	PrivateKey Secret `env:"PRIVATE_KEY"`
 }
 
 // probeConfig is the synthetic login of a tenant. Without it the tenant is not probed. ClientID, Username
 // and Password are set together or not at all.
 type probeConfig struct {
-	// ClientID is an application with the password grant enabled.
+	// ClientID is the application of the synthetic login, with the password grant enabled. Default: no probe.
+	// It is set together with PROBE_USERNAME and PROBE_PASSWORD, or none of them is.
 	ClientID string `env:"CLIENT_ID"`
 
-	// ClientSecret is the application's secret. Default: none, for a public application.
+	// ClientSecret is the secret of that application. Default: none, for a public application.
 	ClientSecret Secret `env:"CLIENT_SECRET"`
 
-	// Username is a user who exists for the probe only.
+	// Username is a user who exists for the probe only. Default: no probe.
 	Username string `env:"USERNAME"`
 
-	// Password is the user's password. A wrong one is not tried again: brute-force protection would lock
-	// the user.
+	// Password is the password of that user. Default: no probe. A wrong one is not tried again: brute-force
+	// protection would lock the user.
 	Password Secret `env:"PASSWORD"`
 
-	// Realm is the connection of the user. Default: the tenant's default directory.
+	// Realm is the connection of the probe's user. Default: the tenant's default directory.
 	Realm string `env:"REALM"`
 
-	// Audience is the API to ask a token for. Default: none, so the tenant's default audience.
+	// Audience is the API for which the probe requests a token. Default: the tenant's default audience.
 	Audience string `env:"AUDIENCE"`
 }
 
@@ -66,17 +68,26 @@ func (p *probeConfig) Enabled() bool { return p.Username != "" }
 // tenantConfig is one of several tenants: TENANTS_0_DOMAIN, TENANTS_0_CLIENT_ID and so on. Its fields mean
 // the same as those of auth0Config, Config and receiveConfig.
 type tenantConfig struct {
-	// Name is the tenant's name in the stored data; see Config.Tenant. Each tenant has a distinct one.
+	// Name is the tenant's name in the stored data, as TENANTWATCH_TENANT. Default: the first label of the
+	// domain. Each tenant has a distinct one.
 	Name string `env:"NAME"`
 
-	// Domain, Audience, ClientID, ClientSecret and PrivateKey: see auth0Config.
-	Domain       string `env:"DOMAIN"`
-	Audience     string `env:"AUDIENCE"`
-	ClientID     string `env:"CLIENT_ID"`
-	ClientSecret Secret `env:"CLIENT_SECRET"`
-	PrivateKey   Secret `env:"PRIVATE_KEY"`
+	// Domain is the tenant's domain, as AUTH0_DOMAIN. Required.
+	Domain string `env:"DOMAIN"`
 
-	// ReceiveToken is what the tenant's log stream sends; see receiveConfig.Token.
+	// Audience is the identifier of its Management API, as AUTH0_AUDIENCE. Default: https://DOMAIN/api/v2/.
+	Audience string `env:"AUDIENCE"`
+
+	// ClientID is its machine-to-machine application, as AUTH0_CLIENT_ID. Required.
+	ClientID string `env:"CLIENT_ID"`
+
+	// ClientSecret is the application's secret, as AUTH0_CLIENT_SECRET. Required, unless its private key is set.
+	ClientSecret Secret `env:"CLIENT_SECRET"`
+
+	// PrivateKey is the application's key, as AUTH0_PRIVATE_KEY. Default: none.
+	PrivateKey Secret `env:"PRIVATE_KEY"`
+
+	// ReceiveToken is what the tenant's log stream sends, as RECEIVE_TOKEN. Default: none.
 	ReceiveToken Secret `env:"RECEIVE_TOKEN"`
 
 	// Probe is the tenant's synthetic login: TENANTS_0_PROBE_CLIENT_ID and so on.

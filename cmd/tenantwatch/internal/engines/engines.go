@@ -10,8 +10,6 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/tenantwatch/tenantwatch/cmd/tenantwatch/internal/config"
 	"github.com/tenantwatch/tenantwatch/ingest/kafka"
@@ -38,7 +36,7 @@ type Engines struct {
 
 	cfg       *config.Config
 	log       *slog.Logger
-	damaged   *prometheus.CounterVec // by topic
+	metrics   *Metrics
 	producers []*kafka.Producer
 
 	mu      sync.Mutex // guards closers
@@ -48,15 +46,9 @@ type Engines struct {
 // Start starts or connects to Kafka and ClickHouse, creates the topics and migrates the tables. After an error
 // nothing keeps running.
 func Start(
-	ctx context.Context, c *config.Config, log *slog.Logger, reg prometheus.Registerer,
+	ctx context.Context, c *config.Config, log *slog.Logger, metrics *Metrics,
 ) (_ *Engines, err error) {
-	e := &Engines{
-		Topics: schema.NewTopics(c.Kafka.Prefix), cfg: c, log: log,
-		damaged: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
-			Name: "tenantwatch_kafka_damaged_records_total",
-			Help: "Total number of damaged records in Kafka that were skipped, by topic.",
-		}, []string{"topic"}),
-	}
+	e := &Engines{Topics: schema.NewTopics(c.Kafka.Prefix), cfg: c, log: log, metrics: metrics}
 	defer func() {
 		if err != nil {
 			e.Close()

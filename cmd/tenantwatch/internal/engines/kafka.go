@@ -33,7 +33,7 @@ func (e *Engines) startKafka(ctx context.Context) error {
 	return retryStart(ctx, e.log, "Kafka", func() error {
 		warnings, err := e.Kafka.EnsureTopics(ctx, e.Topics.All(segment))
 		for _, warning := range warnings {
-			e.log.Warn(warning)
+			e.log.Warn("topic is not as required", "reason", warning)
 		}
 		return err
 	})
@@ -42,7 +42,7 @@ func (e *Engines) startKafka(ctx context.Context) error {
 // reportDamage counts damaged records, and logs the file that holds them when Kafka is embedded.
 func (e *Engines) reportDamage(d kafka.Damage) {
 	c := e.cfg
-	e.damaged.WithLabelValues(d.Topic).Add(float64(d.To - d.From))
+	e.metrics.damaged.WithLabelValues(d.Topic).Add(float64(d.To - d.From))
 	if len(c.Kafka.Brokers) == 0 {
 		file := kafkalocal.File(filepath.Join(c.DataDir, KafkaDir), d.Topic, d.Partition, d.From)
 		e.log.Error("file of the embedded Kafka is damaged; the next start moves the damaged part aside",

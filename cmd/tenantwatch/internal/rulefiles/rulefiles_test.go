@@ -2,7 +2,7 @@ package rulefiles_test
 
 import (
 	"context"
-	"io"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -32,7 +32,7 @@ func TestWatch(t *testing.T) {
 	}
 	write(rule)
 	reg := prometheus.NewRegistry()
-	files := rulefiles.New(&config.Config{Rules: []string{dir}}, slog.New(slog.NewTextHandler(io.Discard, nil)), reg)
+	files := rulefiles.New(&config.Config{Rules: []string{dir}}, slog.New(slog.DiscardHandler), reg)
 	before := len(files.Load().Rules())
 
 	applied := make(chan *rules.Set, 10)
@@ -58,7 +58,7 @@ func TestWatch(t *testing.T) {
 		}
 	}
 	stop()
-	if err := <-ended; err != context.Canceled {
+	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)
 	}
 	if len(applied) > 0 || reloads(t, reg, "done") != 1 {
