@@ -56,7 +56,7 @@ var mayImport = map[string][]string{
 	"ingest/eventfile":                   {"ingest/logstream", "schema"},
 	"ingest/kafka":                       {"ingest/sleep", "schema"},
 	"ingest/kafka/kafkatest":             {},
-	"ingest/kafkalocal":                  {"schema"},
+	"ingest/kafkalocal":                  {"schema", "schema/datadir"},
 	"ingest/lead":                        {"ingest/checkpoint", "ingest/kafka", "ingest/pull", "schema"},
 	"ingest/logstream":                   {"schema"},
 	"ingest/pace":                        {"ingest/auth0"},
@@ -64,7 +64,8 @@ var mayImport = map[string][]string{
 	"ingest/sleep":                       {},
 	"ingest/write":                       {"ingest/sleep", "schema"},
 	"schema":                             {},
-	"schema/chlocal":                     {},
+	"schema/chlocal":                     {"schema/datadir"},
+	"schema/datadir":                     {},
 	"schema/chlocal/chlocaltest":         {"schema", "schema/chlocal"},
 }
 

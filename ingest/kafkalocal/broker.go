@@ -22,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tenantwatch/tenantwatch/schema"
+	"github.com/tenantwatch/tenantwatch/schema/datadir"
 )
 
 // SegmentBytes is the size of segment files. A restart reads each segment
@@ -160,22 +161,13 @@ func restrict(dir string) error {
 	})
 }
 
-// lockDir locks a folder against a second broker. The kernel releases the lock when this
-// process ends, however it ends.
+// lockDir locks a folder against a second broker.
 func lockDir(dir string) (*os.File, error) {
-	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
+	lock, err := datadir.Lock(dir)
+	if errors.Is(err, datadir.ErrInUse) {
+		return nil, ErrInUse
 	}
-
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		file.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, ErrInUse
-		}
-		return nil, err
-	}
-	return file, nil
+	return lock, err
 }
 
 // readPort returns the port of the last run, or 0 for any port.

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tenantwatch/tenantwatch/schema/datadir"
 )
 
 // kfake cuts a segment at its first damaged batch, and so silently loses the batches after
@@ -153,7 +155,7 @@ func keepDamaged(
 		return err
 	}
 	name := fmt.Sprintf("%s-%s-%d", filepath.Base(filepath.Dir(segment)), filepath.Base(segment), at)
-	if err := writeSynced(filepath.Join(dir, name), bytes); err != nil {
+	if err := datadir.Replace(filepath.Join(dir, name), bytes); err != nil {
 		return err
 	}
 
@@ -173,7 +175,7 @@ func rewrite(segment string, data []byte, sound []batch, before int) error {
 	for _, b := range sound {
 		kept = append(kept, data[b.at:b.end]...)
 	}
-	if err := writeSynced(segment, kept); err != nil {
+	if err := datadir.Replace(segment, kept); err != nil {
 		return err
 	}
 
@@ -196,26 +198,7 @@ func rewrite(segment string, data []byte, sound []batch, before int) error {
 
 	// Keep the entries from both ends: those of the damaged batches are between them.
 	sides := append(slices.Clone(entries[:before]), entries[len(entries)-after:]...)
-	return writeSynced(path, slices.Concat(sides...))
-}
-
-// writeSynced replaces a file, which is on disk once it returns.
-func writeSynced(path string, data []byte) error {
-	tmp := path + ".tmp"
-	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-
-	// If we stop before the rename, the old file is complete.
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
+	return datadir.Replace(path, slices.Concat(sides...))
 }
 
 // File returns the segment file that has a record, for a message to the operator, or an

@@ -21,22 +21,25 @@ import (
 //
 // kfake calls it from one goroutine, which also writes the files.
 type verifier struct {
-	dir       string // of the partitions' folders
-	positions map[string]position
-	buf       []byte // of read, kept from fetch to fetch
+	dir       string                // of the partitions' folders
+	positions map[string][]position // by folder of a partition
+	buf       []byte                // of read, kept from fetch to fetch
 }
 
-// position is the end of the last fetch of a partition. The next one usually starts there.
+// position is the end of a fetch of a partition. The consumer's next one usually starts there.
 type position struct {
 	offset int64 // of the next batch
 	base   int64 // of its segment
 	at     int64 // in the segment's file
 }
 
+// maxPositions is the number of positions of a partition that are kept: about one for each consumer.
+const maxPositions = 8
+
 const corruptMessage = 2 // Kafka's error code
 
 func newVerifier(dir string) *verifier {
-	return &verifier{dir: filepath.Join(dir, "log", "partitions"), positions: map[string]position{}}
+	return &verifier{dir: filepath.Join(dir, "log", "partitions"), positions: map[string][]position{}}
 }
 
 // fetch checks a request. It answers the request if a partition starts with damage.
@@ -75,8 +78,8 @@ func (v *verifier) fetch(request kmsg.Request) (response kmsg.Response, damaged 
 // it is unknown: then kfake must answer. ok is false if the offset itself is damaged.
 func (v *verifier) sound(topic string, partition int32, offset, most int64) (n int64, ok bool) {
 	folder := fmt.Sprintf("%s-%d", url.PathEscape(topic), partition)
-	from, known := v.positions[folder]
-	if !known || from.offset != offset {
+	from, known := v.takePosition(folder, offset)
+	if !known {
 		base, found := segmentOf(filepath.Join(v.dir, folder), offset)
 		if !found {
 			return 0, true
@@ -104,14 +107,14 @@ func (v *verifier) sound(topic string, partition int32, offset, most int64) (n i
 			at, least = b.end, b.last+1
 			continue
 		case whole && n > 0 && n+int64(b.end-b.at) > most:
-			v.positions[folder] = position{offset: b.first, base: from.base, at: from.at + int64(b.at)}
+			v.keepPosition(folder, position{offset: b.first, base: from.base, at: from.at + int64(b.at)})
 			return n, true
 		case whole:
 			n += int64(b.end - b.at)
 			at, least = b.end, b.last+1
 			continue
 		case n > 0: // the rest was not read, or is damaged: the next fetch finds out
-			v.positions[folder] = position{offset: least, base: from.base, at: from.at + int64(at)}
+			v.keepPosition(folder, position{offset: least, base: from.base, at: from.at + int64(at)})
 			return n, true
 		}
 
@@ -128,13 +131,34 @@ func (v *verifier) sound(topic string, partition int32, offset, most int64) (n i
 	}
 
 	if n > 0 {
-		v.positions[folder] = position{offset: least, base: from.base, at: from.at + int64(at)}
+		v.keepPosition(folder, position{offset: least, base: from.base, at: from.at + int64(at)})
 		return n, true
 	}
 
 	// The end of a segment. The offset is in the next one, or in no segment yet.
-	delete(v.positions, folder)
 	return 0, true
+}
+
+// takePosition returns the position of an offset and forgets it. It returns false if none is known: then
+// the segment must be read from its start.
+func (v *verifier) takePosition(folder string, offset int64) (position, bool) {
+	known := v.positions[folder]
+	i := slices.IndexFunc(known, func(p position) bool { return p.offset == offset })
+	if i < 0 {
+		return position{}, false
+	}
+	found := known[i]
+	v.positions[folder] = slices.Delete(known, i, i+1)
+	return found, true
+}
+
+// keepPosition keeps the position at which a fetch ends, instead of the oldest one if there are many.
+func (v *verifier) keepPosition(folder string, end position) {
+	known := v.positions[folder]
+	if len(known) == maxPositions {
+		known = slices.Delete(known, 0, 1)
+	}
+	v.positions[folder] = append(known, end)
 }
 
 // skim reads the header of a batch without checking its checksum. ok is false if it is not
@@ -184,10 +208,15 @@ func (v *verifier) read(path string, at, most int64) (data []byte, more bool) {
 		return nil, false
 	}
 
-	data = slices.Grow(v.buf[:0], int(min(info.Size()-at, most)))
-	data = data[:min(info.Size()-at, most)]
-	if cap(data) <= maxKept {
-		v.buf = data
+	length := min(info.Size()-at, most)
+	switch {
+	case length <= int64(cap(v.buf)):
+		data = v.buf[:length]
+	case length <= maxKept:
+		v.buf = make([]byte, length)
+		data = v.buf
+	default:
+		data = make([]byte, length)
 	}
 	n, err := io.ReadFull(io.NewSectionReader(file, at, int64(len(data))), data)
 	return data[:n], err == nil && at+int64(n) < info.Size()

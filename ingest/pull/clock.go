@@ -13,8 +13,8 @@ import (
 const (
 	// clockNoise is a difference that does not count: the Date of an answer is in whole seconds.
 	clockNoise = 2 * time.Second
-	// ClocksDiffer is the difference from which it is reported.
-	ClocksDiffer = 30 * time.Second
+	// clocksDiffer is the difference from which it is reported.
+	clocksDiffer = 30 * time.Second
 )
 
 // clock is the tenant's clock, as its answers show it. The tenant's ids and dates come from that
@@ -59,14 +59,14 @@ func (c *clock) compare(page auth0.Page) {
 	if ahead.Abs() < clockNoise {
 		c.ahead = 0
 	}
-	changed := first || (ahead-logged).Abs() > ClocksDiffer
+	changed := first || (ahead-logged).Abs() > clocksDiffer
 	if changed {
 		c.logged = ahead
 	}
 	c.mu.Unlock()
 
 	switch rounded := ahead.Round(time.Second); {
-	case changed && ahead.Abs() > ClocksDiffer:
+	case changed && ahead.Abs() > clocksDiffer:
 		c.log.Warn("our clock differs from the tenant's; correct the clock of this machine", "ahead", rounded)
 	case changed:
 		c.log.Info("our clock agrees with the tenant's", "ahead", rounded)

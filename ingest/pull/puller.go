@@ -3,7 +3,6 @@ package pull
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/tenantwatch/tenantwatch/ingest/audit"
-	"github.com/tenantwatch/tenantwatch/ingest/auth0"
 	"github.com/tenantwatch/tenantwatch/ingest/checkpoint"
 	"github.com/tenantwatch/tenantwatch/ingest/pace"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -25,21 +23,6 @@ type Producer interface {
 	// and calls failed after each failed attempt. After an error, some records may
 	// have been written.
 	Produce(ctx context.Context, records []schema.Record, failed func(error)) error
-}
-
-// Config configures the pull of one tenant.
-type Config struct {
-	Tenant       string        // its name in the data
-	Domain       string        // host of its API; saved, so that it is not pulled under another name too
-	Backfill     time.Duration // how far back the first start pulls; negative for everything, 0 for nothing
-	Chains       int           // number of backfill chains that run in parallel; default 16
-	Poll         time.Duration // pause after everything has been pulled; default 1 s
-	Overlap      time.Duration // width of the overlap, which pulls late events; default 10 min
-	OverlapEvery time.Duration // interval of the overlap; default 1 min
-	RequestsOnly bool          // work on requests, and pull nothing else
-	Retention    time.Duration // age at which ClickHouse drops events, so that no audit misses them; 0 for never
-	Log          *slog.Logger
-	Metrics      *Metrics
 }
 
 // Puller pulls the log of one tenant. Several chains pull the past in parallel, and
@@ -79,25 +62,6 @@ type Puller struct {
 	status Status
 }
 
-// Status is the state of a pull.
-type Status struct {
-	Tenant    string
-	Running   bool           // this process leads the tenant
-	Backfill  bool           // some events of the past are not pulled yet
-	Slices    BackfillStatus // of the backfill, if it is cut into slices
-	Serial    int            // backfills that the tail itself has finished
-	Events    uint64         // acknowledged since this start
-	Total     uint64         // acknowledged by the tail in all
-	Oldest    time.Time      // of the first event that the tail pulled
-	Position  time.Time      // of the newest acknowledged event; zero at first
-	LiveFrom  time.Time      // end of the backfill
-	CaughtUp  time.Time      // when the tenant last had no more events; zero if never
-	Limit     auth0.Limit
-	Use       pace.Use
-	Failing   string // why calls fail at the moment; empty if they succeed
-	LastLogID string
-}
-
 // Bounds of the pages that are fetched but not acknowledged by Kafka.
 const (
 	pagesAhead = 16
@@ -110,19 +74,7 @@ const (
 func New(
 	cfg Config, tenant Tenant, limiter *pace.Limiter, events, checkpoints Producer, archive audit.Destination,
 ) *Puller {
-	if cfg.Poll <= 0 {
-		cfg.Poll = time.Second
-	}
-	if cfg.Overlap <= 0 {
-		cfg.Overlap = 10 * time.Minute
-	}
-	if cfg.OverlapEvery <= 0 {
-		cfg.OverlapEvery = time.Minute
-	}
-	if cfg.Chains <= 0 {
-		cfg.Chains = backfillChains
-	}
-
+	cfg = cfg.withDefaults()
 	cfg.Metrics.start(cfg.Tenant)
 	return &Puller{
 		cfg: cfg, tenant: tenant, limiter: limiter,
@@ -215,27 +167,6 @@ func (p *Puller) stopped() {
 
 // Tenant returns the tenant's name in the data.
 func (p *Puller) Tenant() string { return p.cfg.Tenant }
-
-// Status returns the state of the pull.
-func (p *Puller) Status() Status {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	status := p.status
-	status.Tenant, status.Total = p.cfg.Tenant, p.tail.Events
-	status.LiveFrom, status.LastLogID = p.tail.LiveFrom, p.tail.LogID
-	status.Slices = p.backfill.status()
-
-	// Before start is finished, it is not known yet whether there is a backfill.
-	starting := status.Running && p.tail.LogID == "" && !p.cfg.RequestsOnly
-	status.Backfill = p.tail.Backfill || starting || status.Slices.Chains > 0
-
-	status.Failing = p.outage.current()
-	status.Limit, status.Use = p.limiter.Limit(), p.limiter.Use()
-	status.Oldest, _ = schema.IDTime(p.tail.Oldest)
-	status.Position, _ = schema.IDTime(p.tail.LogID)
-	return status
-}
 
 // acceptRequests assigns the chains that other processes request.
 func (p *Puller) acceptRequests(ctx context.Context, requests <-chan checkpoint.Checkpoint) error {

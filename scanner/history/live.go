@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// StreamSpan is the longest span that a rule of the stream looks back. Rules with
+	// streamSpan is the longest span that a rule of the stream looks back. Rules with
 	// a longer one are for Live.
-	StreamSpan = 2 * time.Hour
+	streamSpan = 2 * time.Hour
 
 	// A rule runs this many times in its span, within the bounds of the two intervals.
 	runsPerSpan = 288
@@ -39,7 +39,7 @@ const (
 )
 
 // Long reports whether a rule of a set looks back too far for the stream.
-func Long(set *rules.Set, r *rules.Rule) bool { return set.Span(r) > StreamSpan }
+func Long(set *rules.Set, r *rules.Rule) bool { return set.Span(r) > streamSpan }
 
 // Live runs the rules with long windows periodically over the stored events. Its
 // alerts are those that the stream would give, some minutes later.

@@ -102,7 +102,7 @@ func (s *Store) Report(ctx context.Context, trial Trial) ([]*Report, error) {
 	var list []*Report
 	for _, r := range results {
 		report := newReport(r, trial.Span, weeks)
-		if report.PerWeek > float64(trial.MaxPerWeek) && Raisable(r.Rule) {
+		if report.PerWeek > float64(trial.MaxPerWeek) && raisable(r.Rule) {
 			// Search the threshold with this rule alone.
 			single := trial.Rules.Select(func(rule *rules.Rule) bool { return rule.ID == r.Rule.ID })
 			maxAlerts := int(float64(trial.MaxPerWeek) * weeks)
@@ -144,7 +144,7 @@ func newReport(r *Result, span Span, weeks float64) *Report {
 		Alerts: len(r.Alerts), PerWeek: float64(len(r.Alerts)) / weeks,
 		Groups: len(r.Groups), P50: r.Quantile(0.5), P95: r.Quantile(0.95), Highest: r.Quantile(1),
 	}
-	if Raisable(r.Rule) {
+	if raisable(r.Rule) {
 		row.Threshold = &r.Rule.Correlation.Bounds[0].Than
 	}
 

@@ -14,9 +14,9 @@ import (
 // Beyond it, each trial reads them again.
 const maxHeld = 2_000_000
 
-// Raisable reports whether a rule has a single lower bound on an amount, which can be
+// raisable reports whether a rule has a single lower bound on an amount, which can be
 // raised. The number of rules that occurred is not an amount.
-func Raisable(r *rules.Rule) bool {
+func raisable(r *rules.Rule) bool {
 	return r.Correlation != nil && r.Correlation.HasLowerBound() && r.Correlation.IsAmount()
 }
 
@@ -27,7 +27,7 @@ func (s *Store) Threshold(
 	ctx context.Context, set *rules.Set, span Span, r *Result, most int,
 ) (than float64, alerts int, err error) {
 	rule := set.Rules()[len(set.Rules())-1] // after those that it counts
-	if !Raisable(rule) {
+	if !raisable(rule) {
 		return 0, 0, errors.New("the condition is not a single threshold")
 	}
 

@@ -211,7 +211,7 @@ func TestAnswers(t *testing.T) {
 			server := httptest.NewServer(f.tenant)
 			defer server.Close()
 			f.over(t, server)
-			got := f.run(t.Context())
+			got := f.login.run(t.Context())
 			if got.At.IsZero() || got.Latency <= 0 {
 				t.Errorf("at %v for %v", got.At, got.Latency)
 			}
@@ -221,7 +221,7 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("-want +got\n%s", diff)
 			}
 			f.record(first)
-			second := f.run(t.Context())
+			second := f.login.run(t.Context())
 			if calls := len(f.tenant.at); (calls == 1) != tt.refused {
 				t.Errorf("%d calls in two runs", calls)
 			}
@@ -259,12 +259,12 @@ func TestOddAnswers(t *testing.T) {
 		{"text", answer{200, "OK", http.Header{"Content-Type": {"text/plain"}}}, "text/plain"},
 	} {
 		f := newFixture(t, nil, tt.answer)
-		r := f.run(t.Context())
+		r := f.login.run(t.Context())
 		if r.OK || r.Status != 200 || r.Error != "no_token" || !strings.Contains(r.Message, "200, "+tt.media) {
 			t.Errorf("%s: got %+v", tt.name, r)
 		}
 		f.record(r)
-		if f.refused != "" {
+		if f.login.refused != "" {
 			t.Errorf("%s: counts as a refusal", tt.name)
 		}
 	}
@@ -276,7 +276,7 @@ func TestNoServer(t *testing.T) {
 	server := httptest.NewServer(f.tenant)
 	server.Close()
 	f.over(t, server)
-	r := f.run(t.Context())
+	r := f.login.run(t.Context())
 	if r.OK || r.Status != 0 || r.Error != "no_answer" || !strings.Contains(r.Message, "refused") {
 		t.Errorf("got %+v", r)
 	}
@@ -288,7 +288,7 @@ func TestHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, nil, answer{})
 		want := Result{At: time.Now(), Error: "timeout", Message: "no answer within 10s", Latency: 10 * time.Second}
-		if diff := cmp.Diff(want, f.run(t.Context())); diff != "" {
+		if diff := cmp.Diff(want, f.login.run(t.Context())); diff != "" {
 			t.Errorf("-want +got\n%s", diff)
 		}
 	})
@@ -307,7 +307,7 @@ func TestRequest(t *testing.T) {
 			url.Values{"grant_type": {"password"}, "client_id": {"client"}, "audience": {"https://api"}, "username": {"probe@example.com"}, "password": {password}, "scope": {"openid"}}},
 	} {
 		f := newFixture(t, tt.change, token())
-		f.run(t.Context())
+		f.login.run(t.Context())
 		if diff := cmp.Diff([]url.Values{tt.want}, f.tenant.forms); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}

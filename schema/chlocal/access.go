@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+
+	"github.com/tenantwatch/tenantwatch/schema/datadir"
 )
 
 // The users of the engine. Owner may do everything, Reader may read everything in Database, and
@@ -130,36 +132,5 @@ func (a Access) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, accessFile), append(data, '\n'))
-}
-
-// writeFile replaces a file that only its owner may read. After a crash the file has the old or the new
-// content, never a part.
-func writeFile(path string, data []byte) (err error) {
-	tmp := path + ".tmp"
-	file, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-
-	// The content must be on disk before the rename makes it visible.
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-
-	// If we stop here, the old file stays.
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-
-	// After a power loss before this, the old file may be back.
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return datadir.Replace(filepath.Join(dir, accessFile), append(data, '\n'))
 }

@@ -10,8 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/tenantwatch/tenantwatch/schema/datadir"
 )
 
 const (
@@ -49,7 +50,7 @@ type Config struct {
 	// Tenants get a reader each, who sees no other tenant's rows. Readers of earlier starts remain.
 	Tenants []string
 
-	// Bounds limit the queries of readers. Default: DefaultBounds.
+	// Bounds limit the queries of readers. Default: defaultBounds.
 	Bounds Bounds
 
 	// Connect is where the engine itself may connect to, host:port. Default: nowhere. It is for tables that
@@ -98,7 +99,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	if cfg.Bounds == (Bounds{}) {
-		cfg.Bounds = DefaultBounds()
+		cfg.Bounds = defaultBounds()
 	}
 	if err := cfg.Engine.check(); err != nil {
 		return nil, err
@@ -196,27 +197,19 @@ func makeFolders(dir string) error {
 func lockDir(ctx context.Context, dir string) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
-	// The kernel releases the lock with the last process that holds the file, however it ends.
-	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the engine's folder: %w", err)
-	}
 
 	tick := time.NewTicker(lockInterval)
 	defer tick.Stop()
 	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return file, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), file.Close())
+		lock, err := datadir.Lock(dir)
+		if err == nil || !errors.Is(err, datadir.ErrInUse) {
+			return lock, err
 		}
 
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, ErrInUse), file.Close())
+			return nil, fmt.Errorf("lock %s: %w", dir, ErrInUse)
 		}
 	}
 }

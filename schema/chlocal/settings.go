@@ -13,6 +13,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/tenantwatch/tenantwatch/schema/datadir"
 )
 
 // The folders and files in the engine's folder, beside access.json. The engine itself may access the three
@@ -47,8 +49,8 @@ const (
 // maxQueries is the maximum number of queries of one reader at once.
 const maxQueries = 16
 
-// DefaultBounds returns 4 GiB and 10 minutes.
-func DefaultBounds() Bounds { return Bounds{MaxMemory: defaultMaxMemory, MaxTime: defaultMaxTime} }
+// defaultBounds returns 4 GiB and 10 minutes.
+func defaultBounds() Bounds { return Bounds{MaxMemory: defaultMaxMemory, MaxTime: defaultMaxTime} }
 
 // login is a user of the engine, as the guard knows it.
 type login struct {
@@ -264,7 +266,7 @@ func writeSettings(dir, database string, bounds Bounds, logins map[string]login)
 		if err != nil {
 			return err
 		}
-		if err := writeFile(filepath.Join(dir, file.name), text); err != nil {
+		if err := datadir.Replace(filepath.Join(dir, file.name), text); err != nil {
 			return err
 		}
 	}

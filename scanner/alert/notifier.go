@@ -1,15 +1,9 @@
-// Package alert delivers alerts to sinks and stores them in ClickHouse.
-//
-// Every transition in the alerts topic is delivered at least once: its offset is
-// committed only after both. If the process stops in between, sinks get the transition
-// again; in the table it is the same row.
 package alert
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -19,12 +13,6 @@ import (
 
 	"github.com/tenantwatch/tenantwatch/schema"
 )
-
-// Sink notifies people. Notify blocks until the alert is delivered. After an error it
-// is called again with the same alert.
-type Sink interface {
-	Notify(ctx context.Context, a *schema.Alert) error
-}
 
 // Partition is a partition of the alerts topic while it is assigned to us.
 type Partition interface {
@@ -195,15 +183,4 @@ func orEmpty(list []string) []string {
 		return []string{}
 	}
 	return list
-}
-
-// Family returns the rule family of an alert, from its tag tenantwatch.FAMILY; "" if it
-// has none.
-func Family(a *schema.Alert) string {
-	for _, tag := range a.Tags {
-		if family, ok := strings.CutPrefix(tag, "tenantwatch."); ok {
-			return strings.ReplaceAll(family, "_", " ")
-		}
-	}
-	return ""
 }
