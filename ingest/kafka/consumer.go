@@ -207,9 +207,6 @@ type Partition struct {
 // ID returns the partition's number.
 func (p *Partition) ID() int { return p.id }
 
-// Committed returns the offset of the first record that the group has not committed.
-func (p *Partition) Committed() int64 { return p.next }
-
 // open seeks to the first record that is not committed, or to the first one that there is.
 func (p *Partition) open(ctx context.Context) error {
 	first, last, err := p.bounds(ctx)
@@ -229,7 +226,7 @@ func (p *Partition) open(ctx context.Context) error {
 		p.log.Warn("topic was recreated; reading it from its start", "committed", p.next, "last", last)
 		p.next = first
 	}
-	return p.SeekOffset(p.next)
+	return p.seekOffset(p.next)
 }
 
 // bounds returns the first offset and the one after the last.
@@ -271,8 +268,8 @@ func (p *Partition) askOnce(ctx context.Context, ask func(*kafkago.Conn) error) 
 	return ask(conn)
 }
 
-// SeekOffset makes Fetch continue at an offset.
-func (p *Partition) SeekOffset(offset int64) error {
+// seekOffset makes Fetch continue at an offset.
+func (p *Partition) seekOffset(offset int64) error {
 	if p.reader == nil {
 		p.reader = p.client.newReader(p.topic, p.id)
 	}
@@ -290,7 +287,7 @@ func (p *Partition) SeekEnd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.SeekOffset(last)
+	return p.seekOffset(last)
 }
 
 // Rewind makes Fetch continue at the first record that was produced at or after a time,
@@ -304,12 +301,12 @@ func (p *Partition) Rewind(
 		return 0, err
 	}
 	if p.next <= first {
-		return p.next, p.SeekOffset(max(p.next, first))
+		return p.next, p.seekOffset(max(p.next, first))
 	}
 
 	// Read the last committed record. It may be gone: the topic is compacted, or Kafka has just
 	// dropped it.
-	if err := p.SeekOffset(p.next - 1); err != nil {
+	if err := p.seekOffset(p.next - 1); err != nil {
 		return 0, err
 	}
 	last, err := p.Fetch(ctx)
@@ -317,7 +314,7 @@ func (p *Partition) Rewind(
 		return 0, err
 	}
 	if last.Offset >= p.next {
-		return p.next, p.SeekOffset(p.next)
+		return p.next, p.seekOffset(p.next)
 	}
 
 	// Ask the broker for the offset of that time.
@@ -335,7 +332,7 @@ func (p *Partition) Rewind(
 	if offset < 0 || offset > p.next {
 		offset = p.next
 	}
-	return p.next, p.SeekOffset(offset)
+	return p.next, p.seekOffset(offset)
 }
 
 // Fetch returns the next record. It waits for one until ctx ends, retries errors of the
@@ -452,7 +449,7 @@ func (c *Client) readPartition(
 	if first >= last {
 		return nil
 	}
-	if err := p.SeekOffset(first); err != nil {
+	if err := p.seekOffset(first); err != nil {
 		return err
 	}
 

@@ -177,13 +177,13 @@ func (p *Partition) isDamaged(ctx context.Context, offset int64) (bool, error) {
 
 // reopen makes Fetch continue at an offset with a new reader, which has read nothing ahead.
 func (p *Partition) reopen(offset int64) error {
-	// SeekOffset creates a reader if there is none.
+	// seekOffset creates a reader if there is none.
 	failing, before := p.failing, p.expected
 	p.close()
 	p.reader = nil
 
 	// At the same offset, the failure continues.
-	err := p.SeekOffset(offset)
+	err := p.seekOffset(offset)
 	if offset == before {
 		p.failing = failing
 	}
