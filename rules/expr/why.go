@@ -2,6 +2,7 @@ package expr
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -73,6 +74,10 @@ const (
 
 // Want describes the values that the test requires.
 func (e *Explanation) Want() string {
+	if len(e.Expected) == 0 && slices.Contains(e.Modifiers, "expand") {
+		return "the value of a variable that has none"
+	}
+
 	mods := strings.Join(e.Modifiers, " ")
 	if mods != "" {
 		mods += " "
