@@ -78,9 +78,6 @@ func New(cfg Config, events Producer) *Probe {
 	}
 }
 
-// Tenant returns the name of the tenant.
-func (p *Probe) Tenant() string { return p.cfg.Tenant }
-
 // Run probes until ctx ends.
 func (p *Probe) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
