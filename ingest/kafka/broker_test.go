@@ -125,5 +125,11 @@ func (b *testBroker) withTopic(t *testing.T, partitions int) *testBroker {
 	if warnings, err := c.EnsureTopics(t.Context(), []schema.Topic{{Name: b.topic, Partitions: partitions, Config: map[string]string{"cleanup.policy": "delete"}}}); err != nil || len(warnings) > 0 {
 		t.Fatalf("EnsureTopics: %v, %q", err, warnings)
 	}
+
+	// A topic that was just created may have no leader yet. Reading it waits for one, so that no record
+	// has to be produced twice.
+	if err := c.ReadAll(t.Context(), b.topic, func(schema.Record) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
 	return b
 }
