@@ -51,3 +51,16 @@ func (c *Correlation) Words(names []string) string {
 		Rules:  names,
 	})
 }
+
+// GroupFields returns the fields by which the rule groups events, as one of its sources has them. A source
+// beyond Sources stands for the rules in Among. A rule without a Correlation must have an Alert.
+func (r *Rule) GroupFields(source int) []expr.Field {
+	switch counted := r.Correlation; {
+	case counted == nil:
+		return r.Alert.GroupBy
+	case source < len(counted.Sources):
+		return counted.Sources[source].GroupBy
+	default:
+		return counted.Sources[0].GroupBy
+	}
+}

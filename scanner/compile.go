@@ -140,19 +140,6 @@ func (s *ruleState) own() bool {
 	})
 }
 
-// groupBy returns the fields of the group key, as one source of the rule has them.
-func (s *ruleState) groupBy(source int) []expr.Field {
-	switch rule := s.rule; {
-	case rule.Correlation == nil:
-		return rule.Alert.GroupBy
-	case source < len(rule.Correlation.Sources):
-		return rule.Correlation.Sources[source].GroupBy
-	default:
-		// A rule in Correlation.Among.
-		return rule.Correlation.Sources[0].GroupBy
-	}
-}
-
 // distinct reports whether the rule counts distinct values.
 func (s *ruleState) distinct() bool { return s.value == correlation.ValueHash }
 

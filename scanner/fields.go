@@ -34,7 +34,7 @@ func (e *Engine) valuesOf(state *ruleState, ev *observed, source int) []uint64 {
 		}
 
 		before := len(e.values)
-		for _, text := range unique(e.texts) {
+		for _, text := range Distinct(e.texts) {
 			for _, sum := range e.values[:before] {
 				e.values = append(e.values, e.hash(sum, text.Text))
 			}

@@ -23,7 +23,7 @@ func (e *Engine) findKeys(state *ruleState, ev *observed, source int) int {
 	e.parts, e.ends = e.parts[:0], e.ends[:0]
 	count := 1
 
-	for _, field := range state.groupBy(source) {
+	for _, field := range state.rule.GroupFields(source) {
 		begin := len(e.parts)
 		e.parts = e.appendTexts(e.parts, ev, field)
 
@@ -34,7 +34,7 @@ func (e *Engine) findKeys(state *ruleState, ev *observed, source int) int {
 		case n == 0:
 			e.parts = append(e.parts, expr.Text{Quoted: true})
 		case n > 1:
-			e.parts = e.parts[:begin+len(unique(e.parts[begin:]))]
+			e.parts = e.parts[:begin+len(Distinct(e.parts[begin:]))]
 			count = min(count*(len(e.parts)-begin), MaxMembers)
 		}
 		e.ends = append(e.ends, len(e.parts))
@@ -50,7 +50,7 @@ func (e *Engine) setOnlyKey(state *ruleState, ev *observed, source int) bool {
 	}
 
 	e.key, e.quoted = append(e.key[:0], ev.clock.tenant...), 0
-	for i, field := range state.groupBy(source) {
+	for i, field := range state.rule.GroupFields(source) {
 		text, count := e.matcher.First(field)
 		if count != 1 {
 			return false
@@ -63,8 +63,8 @@ func (e *Engine) setOnlyKey(state *ruleState, ev *observed, source int) bool {
 	return true
 }
 
-// unique removes repeated texts, in place.
-func unique(list []expr.Text) []expr.Text {
+// Distinct removes repeated texts, in place, and those beyond MaxMembers.
+func Distinct(list []expr.Text) []expr.Text {
 	if len(list) < 2 {
 		return list
 	}

@@ -165,7 +165,7 @@ func (t Time) before(d time.Duration) Time {
 func (t Time) sql() string {
 	switch {
 	case !t.At.IsZero():
-		return "toDateTime64('" + t.At.UTC().Format("2006-01-02 15:04:05.000") + "', 3, 'UTC')"
+		return DateTime(t.At)
 	case t.Ago == 0:
 		return "now64(3, 'UTC')"
 	}

@@ -154,7 +154,7 @@ func (x *Explainer) Query() string {
 	aliased := x.rule.Correlation != nil && x.rule.Correlation.HasAliases()
 	if x.plain() && !aliased && len(x.keys) > 0 {
 		x.matcher.Match(x.event.Raw)
-		for _, field := range groupBy(x.rule, 0) {
+		for _, field := range x.rule.GroupFields(0) {
 			texts := x.matcher.AppendTexts(nil, field)
 			place := tosql.Locate(field.Path)
 			if len(texts) == 1 && place.Plain() {

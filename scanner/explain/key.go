@@ -1,7 +1,6 @@
 package explain
 
 import (
-	"bytes"
 	"math/bits"
 	"slices"
 
@@ -29,19 +28,6 @@ func (k keys) values() (list []string) {
 	return list
 }
 
-// groupBy returns the fields of the group key, as one source of a rule has them.
-func groupBy(r *rules.Rule, source int) []expr.Field {
-	switch counted := r.Correlation; {
-	case counted == nil:
-		return r.Alert.GroupBy
-	case source < len(counted.Sources):
-		return counted.Sources[source].GroupBy
-	default:
-		// A rule in Correlation.Among.
-		return counted.Sources[0].GroupBy
-	}
-}
-
 // among stands for the rules in Correlation.Among as a source.
 const among = bits.UintSize
 
@@ -49,13 +35,13 @@ const among = bits.UintSize
 // fields. A field that the event lacks is included, and not Found.
 func keysAt(m *expr.Matcher, r *rules.Rule, source int) []keys {
 	list := []keys{nil}
-	for i, field := range groupBy(r, source) {
+	for i, field := range r.GroupFields(source) {
 		part := Key{Field: field.Path}
 		if r.Alert != nil && r.Alert.GroupBy[i].Path != field.Path {
 			part.Field, part.Path = r.Alert.GroupBy[i].Path, field.Path
 		}
 
-		texts := distinct(m.AppendTexts(nil, field))
+		texts := scanner.Distinct(m.AppendTexts(nil, field))
 		if part.Found = len(texts) > 0; !part.Found {
 			texts = []expr.Text{{}}
 		}
@@ -71,17 +57,6 @@ func keysAt(m *expr.Matcher, r *rules.Rule, source int) []keys {
 		list = longer[:min(len(longer), scanner.MaxMembers)]
 	}
 	return list
-}
-
-// distinct removes repeated texts.
-func distinct(list []expr.Text) (kept []expr.Text) {
-	for _, text := range list[:min(len(list), scanner.MaxMembers)] {
-		same := func(known expr.Text) bool { return bytes.Equal(known.Text, text.Text) }
-		if !slices.ContainsFunc(kept, same) {
-			kept = append(kept, text)
-		}
-	}
-	return kept
 }
 
 // hasValue reports whether the matcher's event has a value that a correlation counts, as one source

@@ -11,6 +11,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/tenantwatch/tenantwatch/rules"
+	"github.com/tenantwatch/tenantwatch/rules/tosql"
 	"github.com/tenantwatch/tenantwatch/scanner"
 	"github.com/tenantwatch/tenantwatch/scanner/explain"
 	"github.com/tenantwatch/tenantwatch/schema"
@@ -136,7 +137,7 @@ const maxTransitions = 200
 // transitionsQuery selects the last transitions of alerts, newest first.
 const transitionsQuery = "SELECT fingerprint, state, level, starts_at, updated_at, count, group, log_ids " +
 	"FROM alert_transitions WHERE tenant = %s AND rule_id = %s AND fingerprint IN (%s) " +
-	"AND updated_at <= toDateTime64('%s', 3, 'UTC') ORDER BY updated_at DESC LIMIT %d"
+	"AND updated_at <= %s ORDER BY updated_at DESC LIMIT %d"
 
 // alerts returns the last recorded transitions of the alerts to which the event may belong.
 func (s *Store) alerts(
@@ -153,7 +154,7 @@ func (s *Store) alerts(
 	// Transitions after the explained time do not count.
 	_, until := x.Span()
 	query := fmt.Sprintf(transitionsQuery, schema.Literal(tenant), schema.Literal(rule.ID),
-		strings.Join(fingerprints, ", "), until.Format("2006-01-02 15:04:05.000"), maxTransitions)
+		strings.Join(fingerprints, ", "), tosql.DateTime(until), maxTransitions)
 	err = s.each(ctx, query, func(rows driver.Rows) error {
 		alert := schema.Alert{Tenant: tenant, RuleID: rule.ID}
 		var state string
